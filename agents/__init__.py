@@ -1,0 +1,1 @@
+"""simreal agents: everything that acts or learns, and how it is evaluated."""

@@ -1,0 +1,1 @@
+"""The Typer program ``simreal``, one file a command."""

@@ -1,0 +1,1 @@
+"""simreal datasets: episodes on disk, imported, generated, paired and loaded for training."""

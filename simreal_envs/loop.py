@@ -1,0 +1,100 @@
+"""The one episode loop: any actor in any world. Collecting, evaluating and the demo all use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+Observation = dict[str, np.ndarray]
+
+
+class Actor(Protocol):
+    """Anything with Stable-Baselines3's ``predict``: experts, humans, trained agents, SB3 models.
+
+    ``episode_start`` is an array holding True on the first step of an episode. The action is of the
+    environment's ``action_kind`` and lies in its action space.
+    """
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]: ...
+
+
+@dataclass
+class Step:
+    """One transition, handed to a recorder: what was seen, what was done, and what came of it."""
+
+    observation: Observation
+    action: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+    """The info returned *with* ``observation`` (before the action)."""
+
+
+@dataclass
+class Outcome:
+    """How an episode ended.
+
+    Attributes:
+        success: the task's success rule held at the end.
+        steps: number of actions taken.
+        stage: name of the furthest stage reached; the first stage *not* reached is where it failed.
+        stages_reached: how many of the task's stages were reached.
+    """
+
+    seed: int | None
+    success: bool
+    steps: int
+    stage: str
+    stages_reached: int
+    total_reward: float
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+Recorder = Callable[[Step], None]
+
+
+def run_episode(
+    env: gym.Env[Any, Any],
+    actor: Actor,
+    *,
+    seed: int | None = None,
+    options: dict[str, Any] | None = None,
+    recorder: Recorder | None = None,
+    deterministic: bool = True,
+) -> Outcome:
+    """Reset the world, let the actor act until the episode ends, and say how it went."""
+    observation, info = env.reset(seed=seed, options=options)
+    state: Any = None
+    start = np.array([True])
+    total_reward, steps = 0.0, 0
+    while True:
+        action, state = actor.predict(observation, state, start, deterministic)
+        next_observation, reward, terminated, truncated, next_info = env.step(action)
+        if recorder is not None:
+            recorder(Step(observation, action, float(reward), terminated, truncated, info))
+        total_reward += float(reward)
+        steps += 1
+        start[0] = False
+        observation, info = next_observation, next_info
+        if terminated or truncated:
+            break
+    return Outcome(
+        seed=seed,
+        success=bool(info["success"]),
+        steps=steps,
+        stage=str(info["stage"]),
+        stages_reached=int(info["stages_reached"]),
+        total_reward=total_reward,
+        info=info,
+    )

@@ -1,0 +1,176 @@
+"""The contract that every world keeps: simulation, virtual rig and robot.
+
+Names, shapes, dtypes, units and frames of observations and actions are defined here and nowhere else.
+
+Frames. Everything is expressed in the **robot base frame**: x forward, y left, z up, origin at the
+Panda's base on the table top. The end effector is the point between the fingertips; its axes are those of
+Franka's hand: z out of the hand, y along the opening of the fingers.
+
+Native action (``action_kind="pose"``): ``[x, y, z, rx, ry, rz, gripper]``, the **absolute** pose that the
+end effector shall reach. Position in metres, orientation as a rotation vector in radians, gripper from -1
+(open) to 1 (closed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from simreal_envs.errors import UsageError, unknown
+
+FloatArray = NDArray[np.floating[Any]]
+ActionKind = Literal["pose", "delta", "joint"]
+Region = Literal["in", "ood", "all"]
+
+CONTROL_HZ = 20
+HORIZON = 500
+"""Steps after which an episode is truncated (25 s)."""
+
+START_JOINTS_RAD = np.array([0.0916, -0.1983, -0.0199, -2.4732, -0.0131, 2.3040, 0.8481])
+
+ENVS = ("sim", "rig", "real")
+REGIONS = ("in", "ood", "all")
+ACTION_KINDS = ("pose", "delta", "joint")
+OBSERVATION_GROUPS = ("state", "image", "depth")
+DEFAULT_IMAGE_SIZE = (84, 84)
+
+WORKSPACE_LOW_M = np.array([0.20, -0.45, -0.02])
+WORKSPACE_HIGH_M = np.array([0.85, 0.45, 0.60])
+"""Box that a commanded end-effector position must lie in, base frame."""
+
+MAX_ROTATION_RAD = 3.1416
+"""A rotation vector has norm pi at most; the bound leaves room for float32 rounding."""
+
+DELTA_POSITION_M = 0.05
+DELTA_ROTATION_RAD = 0.5
+"""What 1.0 means in a delta action (robosuite's OSC_POSE scale)."""
+
+JOINT_LOW_RAD = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
+JOINT_HIGH_RAD = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
+"""Franka's joint position limits (Panda data sheet)."""
+
+PROPRIOCEPTION = {
+    "robot0_eef_pos": 3,  # metres
+    "robot0_eef_quat": 4,  # xyzw, w >= 0
+    "robot0_joint_pos": 7,  # radians
+    "robot0_gripper_qpos": 2,  # metres, finger 1 positive, finger 2 negative
+}
+"""Observations present in every group, float32, with their length."""
+
+OBJECT_KEY = "object"
+"""State group: for each of the task's objects position (3, m) and quaternion (4, xyzw), float32."""
+IMAGE_KEY = "agentview_image"
+"""Image group: (H, W, 3) uint8 RGB."""
+DEPTH_KEY = "agentview_depth"
+"""Depth group: (H, W) float32 metres along the optical axis; 0 where there is no reading."""
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """Which observations a world gives, and at what size.
+
+    Attributes:
+        groups: subset of :data:`OBSERVATION_GROUPS`, in that order; proprioception always comes along.
+        image_size: (height, width) in pixels.
+    """
+
+    groups: tuple[str, ...]
+    image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
+
+    @classmethod
+    def parse(cls, obs: str, image_size: Iterable[int] = DEFAULT_IMAGE_SIZE) -> ObservationSpec:
+        """Read ``"image+depth"`` and a size.
+
+        >>> ObservationSpec.parse("depth+image").groups
+        ('image', 'depth')
+
+        Raises:
+            UsageError: an unknown group, or a size that is not two positive integers.
+        """
+        names = obs.split("+")
+        for name in names:
+            if name not in OBSERVATION_GROUPS:
+                raise unknown("observation", name, OBSERVATION_GROUPS)
+        size = tuple(image_size)
+        if len(size) != 2 or any(int(s) != s or not 8 <= s <= 2048 for s in size):
+            raise UsageError(f"image_size {size} must be (height, width), each from 8 to 2048 pixels.")
+        return cls(tuple(g for g in OBSERVATION_GROUPS if g in names), (int(size[0]), int(size[1])))
+
+    def space(self, num_objects: int) -> spaces.Dict:
+        """The Gymnasium space; ``num_objects`` is the task's number of objects."""
+
+        def vector(length: int) -> spaces.Box:
+            return spaces.Box(-np.inf, np.inf, (length,), np.float32)
+
+        boxes: dict[str, spaces.Space[Any]] = {name: vector(n) for name, n in PROPRIOCEPTION.items()}
+        if "state" in self.groups:
+            boxes[OBJECT_KEY] = vector(7 * num_objects)
+        if "image" in self.groups:
+            boxes[IMAGE_KEY] = spaces.Box(0, 255, (*self.image_size, 3), np.uint8)
+        if "depth" in self.groups:
+            boxes[DEPTH_KEY] = spaces.Box(0.0, np.inf, self.image_size, np.float32)
+        return spaces.Dict(boxes)
+
+
+def action_space(kind: str) -> spaces.Box:
+    """The Box of an action kind, float32.
+
+    ``pose``: absolute end-effector pose and gripper (7). ``delta``: [-1, 1]^7, see
+    :data:`DELTA_POSITION_M`. ``joint``: seven absolute joint angles in rad, and gripper (8).
+    """
+    if kind == "pose":
+        low = np.r_[WORKSPACE_LOW_M, np.full(3, -MAX_ROTATION_RAD), -1.0]
+        high = np.r_[WORKSPACE_HIGH_M, np.full(3, MAX_ROTATION_RAD), 1.0]
+    elif kind == "delta":
+        low, high = np.full(7, -1.0), np.full(7, 1.0)
+    elif kind == "joint":
+        low, high = np.r_[JOINT_LOW_RAD, -1.0], np.r_[JOINT_HIGH_RAD, 1.0]
+    else:
+        raise unknown("action kind", kind, ACTION_KINDS)
+    return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+
+_ACTION_NAMES = {
+    "pose": ("x", "y", "z", "rx", "ry", "rz", "gripper"),
+    "delta": ("dx", "dy", "dz", "drx", "dry", "drz", "gripper"),
+    "joint": (*(f"joint{i}" for i in range(1, 8)), "gripper"),
+}
+
+
+def check_action(action: FloatArray, kind: str) -> NDArray[np.float64]:
+    """Return the action as float64, or refuse it.
+
+    Raises:
+        UsageError: wrong shape, NaN or infinite, or outside the bounds; names the component.
+    """
+    box = action_space(kind)
+    names = _ACTION_NAMES[kind]
+    array = np.asarray(action, dtype=np.float64)
+    if array.shape != box.shape:
+        raise UsageError(f"Action has shape {array.shape}; a {kind!r} action has shape {box.shape}: {names}.")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise UsageError(f"Action component {names[i]} is {array[i]}; every component must be finite.")
+    tolerance = 1e-6
+    outside = (array < box.low - tolerance) | (array > box.high + tolerance)
+    if outside.any():
+        i = int(np.flatnonzero(outside)[0])
+        raise UsageError(
+            f"Action component {names[i]} = {array[i]:.6g} is outside [{box.low[i]:.6g}, {box.high[i]:.6g}]. "
+            "Clip it to env.action_space before stepping."
+        )
+    return array
+
+
+def check_choice(what: str, value: str, valid: Iterable[str]) -> str:
+    """Return ``value`` if it is valid, else raise :func:`unknown`."""
+    valid = tuple(valid)
+    if value not in valid:
+        raise unknown(what, value, valid)
+    return value
