@@ -1,0 +1,81 @@
+"""Turns the steps of the episode loop into an :class:`Episode`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from simreal_datasets.episode import DatagenInfo, Episode
+from simreal_datasets.poses import pose_from_action
+
+from simreal_envs.loop import Outcome, Step
+
+
+class EpisodeRecorder:
+    """Records one episode: hand it to ``run_episode`` as ``recorder``, then call :meth:`finish`.
+
+    One recorder serves any number of episodes, one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[Step] = []
+
+    def __call__(self, step: Step) -> None:
+        # A world may reuse its buffers from step to step.
+        observation = {name: np.array(value) for name, value in step.observation.items()}
+        action = np.array(step.action, dtype=np.float64)
+        self._steps.append(
+            Step(observation, action, step.reward, step.terminated, step.truncated, dict(step.info))
+        )
+
+    def finish(self, env: gym.Env[Any, Any], outcome: Outcome, actor: str) -> Episode:
+        """The recorded episode; the recorder is empty again afterwards.
+
+        ``actor`` names who acted (``expert``, ``generate``, a run's path). Simulator states and MimicGen's
+        fields come along where the world's ``info`` has them.
+        """
+        steps, self._steps = self._steps, []
+        first = steps[0].info
+        meta = env.unwrapped.describe() | {  # type: ignore[attr-defined]
+            "action_kind": env.get_wrapper_attr("action_kind"),
+            "seed": outcome.seed,
+            "actor": actor,
+            "success": outcome.success,
+            "stage": outcome.stage,
+            "stages_reached": outcome.stages_reached,
+            "placement_region": first.get("placement_region"),
+        }
+        has_states = "sim_state" in first
+        return Episode(
+            observations={
+                name: np.stack([step.observation[name] for step in steps]) for name in steps[0].observation
+            },
+            actions=np.stack([step.action for step in steps]),
+            rewards=np.array([step.reward for step in steps]),
+            dones=np.array([step.terminated or step.truncated for step in steps]),
+            meta=meta,
+            states=np.stack([step.info["sim_state"] for step in steps]) if has_states else None,
+            model_xml=env.unwrapped.model_xml if has_states else None,  # type: ignore[attr-defined]
+            datagen=_datagen(steps, meta["action_kind"]) if "object_poses_in_base" in first else None,
+        )
+
+
+def _datagen(steps: list[Step], action_kind: str) -> DatagenInfo | None:
+    """MimicGen's fields; only a pose action says which pose it asked for."""
+    if action_kind != "pose":
+        return None
+    infos = [step.info for step in steps]
+    return DatagenInfo(
+        eef_pose=np.stack([info["end_effector_pose_in_base"] for info in infos]),
+        object_poses={
+            name: np.stack([info["object_poses_in_base"][name] for info in infos])
+            for name in infos[0]["object_poses_in_base"]
+        },
+        subtask_term_signals={
+            name: np.array([info["subtask_signals"][name] for info in infos], dtype=np.int64)
+            for name in infos[0]["subtask_signals"]
+        },
+        target_pose=np.stack([pose_from_action(step.action) for step in steps]),
+        gripper_action=np.stack([step.action[-1:] for step in steps]),
+    )
