@@ -33,11 +33,17 @@ HORIZON = 500
 
 START_JOINTS_RAD = np.array([0.0916, -0.1983, -0.0199, -2.4732, -0.0131, 2.3040, 0.8481])
 
-ENVS = ("sim", "rig", "real")
+ENVS = ("sim",)
 REGIONS = ("in", "ood", "all")
 ACTION_KINDS = ("pose", "delta", "joint")
 OBSERVATION_GROUPS = ("state", "image", "depth")
-DEFAULT_IMAGE_SIZE = (84, 84)
+DEFAULT_IMAGE_SIZE = (72, 96)
+"""(height, width) in pixels; the camera's own 4:3, since a square would cut the table's corners off."""
+
+BASE_IN_WORLD_M = np.array([-0.56, 0.0, 0.8])
+"""Robot base in robosuite's world frame, whose axes agree with ours; the table's top is at z = 0.8 m."""
+
+TABLE_CENTRE_IN_BASE_M = np.array([0.56, 0.0, 0.0])
 
 WORKSPACE_LOW_M = np.array([0.20, -0.45, -0.02])
 WORKSPACE_HIGH_M = np.array([0.85, 0.45, 0.60])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from simreal_envs.errors import unknown
 from simreal_envs.spec import REGIONS
 
 if TYPE_CHECKING:
+    from robosuite.models.objects import MujocoObject
+
     from simreal_envs.sim.physics import Physics
 
 
@@ -75,13 +77,13 @@ class Task(ABC):
         return {name: self.ranges[region][name].sample(rng) for name in self.objects}
 
     def region_of(self, placement: dict[str, tuple[float, float, float]]) -> str:
-        """``in`` or ``ood``: the region a placement belongs to."""
+        """``in`` if the target's demonstrations could start like this, else ``ood``."""
         inside = all(self.ranges["in"][name].contains(*placement[name][:2]) for name in self.objects)
         return "in" if inside else "ood"
 
     @abstractmethod
-    def robosuite_environment(self) -> type[Any]:
-        """The robosuite environment class that builds the scene (imports robosuite)."""
+    def robosuite_objects(self) -> dict[str, MujocoObject]:
+        """robosuite's models of the objects, by name."""
 
     @abstractmethod
     def stages_reached(self, physics: Physics) -> dict[str, bool]:

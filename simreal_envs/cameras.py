@@ -1,0 +1,104 @@
+"""Pinhole cameras in OpenCV's convention: x right, y down, z along the optical axis.
+
+Poses are of the camera in the robot base frame, in metres, as on a calibrated robot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from simreal_envs.spec import FloatArray
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics and extrinsics of one image.
+
+    Attributes:
+        size: (height, width) in pixels.
+        intrinsics: (3, 3) matrix K in pixels; pixel (u, v) = (0, 0) is the centre of the top left pixel.
+        pose_in_base: (4, 4) pose of the camera in the base frame.
+    """
+
+    size: tuple[int, int]
+    intrinsics: FloatArray
+    pose_in_base: FloatArray
+
+    def resized(self, size: tuple[int, int]) -> Camera:
+        """The camera of an image cropped (centred, to the new aspect ratio) and then scaled to ``size``."""
+        height, width = self.size
+        scale = max(size[0] / height, size[1] / width)
+        crop_height, crop_width = size[0] / scale, size[1] / scale
+        k = self.intrinsics.copy()
+        # Pixel centres are integers, so image borders lie half a pixel outside.
+        k[0, 2] = (k[0, 2] + 0.5 - (width - crop_width) / 2) * scale - 0.5
+        k[1, 2] = (k[1, 2] + 0.5 - (height - crop_height) / 2) * scale - 0.5
+        k[0, 0] *= scale
+        k[1, 1] *= scale
+        return Camera(size, k, self.pose_in_base)
+
+    def moved(self, pose_in_base: FloatArray) -> Camera:
+        """The same camera at another pose."""
+        return Camera(self.size, self.intrinsics, pose_in_base)
+
+    def project(self, points_in_base: FloatArray) -> FloatArray:
+        """Pixels (N, 2) as (u, v) of points (N, 3) in metres, base frame."""
+        rotation, position = self.pose_in_base[:3, :3], self.pose_in_base[:3, 3]
+        points_in_camera = (np.asarray(points_in_base) - position) @ rotation
+        homogeneous = points_in_camera @ self.intrinsics.T
+        return homogeneous[:, :2] / homogeneous[:, 2:]
+
+    def deproject(self, depth_m: FloatArray) -> FloatArray:
+        """Points (H, W, 3) in metres, base frame, of a depth image (H, W) along the optical axis."""
+        height, width = self.size
+        u, v = np.meshgrid(np.arange(width), np.arange(height))
+        k = self.intrinsics
+        rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u, float)], axis=-1)
+        points_in_camera = rays * np.asarray(depth_m)[..., None]
+        return points_in_camera @ self.pose_in_base[:3, :3].T + self.pose_in_base[:3, 3]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able description, recorded with every episode."""
+        return {
+            "size": list(self.size),
+            "intrinsics": self.intrinsics.tolist(),
+            "pose_camera_in_base": self.pose_in_base.tolist(),
+        }
+
+
+def pose(rotation: FloatArray, position_m: FloatArray) -> FloatArray:
+    """A (4, 4) pose from a (3, 3) rotation and a position (3,)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = position_m
+    return matrix
+
+
+def between(start: FloatArray, end: FloatArray, fraction: float) -> FloatArray:
+    """The pose a fraction of the way along, position linear and rotation on the geodesic.
+
+    A fraction above 1 goes on beyond ``end``.
+    """
+    rotvec = Rotation.from_matrix(start[:3, :3].T @ end[:3, :3]).as_rotvec()
+    rotation = start[:3, :3] @ Rotation.from_rotvec(fraction * rotvec).as_matrix()
+    return pose(rotation, start[:3, 3] + fraction * (end[:3, 3] - start[:3, 3]))
+
+
+THIRD_PERSON = Camera(
+    size=(480, 640),
+    intrinsics=np.array([[608.75, 0.0, 314.98], [0.0, 608.88, 249.30], [0.0, 0.0, 1.0]]),
+    pose_in_base=pose(
+        np.array([[0.07496, 0.81140, -0.57967], [0.99693, -0.04772, 0.06212], [0.02275, -0.58254, -0.81249]]),
+        np.array([0.92794, -0.04752, 0.42514]),
+    ),
+)
+"""The calibrated third-person RealSense D435 of the method's authors, colour stream."""
+
+OTHER_VIEWPOINT_IN_BASE = pose(
+    Rotation.from_euler("xyz", [-2.519, 0.0, 1.9]).as_matrix(), np.array([0.87, 0.13, 0.42])
+)
+"""Pose of the ``viewpoint`` shift: 23.2 degrees and 0.187 m from the default."""

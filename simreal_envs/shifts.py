@@ -1,0 +1,153 @@
+"""Domain shifts: how one world looks unlike another. They are named, scaled and composed with ``+``.
+
+``"viewpoint+texture"`` is both at full strength, ``"viewpoint:0.5+light"`` moves the camera half way.
+A shift changes only what is *seen*: the physics stays the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, Camera, between
+from simreal_envs.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Shift(ABC):
+    """One named change of appearance; each hook does nothing unless the shift overrides it."""
+
+    strength: float = 1.0
+
+    def move_camera(self, camera: Camera) -> Camera:
+        """Where the camera stands under this shift."""
+        return camera
+
+    def repaint(self, model: Any) -> None:
+        """Change lights and materials of the renderer's own ``mujoco.MjModel`` in place."""
+
+    def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What the sensor makes of an RGB image (H, W, 3) uint8."""
+        return image
+
+    def degrade_depth(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What the sensor makes of a depth image (H, W) float32 metres."""
+        return depth_m
+
+
+class Viewpoint(Shift):
+    """The camera stands elsewhere: 23 degrees and 19 cm away at strength 1."""
+
+    def move_camera(self, camera: Camera) -> Camera:
+        return camera.moved(between(camera.pose_in_base, OTHER_VIEWPOINT_IN_BASE, self.strength))
+
+
+class Texture(Shift):
+    """The table is of wood instead of ceramic (strength is ignored)."""
+
+    def repaint(self, model: Any) -> None:
+        model.geom_matid[model.geom("table_visual").id] = model.material("table_wood").id
+
+
+class Light(Shift):
+    """A warmer, dimmer light from the other side."""
+
+    def repaint(self, model: Any) -> None:
+        s = self.strength
+        direction = np.array([-0.2, -0.2, -1.0]) + s * np.array([0.6, 0.9, 0.2])
+        model.light_dir[0] = direction / np.linalg.norm(direction)
+        model.light_diffuse[0] *= 1 - s * np.array([0.15, 0.25, 0.40])
+        model.vis.headlight.ambient[:] *= 1 - 0.3 * s
+        model.vis.headlight.diffuse[:] *= 1 - s * np.array([0.25, 0.35, 0.45])
+
+
+class Colour(Shift):
+    """Red, green and blue change places (RGB becomes GBR; strength is ignored)."""
+
+    def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.ascontiguousarray(image[..., [1, 2, 0]])
+
+
+class Noise(Shift):
+    """A cheap camera: exposure that wanders, a soft lens, photon and read noise; a D435's depth.
+
+    Depth: standard deviation growing with the square of the distance (2 mm at 0.5 m), quantised to 1 mm,
+    with holes at random and along depth edges.
+    """
+
+    def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        s = self.strength
+        radius_px = s * image.shape[1] / 84 * 0.4
+        soft = np.asarray(
+            Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius_px)), dtype=np.float32
+        )
+        exposed = soft * np.float32(1 + s * rng.uniform(-0.05, 0.05))
+        deviation = s * np.sqrt(2.0 + 0.12 * exposed)
+        noisy = exposed + deviation * rng.standard_normal(image.shape, dtype=np.float32)
+        return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
+
+    def degrade_depth(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        s = self.strength
+        deviation_m = s * 0.008 * depth_m**2
+        noisy = depth_m + deviation_m * rng.standard_normal(depth_m.shape, dtype=np.float32)
+        noisy = np.round(noisy, 3)
+        rows, columns = np.gradient(depth_m)
+        edge = np.hypot(rows, columns) > 0.03
+        hole = rng.random(depth_m.shape) < np.where(edge, 0.5, 0.01) * min(s, 1.0)
+        return np.where(hole, 0.0, noisy).astype(np.float32)
+
+
+SHIFTS: dict[str, Callable[[float], Shift]] = {
+    "viewpoint": Viewpoint,
+    "texture": Texture,
+    "light": Light,
+    "colour": Colour,
+    "noise": Noise,
+}
+
+STAND_IN = "viewpoint+texture+light+noise"
+"""The default stand-in for the real world, where there is no robot."""
+
+MAX_STRENGTH = 1.5
+
+
+def parse_shift(text: str) -> list[Shift]:
+    """Read ``"viewpoint:0.5+texture"``; ``"none"`` is no shift.
+
+    >>> [type(s).__name__ for s in parse_shift("viewpoint:0.5+texture")]
+    ['Viewpoint', 'Texture']
+
+    Raises:
+        UsageError: an unknown name, one named twice, or a strength that is not in (0, 1.5].
+    """
+    if text == "none":
+        return []
+    shifts: dict[str, Shift] = {}
+    for part in text.split("+"):
+        name, _, number = part.partition(":")
+        if name not in SHIFTS:
+            raise unknown("shift", name, ["none", *SHIFTS])
+        if name in shifts:
+            raise UsageError(f"Shift {name!r} is named twice in {text!r}.")
+        try:
+            strength = float(number) if number else 1.0
+        except ValueError:
+            strength = np.nan
+        if not 0 < strength <= MAX_STRENGTH:
+            raise UsageError(
+                f"Strength {number!r} of shift {name!r} must be a number above 0, {MAX_STRENGTH} at most."
+            )
+        shifts[name] = SHIFTS[name](strength)
+    return list(shifts.values())
+
+
+def move_camera(camera: Camera, shifts: Sequence[Shift]) -> Camera:
+    """Apply every shift's :meth:`Shift.move_camera` in order."""
+    for shift in shifts:
+        camera = shift.move_camera(camera)
+    return camera

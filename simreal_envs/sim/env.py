@@ -1,0 +1,219 @@
+"""The simulated world: robosuite's scene, stepped and rendered fast, behind the contract of ``spec.py``."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from simreal_envs import spec
+from simreal_envs.cameras import THIRD_PERSON, pose
+from simreal_envs.errors import UsageError
+from simreal_envs.shifts import move_camera, parse_shift
+from simreal_envs.sim.physics import Physics
+from simreal_envs.sim.renderer import Renderer
+from simreal_envs.sim.scene import TabletopScene  # after the renderer, which chooses the GL backend
+from simreal_envs.spec import FloatArray, ObservationSpec
+from simreal_envs.tasks import get_task
+
+START_NOISE_RAD = 0.02
+"""Standard deviation of each start joint, as robosuite's default."""
+
+QUALITIES = ("fast", "full")
+
+
+class SimEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+    """A task on the simulated Panda. Made by ``gym.make("simreal/Lift-v0", env="sim", ...)``.
+
+    Args:
+        task: name of the task.
+        obs: observation groups joined by ``+``, see :class:`simreal_envs.spec.ObservationSpec`.
+        image_size: (height, width) in pixels.
+        shift: how the world looks, see :mod:`simreal_envs.shifts`.
+        region: where objects start: ``in``, ``ood`` or ``all``.
+        quality: ``fast`` or ``full`` rendering.
+        render_mode: ``rgb_array`` for :meth:`render`, at 480 x 640.
+
+    ``reset(options={"placement": {"cube": (x, y, yaw)}})`` puts objects where you say: metres from the
+    table's centre, radians. The same seed gives the same episode bit for bit.
+
+    Raises:
+        UsageError: an argument is not one of the valid ones.
+        MissingDependencyError: images are asked for and there is no OpenGL.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}  # noqa: RUF012
+    action_kind = "pose"
+
+    def __init__(
+        self,
+        task: str,
+        obs: str = "image",
+        image_size: tuple[int, int] = spec.DEFAULT_IMAGE_SIZE,
+        shift: str = "none",
+        region: str = "all",
+        quality: str = "fast",
+        render_mode: str | None = None,
+    ) -> None:
+        self.task = get_task(task)
+        self.observation_spec = ObservationSpec.parse(obs, image_size)
+        self.region = spec.check_choice("region", region, spec.REGIONS)
+        self.shift, self._shifts = shift, parse_shift(shift)
+        self.quality = spec.check_choice("quality", quality, QUALITIES)
+        self.render_mode = render_mode
+        self.camera = move_camera(THIRD_PERSON.resized(self.observation_spec.image_size), self._shifts)
+        self.observation_space = self.observation_spec.space(len(self.task.objects))
+        self.action_space = spec.action_space(self.action_kind)
+        self.scene = TabletopScene(self.task)
+        self.scene.reset()
+        sim = self.scene.sim
+        self.physics = Physics(sim.model._model, sim.data._data, self.task.objects)
+        self._renderer: Renderer | None = None
+        if {"image", "depth"} & set(self.observation_spec.groups):
+            self._renderer = Renderer(self.physics.model, self.camera, self._shifts, quality)
+        self._large_renderer: Renderer | None = None
+        self._sensor_rng = np.random.default_rng()
+        self._reached: dict[str, bool] = {}
+        self._placement_region = region
+
+    # --- Gymnasium --------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        super().reset(seed=seed)
+        noise = self.np_random.normal(0.0, START_NOISE_RAD, 7)
+        placement = self.task.sample_placement(self.region, self.np_random)
+        placement |= self._asked_placement(options)
+        # One draw, so that frames are noisy in the same way however many were rendered before.
+        self._sensor_rng = np.random.default_rng(self.np_random.integers(2**63))
+        self.physics.reset(spec.START_JOINTS_RAD + noise, placement)
+        self._placement_region = self.task.region_of(placement)
+        self._reached = dict.fromkeys(self.task.stages, False)
+        return self.observe(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        checked = spec.check_action(action, self.action_kind)
+        rotation = Rotation.from_rotvec(checked[3:6]).as_matrix()
+        self.physics.step(pose(rotation, checked[:3]), float(checked[6]))
+        info = self._info()
+        success = info["success"]
+        return self.observe(), float(success), success, False, info
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """A large picture (480, 640, 3) of the scene as it would be seen under the shifts."""
+        if self.render_mode != "rgb_array":
+            return None
+        if self._large_renderer is None:
+            camera = move_camera(THIRD_PERSON, self._shifts)
+            self._large_renderer = Renderer(self.physics.model, camera, self._shifts, self.quality)
+        return self._large_renderer.render(self.physics.data)[0]
+
+    def close(self) -> None:
+        for renderer in (self._renderer, self._large_renderer):
+            if renderer is not None:
+                renderer.close()
+        self._renderer = self._large_renderer = None
+
+    # --- what recording, generation and evaluation read ---------------------------------------------
+
+    def observe(self) -> dict[str, np.ndarray]:
+        """The observation of the present state."""
+        physics, groups = self.physics, self.observation_spec.groups
+        hand = physics.end_effector_pose_in_base()
+        observation = {
+            "robot0_eef_pos": hand[:3, 3].astype(np.float32),
+            "robot0_eef_quat": _quaternion_xyzw(hand[:3, :3]),
+            "robot0_joint_pos": physics.joint_positions_rad.astype(np.float32),
+            "robot0_gripper_qpos": physics.finger_positions_m.astype(np.float32),
+        }
+        if "state" in groups:
+            poses = [physics.object_pose_in_base(name) for name in self.task.objects]
+            parts = [part for p in poses for part in (p[:3, 3], _quaternion_xyzw(p[:3, :3]))]
+            observation[spec.OBJECT_KEY] = np.concatenate(parts).astype(np.float32)
+        if self._renderer is not None:
+            image, depth = self._renderer.render(physics.data, depth="depth" in groups)
+            for shift in self._shifts:
+                if "image" in groups:
+                    image = shift.degrade(image, self._sensor_rng)
+                if depth is not None:
+                    depth = shift.degrade_depth(depth, self._sensor_rng)
+            if "image" in groups:
+                observation[spec.IMAGE_KEY] = image
+            if depth is not None:
+                observation[spec.DEPTH_KEY] = depth
+        return observation
+
+    def object_poses_in_base(self) -> dict[str, FloatArray]:
+        """Each object's (4, 4) pose."""
+        return {name: self.physics.object_pose_in_base(name) for name in self.task.objects}
+
+    def end_effector_pose_in_base(self) -> FloatArray:
+        """(4, 4)."""
+        return self.physics.end_effector_pose_in_base()
+
+    def sim_state(self) -> FloatArray:
+        """Flat simulator state [time, positions, velocities]."""
+        return self.physics.get_state()
+
+    def set_sim_state(self, state: FloatArray) -> None:
+        """Show a recorded state; then :meth:`observe`."""
+        self.physics.set_state(state)
+
+    @property
+    def model_xml(self) -> str:
+        """The scene's MJCF."""
+        return str(self.scene.sim.model.get_xml())
+
+    def describe(self) -> dict[str, Any]:
+        """What an episode recorded here should say about its world; JSON-able."""
+        return {
+            "task": self.task.name,
+            "env": "sim",
+            "shift": self.shift,
+            "region": self.region,
+            "action_kind": self.action_kind,
+            "obs": list(self.observation_spec.groups),
+            "image_size": list(self.observation_spec.image_size),
+            "control_hz": spec.CONTROL_HZ,
+            "camera": self.camera.to_json(),
+            "versions": {name: version(name) for name in ("simreal", "robosuite", "mujoco", "gymnasium")},
+        }
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _asked_placement(self, options: dict[str, Any] | None) -> dict[str, tuple[float, float, float]]:
+        asked = dict((options or {}).get("placement", {}))
+        for name in asked:
+            spec.check_choice("object", name, self.task.objects)
+        for name, values in asked.items():
+            if len(values) != 3 or not np.isfinite(values).all():
+                raise UsageError(f"Placement of {name!r} is {values!r}; it must be (x m, y m, yaw rad).")
+        return asked
+
+    def _info(self) -> dict[str, Any]:
+        now = self.task.stages_reached(self.physics)
+        before = True
+        for stage in self.task.stages:  # a stage counts once those before it have been reached
+            self._reached[stage] = self._reached[stage] or (before and now[stage])
+            before = self._reached[stage]
+        reached = [stage for stage in self.task.stages if self._reached[stage]]
+        return {
+            "success": now[self.task.stages[-1]],
+            "stage": reached[-1] if reached else "start",
+            "stages_reached": len(reached),
+            "subtask_signals": now,
+            "time_s": self.physics.time_s,
+            "placement_region": self._placement_region,
+            "sim_state": self.sim_state(),
+            "object_poses_in_base": self.object_poses_in_base(),
+            "end_effector_pose_in_base": self.end_effector_pose_in_base(),
+        }
+
+
+def _quaternion_xyzw(rotation: FloatArray) -> np.ndarray:
+    """Unit quaternion (4,) float32 with w >= 0."""
+    return Rotation.from_matrix(rotation).as_quat(canonical=True).astype(np.float32)

@@ -1,0 +1,135 @@
+"""The state of a simulated scene, read and written in the robot base frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from simreal_envs.cameras import pose
+from simreal_envs.sim.controller import ArmController
+from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, TABLE_CENTRE_IN_BASE_M, FloatArray
+
+GRIPPER_OPEN_M = 0.04
+"""Position of one finger of the open hand."""
+
+GRIP_SITE_IN_HAND = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+"""Rotation from robosuite's grip site to the axes of Franka's hand (a quarter turn about z)."""
+
+
+class Physics:
+    """A ``MjModel`` and its ``MjData`` with names resolved once.
+
+    Args:
+        objects: names of the task's objects, as robosuite prefixes their bodies.
+    """
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, objects: Sequence[str]) -> None:
+        self.model, self.data = model, data
+        self.controller = ArmController(model, data)
+        self.substeps = round(1 / CONTROL_HZ / model.opt.timestep)
+        self._site = model.site("gripper0_right_grip_site").id
+        self._joints = np.array([model.joint(f"robot0_joint{i}").qposadr[0] for i in range(1, 8)])
+        fingers = [f"gripper0_right_finger_joint{i}" for i in (1, 2)]
+        self._fingers = np.array([model.joint(name).qposadr[0] for name in fingers])
+        self._pads = [frozenset({model.geom(f"gripper0_right_finger{i}_pad_collision").id}) for i in (1, 2)]
+        self._bodies = {name: model.body(f"{name}_main").id for name in objects}
+        self._free = {name: model.joint(f"{name}_joint0") for name in objects}
+        self._geoms = {
+            name: frozenset(
+                int(g) for g in range(model.ngeom) if model.geom_bodyid[g] == body and model.geom_contype[g]
+            )
+            for name, body in self._bodies.items()
+        }
+        self._half_height_m = {
+            name: max(float(model.geom_size[g][2]) for g in geoms) for name, geoms in self._geoms.items()
+        }
+
+    # --- acting -----------------------------------------------------------------------------------
+
+    def reset(self, joints_rad: FloatArray, placement: dict[str, tuple[float, float, float]]) -> None:
+        """Start an episode: arm at ``joints_rad``, fingers open, objects at (x, y, yaw) on the table."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[self._joints] = joints_rad
+        self.data.qpos[self._fingers] = GRIPPER_OPEN_M, -GRIPPER_OPEN_M
+        for name, (x, y, yaw) in placement.items():
+            at = self._free[name].qposadr[0]
+            in_base = TABLE_CENTRE_IN_BASE_M + [x, y, self._half_height_m[name]]
+            self.data.qpos[at : at + 3] = in_base + BASE_IN_WORLD_M
+            self.data.qpos[at + 3 : at + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+        mujoco.mj_forward(self.model, self.data)
+        self.controller.reset()
+
+    def step(self, pose_target_in_base: FloatArray, gripper: float) -> None:
+        """One control step of 50 ms towards a target end-effector pose (4, 4)."""
+        rotation = pose_target_in_base[:3, :3] @ GRIP_SITE_IN_HAND
+        self.controller.set_goal(pose_target_in_base[:3, 3] + BASE_IN_WORLD_M, rotation, gripper)
+        for _ in range(self.substeps):
+            mujoco.mj_step1(self.model, self.data)
+            self.controller.apply()
+            mujoco.mj_step2(self.model, self.data)
+
+    def get_state(self) -> FloatArray:
+        """Time, positions and velocities in one vector, as robosuite and robomimic flatten them."""
+        return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
+
+    def set_state(self, state: FloatArray) -> None:
+        """Show a recorded state (for rendering and measuring; contact history is not restored)."""
+        nq, nv = self.model.nq, self.model.nv
+        if len(state) != 1 + nq + nv:
+            raise ValueError(f"State has length {len(state)}, this scene's is {1 + nq + nv}.")
+        self.data.time = state[0]
+        self.data.qpos[:] = state[1 : 1 + nq]
+        self.data.qvel[:] = state[1 + nq :]
+        mujoco.mj_forward(self.model, self.data)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    @property
+    def time_s(self) -> float:
+        """Simulated time since the reset."""
+        return float(self.data.time)
+
+    @property
+    def joint_positions_rad(self) -> FloatArray:
+        """The arm's seven joint angles."""
+        return self.data.qpos[self._joints]
+
+    @property
+    def finger_positions_m(self) -> FloatArray:
+        """Both fingers, the second one negative."""
+        return self.data.qpos[self._fingers]
+
+    def end_effector_pose_in_base(self) -> FloatArray:
+        """(4, 4); the axes are those of Franka's hand."""
+        rotation = self.data.site_xmat[self._site].reshape(3, 3) @ GRIP_SITE_IN_HAND.T
+        return pose(rotation, self.data.site_xpos[self._site] - BASE_IN_WORLD_M)
+
+    def object_pose_in_base(self, name: str) -> FloatArray:
+        """(4, 4)."""
+        body = self._bodies[name]
+        return pose(self.data.xmat[body].reshape(3, 3), self.data.xpos[body] - BASE_IN_WORLD_M)
+
+    def object_position_in_base(self, name: str) -> FloatArray:
+        """(3,) metres."""
+        return self.data.xpos[self._bodies[name]] - BASE_IN_WORLD_M
+
+    def object_speed_mps(self, name: str) -> float:
+        """Speed of the object's centre."""
+        at = self._free[name].dofadr[0]
+        return float(np.linalg.norm(self.data.qvel[at : at + 3]))
+
+    def _touching(self, first: frozenset[int], second: frozenset[int]) -> bool:
+        for a, b in self.data.contact.geom[: self.data.ncon].tolist():
+            if (a in first and b in second) or (b in first and a in second):
+                return True
+        return False
+
+    def in_contact(self, first: str, second: str) -> bool:
+        """Whether two objects touch."""
+        return self._touching(self._geoms[first], self._geoms[second])
+
+    def is_grasped(self, name: str) -> bool:
+        """Whether both finger pads touch the object."""
+        return all(self._touching(pad, self._geoms[name]) for pad in self._pads)

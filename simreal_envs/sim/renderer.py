@@ -1,0 +1,122 @@
+"""Colour and depth of a scene from one pass, through a camera given by its intrinsics."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from simreal_envs.cameras import Camera
+from simreal_envs.errors import MissingDependencyError
+from simreal_envs.shifts import Shift
+from simreal_envs.spec import BASE_IN_WORLD_M
+
+if sys.platform == "linux" and "DISPLAY" not in os.environ:
+    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when first imported; GLFW needs a display
+
+import mujoco
+
+from simreal_envs.sim.lowpoly import simplified
+
+NEAR_M, FAR_M = 0.05, 10.0
+MAX_GEOMS = 1000
+
+NO_OPENGL = (
+    "No OpenGL for rendering ({reason}). On Debian or Ubuntu: apt-get install libegl1 libgl1 libgles2, "
+    "or for software rendering: apt-get install libosmesa6 and set MUJOCO_GL=osmesa. "
+    "`simreal doctor` tests each."
+)
+
+
+@lru_cache(maxsize=1)
+def _gl_context() -> Any:
+    """The process's one OpenGL context."""
+    try:
+        context = mujoco.GLContext(64, 64)
+        context.make_current()
+    except Exception as error:  # each backend raises its own kinds
+        raise MissingDependencyError(NO_OPENGL.format(reason=f"{type(error).__name__}: {error}")) from error
+    return context
+
+
+class Renderer:
+    """Renders a model's ``MjData`` as one camera sees it, under shifts.
+
+    ``quality="fast"``: decimated meshes, no shadows, reflections or multisampling. ``quality="full"``: as
+    robosuite renders. Lights and materials are changed on the renderer's own copy of the model.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, camera: Camera, shifts: Sequence[Shift], quality: str = "fast"
+    ) -> None:
+        self.camera = camera
+        context = _gl_context()
+        fast = quality == "fast"
+        self._model = simplified(model) if fast else simplified(model, faces_per_mesh=10**9)
+        height, width = camera.size
+        self._model.vis.global_.offheight, self._model.vis.global_.offwidth = height, width
+        if fast:
+            self._model.vis.quality.offsamples = 0
+        for shift in shifts:
+            shift.repaint(self._model)
+        context.make_current()
+        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._viewport = mujoco.MjrRect(0, 0, width, height)
+        self._scene = mujoco.MjvScene(self._model, MAX_GEOMS)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._scene.flags[flag] = not fast
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = not fast
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[0] = 0  # collision shapes
+        self._option.sitegroup[:] = 0
+        self._free_camera = mujoco.MjvCamera()
+        self._rgb = np.empty((height, width, 3), np.uint8)
+        self._depth = np.empty((height, width), np.float32)
+
+    def render(self, data: mujoco.MjData, depth: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """Colour (H, W, 3) uint8 and, if asked for, depth (H, W) float32 metres along the optical axis."""
+        _gl_context().make_current()
+        mujoco.mjv_updateScene(
+            self._model,
+            data,
+            self._option,
+            None,
+            self._free_camera,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._scene,
+        )
+        self._aim()
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_readPixels(self._rgb, self._depth if depth else None, self._viewport, self._context)
+        rgb = self._rgb[::-1].copy()
+        return rgb, (self._metres(self._depth[::-1]) if depth else None)
+
+    def _aim(self) -> None:
+        """Give the scene's cameras our pose and an off-centre frustum that is exactly K."""
+        (height, width), k = self.camera.size, self.camera.intrinsics
+        pose_in_base = self.camera.pose_in_base
+        # Borders of the image in units of the focal length; pixel centres are integers.
+        left, right = (-0.5 - k[0, 2]) / k[0, 0], (width - 0.5 - k[0, 2]) / k[0, 0]
+        top, bottom = (k[1, 2] + 0.5) / k[1, 1], (k[1, 2] - height + 0.5) / k[1, 1]
+        for view in self._scene.camera:
+            view.pos[:] = pose_in_base[:3, 3] + BASE_IN_WORLD_M
+            view.forward[:] = pose_in_base[:3, 2]
+            view.up[:] = -pose_in_base[:3, 1]
+            view.frustum_near, view.frustum_far = NEAR_M, FAR_M
+            view.frustum_center = NEAR_M * (left + right) / 2
+            view.frustum_width = NEAR_M * (right - left) / 2
+            view.frustum_top, view.frustum_bottom = NEAR_M * top, NEAR_M * bottom
+
+    def _metres(self, buffer: np.ndarray) -> np.ndarray:
+        """Undo OpenGL's depth: the buffer holds 0 at the near and 1 at the far plane."""
+        return NEAR_M / (1.0 - buffer * np.float32(1.0 - NEAR_M / FAR_M))
+
+    def close(self) -> None:
+        """Free the GPU's copy of the model."""
+        _gl_context().make_current()
+        self._context.free()
