@@ -6,7 +6,6 @@ A shift changes only what is *seen*: the physics stays the same.
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from simreal_envs.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
-class Shift(ABC):
+class Shift:
     """One named change of appearance; each hook does nothing unless the shift overrides it."""
 
     strength: float = 1.0
@@ -95,11 +94,10 @@ class Noise(Shift):
         s = self.strength
         deviation_m = s * 0.008 * depth_m**2
         noisy = depth_m + deviation_m * rng.standard_normal(depth_m.shape, dtype=np.float32)
-        noisy = np.round(noisy, 3)
         rows, columns = np.gradient(depth_m)
         edge = np.hypot(rows, columns) > 0.03
         hole = rng.random(depth_m.shape) < np.where(edge, 0.5, 0.01) * min(s, 1.0)
-        return np.where(hole, 0.0, noisy).astype(np.float32)
+        return np.where(hole, 0.0, np.round(noisy, 3)).astype(np.float32)
 
 
 SHIFTS: dict[str, Callable[[float], Shift]] = {

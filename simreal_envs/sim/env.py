@@ -25,7 +25,7 @@ START_NOISE_RAD = 0.02
 QUALITIES = ("fast", "full")
 
 
-class SimEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     """A task on the simulated Panda. Made by ``gym.make("simreal/Lift-v0", env="sim", ...)``.
 
     Args:
@@ -45,7 +45,7 @@ class SimEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         MissingDependencyError: images are asked for and there is no OpenGL.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}
     action_kind = "pose"
 
     def __init__(

@@ -55,7 +55,7 @@ class Physics:
         self.data.qpos[self._fingers] = GRIPPER_OPEN_M, -GRIPPER_OPEN_M
         for name, (x, y, yaw) in placement.items():
             at = self._free[name].qposadr[0]
-            in_base = TABLE_CENTRE_IN_BASE_M + [x, y, self._half_height_m[name]]
+            in_base = TABLE_CENTRE_IN_BASE_M + np.array([x, y, self._half_height_m[name]])
             self.data.qpos[at : at + 3] = in_base + BASE_IN_WORLD_M
             self.data.qpos[at + 3 : at + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
         mujoco.mj_forward(self.model, self.data)

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import MissingDependencyError
 from simreal_envs.shifts import Shift
+from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.spec import BASE_IN_WORLD_M
 
 if sys.platform == "linux" and "DISPLAY" not in os.environ:
     os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when first imported; GLFW needs a display
 
-import mujoco
 
-from simreal_envs.sim.lowpoly import simplified
 
 NEAR_M, FAR_M = 0.05, 10.0
 MAX_GEOMS = 1000
 
 NO_OPENGL = (
     "No OpenGL for rendering ({reason}). On Debian or Ubuntu: apt-get install libegl1 libgl1 libgles2, "
-    "or for software rendering: apt-get install libosmesa6 and set MUJOCO_GL=osmesa. "
-    "`simreal doctor` tests each."
+    "or for software rendering: apt-get install libosmesa6 and set MUJOCO_GL=osmesa. MUJOCO_GL must be set "
+    "before MuJoCo is first imported. `simreal doctor` tests each."
 )
 
 
@@ -64,7 +62,10 @@ class Renderer:
         for shift in shifts:
             shift.repaint(self._model)
         context.make_current()
-        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        try:
+            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        except mujoco.FatalError as error:
+            raise MissingDependencyError(NO_OPENGL.format(reason=error)) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._viewport = mujoco.MjrRect(0, 0, width, height)
         self._scene = mujoco.MjvScene(self._model, MAX_GEOMS)
