@@ -15,11 +15,6 @@ from simreal_envs.shifts import Shift
 from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.spec import BASE_IN_WORLD_M
 
-if sys.platform == "linux" and "DISPLAY" not in os.environ:
-    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when first imported; GLFW needs a display
-
-
-
 NEAR_M, FAR_M = 0.05, 10.0
 MAX_GEOMS = 1000
 
