@@ -1,0 +1,56 @@
+# From a fresh clone, with Python 3.10 to 3.12 and a package index:
+#   make demo                 one human demonstration to a policy in an unseen domain, about 45 minutes on 2 cores
+#   make demo QUICK=1         the same program, smaller: about 10 minutes
+#   make demo TASK=Stack      another task
+#   make test                 the tests
+#   make check                format, lint, types, direction of imports
+# The first of them creates .venv; it is renewed when pyproject.toml or constraints.txt changes.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TYPES := $(VENV)/types
+PACKAGES := simreal_envs simreal_datasets simreal_agents simreal_cli
+
+TASK ?= Lift
+QUICK ?=
+ARGS ?=
+
+# Rendering without a display; `simreal doctor` says which backends work here.
+export MUJOCO_GL ?= egl
+
+.PHONY: demo test check format types venv clean
+
+demo: $(READY)
+	$(BIN)/simreal demo --task $(TASK) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Folders are imported under other names (`agents` as `simreal_agents`); links give mypy the names.
+types: $(READY)
+	@mkdir -p $(TYPES)
+	@ln -sfn $(CURDIR)/simreal_envs $(TYPES)/simreal_envs
+	@for folder in datasets agents cli; do ln -sfn $(CURDIR)/$$folder $(TYPES)/simreal_$$folder; done
+	MYPYPATH=$(TYPES) $(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+
+venv: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13) and "simreal needs Python 3.10 to 3.12, found " + sys.version.split()[0] + " (choose one: make PYTHON=python3.11)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
