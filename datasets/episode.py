@@ -45,7 +45,7 @@ class DatagenInfo:
     Attributes:
         eef_pose: (T, 4, 4) pose of the end effector when the action was chosen.
         object_poses: for each object (T, 4, 4).
-        subtask_term_signals: for each subtask (T,), 0 until it is done, then 1.
+        subtask_term_signals: for each stage (T,), 1 where its condition holds; MimicGen cuts at the first.
         target_pose: (T, 4, 4) pose that the action asked for.
         gripper_action: (T, 1), from -1 (open) to 1 (closed).
     """

