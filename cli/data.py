@@ -54,9 +54,9 @@ def import_(
 
     **Examples**
 
-    `simreal data import ~/.cache/simreal/human_demonstrations/stack/panda/demo.hdf5 data/stack-human --task Stack`
+    `simreal data import demo.hdf5 data/stack-human --task Stack`
 
-    `simreal data import demo.hdf5 data/mine`
+    `simreal data import ~/.cache/simreal/human_demonstrations/lift/panda/demo.hdf5 data/lift-human`
     """
     from simreal_datasets.robosuite_import import import_demonstrations
     from simreal_datasets.store import DatasetWriter
