@@ -1,0 +1,117 @@
+"""How each evaluated episode ended: one line of JSON an episode, on the disk before the next one counts."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+
+from simreal_envs.errors import DataError
+
+LOG_NAME = "episodes.jsonl"
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How one episode of one policy ended.
+
+    Attributes:
+        name: of the policy, as reports show it.
+        actor: what exactly was played, for a policy its checkpoint and the digest of its weights.
+        seed: of the reset.
+        stages_reached: how many of the task's stages.
+        failed_at: first stage not reached; empty after success.
+        replicate: tells apart trainings of one method where a report pools them; else 0.
+    """
+
+    name: str
+    actor: str
+    task: str
+    env: str
+    shift: str
+    region: str
+    seed: int
+    success: bool
+    steps: int
+    stages_reached: int
+    failed_at: str
+    replicate: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, int]:
+        """What need not be played twice."""
+        return (self.actor, self.task, self.env, self.shift, self.region, self.seed)
+
+
+class EpisodeLog:
+    """The file of results in a folder, for one writer at a time. A context manager.
+
+    A line that a crash cut short is removed, so its episode is played again. On leaving, the same results are
+    written as ``episodes.csv``.
+
+    Raises:
+        DataError: another process writes the log, or a line in it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / LOG_NAME
+        self._file = self.path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it when we die
+            self._results = {result.key: result for result in self._read()}
+        except BlockingIOError as error:
+            self._file.close()
+            raise DataError(
+                f"Another evaluation is writing {self.path}; wait for it, or choose another."
+            ) from error
+        except DataError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> EpisodeLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._write_csv()
+        self._file.close()
+
+    def find(self, key: tuple[str, str, str, str, str, int], name: str) -> EpisodeResult | None:
+        """The result of an episode, under the name the policy has today; None if it was not played."""
+        result = self._results.get(key)
+        return None if result is None else replace(result, name=name)
+
+    def append(self, result: EpisodeResult) -> None:
+        """Write a result; it is on the disk when this returns."""
+        self._file.write(json.dumps(asdict(result)).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._results[result.key] = result
+
+    def _write_csv(self) -> None:
+        with self.path.with_suffix(".csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(EpisodeResult)])
+            writer.writeheader()
+            writer.writerows(asdict(result) for result in self._results.values())
+
+    def _read(self) -> list[EpisodeResult]:
+        self._file.seek(0)
+        content = self._file.read()
+        complete = content.rfind(b"\n") + 1
+        self._file.truncate(complete)
+        return [self._parse(line, number) for number, line in enumerate(content[:complete].splitlines(), 1)]
+
+    def _parse(self, line: bytes, number: int) -> EpisodeResult:
+        try:
+            return EpisodeResult(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{self.path}, line {number} is not the result of an episode ({error}); "
+                "delete the line to play that episode again."
+            ) from error

@@ -1,0 +1,182 @@
+"""Play policies on the same episodes: every one in every region from every seed, none of them twice."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from simreal_agents.episode_log import EpisodeLog, EpisodeResult
+from simreal_agents.sources import ActorSource
+from simreal_envs.errors import UsageError
+from simreal_envs.loop import Actor, run_episode
+from simreal_envs.parallel import Heartbeat, run_in_processes
+from simreal_envs.registration import TASK_NAMES
+from simreal_envs.spec import DEFAULT_IMAGE_SIZE, REGIONS, check_choice
+
+FIRST_SEED = 1_000_000
+"""Reset seeds of evaluations start here; those below are for collecting demonstrations."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where policies are evaluated: the arguments of ``gymnasium.make`` but for the region."""
+
+    task: str
+    env: str = "sim"
+    shift: str = "none"
+    obs: str = "image"
+    image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
+
+    def make(self, region: str, **kwargs: Any) -> gym.Env[Any, Any]:
+        """The world with objects starting in ``region``."""
+        check_choice("task", self.task, TASK_NAMES)
+        return gym.make(
+            f"simreal_envs:simreal/{self.task}-v0",
+            env=self.env,
+            shift=self.shift,
+            obs=self.obs,
+            image_size=self.image_size,
+            region=region,
+            **kwargs,
+        )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One episode to be played."""
+
+    name: str
+    actor: str
+    region: str
+    seed: int
+
+    def key(self, world: World) -> tuple[str, str, str, str, str, int]:
+        return (self.actor, world.task, world.env, world.shift, self.region, self.seed)
+
+
+def evaluate(
+    actors: Mapping[str, ActorSource],
+    world: World,
+    regions: Sequence[str],
+    seeds: Sequence[int],
+    output: Path,
+    workers: int = 1,
+    on_result: Callable[[EpisodeResult], None] = lambda result: None,
+) -> list[EpisodeResult]:
+    """Play every actor in every region from every seed, and return how each episode ended.
+
+    Args:
+        actors: what to play, by the name that reports shall show.
+        world: where.
+        regions: ``in``, ``ood`` or ``all``.
+        seeds: reset seeds, the same for every actor and region.
+        output: folder of the log (:class:`EpisodeLog`); episodes found in it are not played again.
+        workers: processes; 1 plays in this one.
+        on_result: called for every episode, those found in the log first.
+
+    Returns:
+        The results, ordered by actor, region and seed.
+
+    Raises:
+        UsageError, DataError: before anything is played: something asked for does not exist, an actor does
+            not fit the world, or the log is damaged.
+    """
+    for region in regions:
+        check_choice("region", region, REGIONS)
+    identities = {name: source.identity() for name, source in actors.items()}
+    trials = [
+        _Trial(name, identities[name], region, seed)
+        for region in regions
+        for name in actors
+        for seed in seeds
+    ]
+    if not trials or len({trial.key(world) for trial in trials}) != len(trials):
+        raise UsageError("An evaluation needs at least one policy, region and seed, and none of them twice.")
+
+    with EpisodeLog(output) as log:
+        found = [log.find(trial.key(world), trial.name) for trial in trials]
+        results = {result.key: result for result in found if result is not None}
+        missing = [trial for trial in trials if trial.key(world) not in results]
+        if missing:
+            _check(actors, world, regions[0])
+        for result in results.values():
+            on_result(result)
+        playing = run_in_processes(partial(_Player, actors, world), missing, workers)
+        with closing(playing):  # stops the processes, whatever happens here
+            for result in playing:
+                log.append(result)
+                results[result.key] = result
+                on_result(result)
+    return [results[trial.key(world)] for trial in trials]
+
+
+def _check(actors: Mapping[str, ActorSource], world: World, region: str) -> None:
+    """Make the world and every actor once, so that nothing starts that cannot be finished."""
+    env = world.make(region)
+    try:
+        for source in actors.values():
+            source.make(env)
+    finally:
+        env.close()
+
+
+class _Player:
+    """Plays trials one after another; keeps environment and actor while they stay the same."""
+
+    def __init__(self, actors: Mapping[str, ActorSource], world: World) -> None:
+        self._actors, self._world = actors, world
+        self._env: gym.Env[Any, Any] | None = None
+        self._actor: Actor | None = None
+        self._set_up_for = ("", "")
+
+    def __call__(self, trial: _Trial, heartbeat: Heartbeat) -> EpisodeResult:
+        env, actor = self._set_up(trial)
+        with one_torch_thread():
+            outcome = run_episode(env, actor, seed=trial.seed, recorder=lambda step: heartbeat())
+        stages = env.unwrapped.task.stages  # type: ignore[attr-defined]
+        return EpisodeResult(
+            name=trial.name,
+            actor=trial.actor,
+            task=self._world.task,
+            env=self._world.env,
+            shift=self._world.shift,
+            region=trial.region,
+            seed=trial.seed,
+            success=outcome.success,
+            steps=outcome.steps,
+            stages_reached=outcome.stages_reached,
+            failed_at="" if outcome.success else stages[outcome.stages_reached],
+        )
+
+    def _set_up(self, trial: _Trial) -> tuple[gym.Env[Any, Any], Actor]:
+        region, name = self._set_up_for
+        if self._env is None or region != trial.region:
+            if self._env is not None:
+                self._env.close()
+            self._env, self._actor = self._world.make(trial.region), None
+        if self._actor is None or name != trial.name:
+            self._actor = self._actors[trial.name].make(self._env)
+        self._set_up_for = (trial.region, trial.name)
+        return self._env, self._actor
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """A policy computes in small batches, which more threads slow down; an expert needs no torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,191 @@
+"""What an evaluation says: success with intervals, paired tests, and the stage at which episodes failed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from simreal_agents.episode_log import EpisodeResult
+from simreal_agents.statistics import PairedTest, holm, mcnemar, wilson_interval
+from simreal_envs.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Successes of one policy in one region, with the 95 % Wilson interval of the rate (fractions)."""
+
+    name: str
+    region: str
+    successes: int
+    trials: int
+    low: float
+    high: float
+    failed_at: dict[str, int]
+    """How many episodes failed at each stage."""
+
+    @property
+    def rate(self) -> float:
+        """Fraction of episodes solved."""
+        return self.successes / self.trials
+
+    def __str__(self) -> str:
+        interval = f"[{100 * self.low:.0f}, {100 * self.high:.0f}]"
+        return f"{self.successes}/{self.trials} = {100 * self.rate:.0f} % {interval}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The paired test of two policies in one region.
+
+    Attributes:
+        p_adjusted: p-value after Holm's correction for all tests of the report.
+    """
+
+    first: str
+    second: str
+    region: str
+    test: PairedTest
+    p_adjusted: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The tables of an evaluation of several policies in one world."""
+
+    world: str
+    cells: list[Cell]
+    comparisons: list[Comparison]
+
+    def cell(self, name: str, region: str) -> Cell:
+        """The cell of a policy and a region."""
+        return next(cell for cell in self.cells if (cell.name, cell.region) == (name, region))
+
+    def print(self, console: Console) -> None:
+        """Print the tables."""
+        for title, header, rows in self._tables():
+            table = Table(*header, title=title, title_justify="left", title_style="bold")
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+
+    def to_markdown(self) -> str:
+        """The same tables as Markdown."""
+        parts = []
+        for title, header, rows in self._tables():
+            lines = [header, ["---"] * len(header), *rows]
+            parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        return "\n".join(parts)
+
+    def write(self, folder: Path) -> None:
+        """Write ``report.md``, ``summary.json`` and ``summary.csv``."""
+        (folder / "report.md").write_text(self.to_markdown())
+        (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+        with (folder / "summary.csv").open("w", newline="") as file:
+            columns = ["name", "region", "successes", "trials", "rate", "low", "high"]
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows([getattr(cell, column) for column in columns] for cell in self.cells)
+
+    def _tables(self) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+        """Title, header and rows of each table."""
+        names = list(dict.fromkeys(cell.name for cell in self.cells))
+        regions = list(dict.fromkeys(cell.region for cell in self.cells))
+        yield (
+            f"Success in {self.world}, 95 % Wilson interval",
+            ["policy", *regions],
+            [[name, *(str(self.cell(name, region)) for region in regions)] for name in names],
+        )
+        if self.comparisons:
+            yield (
+                "Exact McNemar test on the same episodes, p adjusted by Holm",
+                ["first", "second", "region", "difference", "only first", "only second", "p", "p adjusted"],
+                [
+                    [
+                        c.first, c.second, c.region, f"{100 * c.test.difference:+.0f} points",
+                        str(c.test.only_first), str(c.test.only_second), _p(c.test.p_value), _p(c.p_adjusted),
+                    ]
+                    for c in self.comparisons
+                ],
+            )  # fmt: skip
+        stages = list(dict.fromkeys(stage for cell in self.cells for stage in cell.failed_at))
+        if any(sum(cell.failed_at.values()) for cell in self.cells):
+            yield (
+                "Episodes that failed, by the first stage not reached",
+                ["policy", "region", *stages],
+                [[c.name, c.region, *(str(c.failed_at[stage]) for stage in stages)] for c in self.cells],
+            )
+
+
+def report(results: Sequence[EpisodeResult], stages: Sequence[str]) -> Report:
+    """Summarise results of one world; the first policy is compared with every other.
+
+    Args:
+        results: as :func:`simreal_agents.evaluation.evaluate` returns them.
+        stages: of the task, in order.
+
+    Raises:
+        UsageError: results of several worlds, or policies that played different episodes.
+    """
+    worlds = {(result.task, result.env, result.shift) for result in results}
+    if len(worlds) != 1:
+        raise UsageError(
+            f"A report is about one world; these results are of {len(worlds)}: {sorted(worlds)}."
+        )
+    task, env, shift = worlds.pop()
+    played: dict[tuple[str, str], dict[tuple[int, int], EpisodeResult]] = {}
+    for result in results:
+        played.setdefault((result.name, result.region), {})[result.replicate, result.seed] = result
+    cells = [_cell(name, region, list(of.values()), stages) for (name, region), of in played.items()]
+    reference = results[0].name
+    pairs = [
+        (name, region, _paired(played[reference, region], played[name, region]))
+        for name, region in played
+        if name != reference
+    ]
+    adjusted = holm([test.p_value for _, _, test in pairs])
+    comparisons = [
+        Comparison(reference, name, region, test, p)
+        for (name, region, test), p in zip(pairs, adjusted, strict=True)
+    ]
+    return Report(f"{task}, env {env}, shift {shift}", cells, comparisons)
+
+
+def pool(results: Iterable[EpisodeResult], method_of: Mapping[str, tuple[str, int]]) -> list[EpisodeResult]:
+    """Count several trainings of one method as one policy.
+
+    Args:
+        results: of policies named as in ``method_of``.
+        method_of: for each policy its method, and which training of it (its random seed): episodes of
+            equal training and reset seed are paired.
+    """
+    return [
+        replace(result, name=method_of[result.name][0], replicate=method_of[result.name][1])
+        for result in results
+    ]
+
+
+def _cell(name: str, region: str, results: Sequence[EpisodeResult], stages: Sequence[str]) -> Cell:
+    successes = sum(result.success for result in results)
+    failed = Counter(result.failed_at for result in results if not result.success)
+    low, high = wilson_interval(successes, len(results))
+    failed_at = {stage: failed[stage] for stage in stages}
+    return Cell(name, region, successes, len(results), low, high, failed_at)
+
+
+def _paired(
+    first: Mapping[tuple[int, int], EpisodeResult], second: Mapping[tuple[int, int], EpisodeResult]
+) -> PairedTest:
+    if first.keys() != second.keys():
+        raise UsageError("A paired test needs the same episodes of both policies.")
+    return mcnemar([first[key].success for key in first], [second[key].success for key in first])
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

@@ -1,0 +1,124 @@
+"""``simreal eval``: play policies on the same episodes and say which is better, and how sure that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from simreal_envs.errors import UsageError
+
+if TYPE_CHECKING:
+    from simreal_agents.evaluation import World
+    from simreal_agents.sources import ActorSource
+
+EXPERT = "expert"
+FIRST_SEED = 1_000_000  # as in simreal_agents.evaluation, which is imported when it is needed
+
+
+def evaluate_runs(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run folders, or `expert`. The first is compared with each other.")
+    ],
+    task: Annotated[str | None, typer.Option(help="Task of the expert; a run knows its own.")] = None,
+    env: Annotated[str, typer.Option(help="World: sim, rig or real.")] = "sim",
+    shift: Annotated[
+        str, typer.Option(help="What looks different, joined by +: viewpoint, texture, light, colour, noise.")
+    ] = "none",
+    region: Annotated[
+        str, typer.Option(help="Where objects start, joined by comma: in, ood, all.")
+    ] = "in,ood",
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes a policy and region.")] = 100,
+    seed: Annotated[
+        int,
+        typer.Option(min=FIRST_SEED, help="First reset seed; those below one million are for collecting."),
+    ] = FIRST_SEED,
+    checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
+    workers: Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")] = "auto",
+    output: Annotated[
+        Path, typer.Option(help="Folder for results; what it holds is not played again.")
+    ] = Path("out/eval"),
+    video: Annotated[
+        int, typer.Option(min=0, help="Write GIFs of so many failures a policy and region.")
+    ] = 0,
+) -> None:
+    """Play policies on the same episodes: success with intervals, paired tests, stages of failure.
+
+    Every episode is written to `episodes.jsonl` as it ends; the same command goes on after Ctrl-C. The tables
+    are also written as `report.md`, `summary.json` and `summary.csv`.
+
+    **Examples**
+
+    `simreal eval runs/uot runs/cotrain --shift viewpoint+texture --episodes 100`
+
+    `simreal eval runs/uot --checkpoint 3000 --region ood --video 5 --output out/uot-3000`
+
+    `simreal eval expert --task Stack --episodes 200 --workers 2`
+    """
+    from simreal_agents.evaluation import evaluate
+    from simreal_agents.progress import success_bar
+    from simreal_agents.report import report
+    from simreal_agents.videos import record_failures
+    from simreal_envs.tasks import get_task
+
+    actors = _actors(runs, checkpoint)
+    world = _world(actors, task, env, shift)
+    regions = region.split(",")
+    seeds = range(seed, seed + episodes)
+    with success_bar(len(actors) * len(regions) * episodes) as show:
+        results = evaluate(actors, world, regions, seeds, output, _workers(workers), show)
+    summary = report(results, get_task(world.task).stages)
+    summary.write(output)
+    summary.print(Console())
+    for path in record_failures(results, actors, world, output / "videos", video) if video else []:
+        typer.echo(f"video: {path}")
+    typer.echo(f"results: {output}")
+
+
+def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
+    """Sources by name: the folder's name, or its path where two have the same name."""
+    from simreal_agents.sources import Expert, TrainedPolicy
+
+    actors: dict[str, ActorSource] = {}
+    names = [Path(run).name for run in runs]
+    for run, name in zip(runs, names, strict=True):
+        name = name if names.count(name) == 1 else Path(run).as_posix()
+        if name in actors:
+            raise UsageError(f"Run {run!r} is given twice.")
+        actors[name] = Expert() if run == EXPERT else TrainedPolicy.at(Path(run), checkpoint)
+    return actors
+
+
+def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: str) -> World:
+    """The world that all of them were made for."""
+    from simreal_agents.evaluation import World
+    from simreal_agents.sources import TrainedPolicy
+
+    trained = {name: source.world() for name, source in actors.items() if isinstance(source, TrainedPolicy)}
+    if not trained:
+        if task is None:
+            raise UsageError("The expert alone does not say which task: give --task.")
+        return World(task, env, shift, obs="state")
+    (first, about), *others = trained.items()
+    for what in ("task", "obs", "image_size"):
+        for name, other in others:
+            if other[what] != about[what]:
+                raise UsageError(
+                    f"{first!r} and {name!r} cannot be compared: {what} {about[what]!r} and {other[what]!r}."
+                )
+    if task not in (None, about["task"]):
+        raise UsageError(f"--task is {task}, but {first!r} was trained for {about['task']}.")
+    height, width = about["image_size"]
+    return World(about["task"], env, shift, "+".join(about["obs"]), (height, width))
+
+
+def _workers(text: str) -> int:
+    from simreal_envs.parallel import available_cores
+
+    if text == "auto":
+        return available_cores()
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--workers is {text!r}; it must be a number from 1, or auto.")
+    return int(text)

@@ -1,0 +1,88 @@
+"""The program ``simreal``: its commands, and what a user sees when something goes wrong.
+
+Every command is a thin function in a file of its own; what is heavy (torch, robosuite) is imported inside the
+command that needs it, so that ``simreal --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from simreal_cli import data
+from simreal_cli.doctor import doctor
+from simreal_cli.eval import evaluate_runs
+from simreal_envs import __version__
+from simreal_envs.errors import SimrealError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
+class Program(TyperGroup):
+    """Turns what a user can mend into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; faults of the program itself keep their traceback."""
+        try:
+            return super().invoke(ctx)
+        except SimrealError as error:
+            message, code = str(error), error.exit_code
+            cause: BaseException = error
+        except KeyboardInterrupt as error:
+            message, code = (
+                "interrupted; what was finished is kept, and the same command goes on from there.",
+                130,
+            )
+            cause = error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            where = f" while writing {error.filename}" if error.filename else ""
+            message, code = f"disk full{where}: free some space and run the same command again.", 1
+            cause = error
+        if ctx.params.get("debug"):
+            raise cause
+        typer.secho("error: " + " ".join(message.split()), err=True, fg="red")
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=Program,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"simreal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Robot policies from simulation and a few real demonstrations, aligned by optimal transport.
+
+    A first run: `simreal doctor`, then `simreal demo --quick`.
+    """
+
+
+app.add_typer(data.app, name="data")
+app.command("eval")(evaluate_runs)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,105 @@
+"""Independent pieces of work on several processes of this machine, their results as they come."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
+from typing import Any, TypeVar
+
+from simreal_envs.errors import SimrealError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Heartbeat = Callable[[], None]
+"""Called by a piece of work every now and then; raises KeyboardInterrupt once the parent wants to stop."""
+
+Work = Callable[[Item, Heartbeat], Result]
+
+
+def available_cores() -> int:
+    """Cores that this process may use (a container or ``taskset`` may give it fewer than the machine has)."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_in_processes(
+    make_work: Callable[[], Work[Item, Result]], items: Sequence[Item], workers: int
+) -> Generator[Result, None, None]:
+    """Yield ``work(item)`` for every item, in the order in which they finish.
+
+    Each process calls ``make_work`` once, for what is dear to set up (an environment, a policy); with one
+    worker everything runs in this process. ``make_work``, items and results must be picklable.
+    Leaving the iteration early (an error, Ctrl-C) stops the other pieces at their next heartbeat.
+
+    Raises:
+        SimrealError: a process died, for instance of lack of memory.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        work = make_work()
+        for item in items:
+            yield work(item, lambda: None)
+        return
+
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(make_work, stop))
+    try:
+        with _children_ignore_interrupts():
+            futures = [pool.submit(_run, item) for item in items]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise SimrealError(
+            "A worker process died, most likely of lack of memory; try again with fewer --workers."
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; only the parent shall act on it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the processes started now
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_worker: dict[str, Any] = {}
+"""What a worker process keeps from one item to the next."""
+
+
+def _start_worker(make_work: Callable[[], Any], stop: Event) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker.update(make_work=make_work, stop=stop)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot say goodbye: without this its workers would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run(item: Any) -> Any:
+    def heartbeat() -> None:
+        if _worker["stop"].is_set():
+            raise KeyboardInterrupt
+
+    heartbeat()
+    if "work" not in _worker:  # here rather than at the start, so that its errors reach the parent
+        _worker["work"] = _worker["make_work"]()
+    return _worker["work"](item, heartbeat)
