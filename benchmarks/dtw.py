@@ -6,6 +6,7 @@ import argparse
 import time
 
 import numpy as np
+
 from simreal_datasets.pairing import pair
 
 

@@ -128,8 +128,8 @@ class Pairing:
     ) -> NDArray[np.float64]:
         """Weight (S, T) of each pair of demonstrations, ``w = 1 / (1 + exp(k (d - c)))``.
 
-        ``kind="metres"``: ``c`` is ``cutoff`` in metres and ``k`` is ``sharpness`` in 1/m; the paper's k = 10,
-        c = 0.01 weigh a pair 1 cm apart 0.50 and one 10 cm apart 0.29, which hardly chooses.
+        ``kind="metres"``: ``c`` is ``cutoff`` in metres and ``k`` is ``sharpness`` in 1/m; the paper's
+        k = 10, c = 0.01 weigh a pair 1 cm apart 0.50 and one 10 cm apart 0.29, which hardly chooses.
         ``kind="quantile"`` is free of scale: for each target demonstration ``c`` is the ``cutoff`` quantile
         of its distances and ``k = sharpness / c``, so that the nearest tenth is preferred by default.
 
@@ -149,7 +149,7 @@ class Pairing:
 
 
 def pair(source: Positions, target: Positions, cache: Path | None = None) -> Pairing:
-    """Pair all demonstrations; read the result from the folder ``cache`` if these very paths were paired before.
+    """Pair all demonstrations; read the result from the folder ``cache`` if it was stored there before.
 
     Raises:
         DataError: no demonstrations, one that is empty, not (T, 3), not finite or longer than 32,767 frames.

@@ -9,8 +9,8 @@ import pytest
 from dtaidistance import dtw_ndim
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simreal_datasets.pairing import Pairing, dtw, pair
 
+from simreal_datasets.pairing import Pairing, dtw, pair
 from simreal_envs.errors import DataError, UsageError
 
 

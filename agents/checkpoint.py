@@ -1,0 +1,113 @@
+"""Checkpoints without pickle: tensors in safetensors, everything else in JSON.
+
+A run folder holds ``config.json``, ``log.jsonl``, ``tensorboard/`` and ``checkpoints/<update>/`` with
+
+* ``weights.safetensors``   the policy: network, normalisation
+* ``state.json``            format version, update, configuration, the world it was trained for, generators
+* ``training.safetensors``  what only going on needs (raw weights, optimiser, generators); newest one only
+
+A checkpoint is written aside and renamed, so a folder with that name is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from simreal_envs.errors import DataError, UsageError
+
+FORMAT_VERSION = 1
+WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state.json"
+
+
+def save_checkpoint(
+    run: Path, update: int, weights: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
+) -> Path:
+    """Write a checkpoint; on return it is on the disk, and older ones hold their policy only."""
+    folder = run / "checkpoints" / f"{update:07d}"
+    aside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside / WEIGHTS)
+    save_file({name: tensor.contiguous() for name, tensor in training.items()}, aside / TRAINING)
+    (aside / STATE).write_text(
+        json.dumps({"format_version": FORMAT_VERSION, "update": update, **state}, indent=1)
+    )
+    for file in aside.iterdir():
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    for other in _folders(run):
+        if other != folder:
+            (other / TRAINING).unlink(missing_ok=True)
+    return folder
+
+
+def list_checkpoints(run: Path) -> list[int]:
+    """Updates at which there are checkpoints, ascending."""
+    return [int(folder.name) for folder in _folders(run)]
+
+
+def find_checkpoint(run: Path, checkpoint: str | int = "last") -> Path:
+    """Folder of a checkpoint: ``last``, or the number of its update.
+
+    Raises:
+        DataError: no such run, or a run without checkpoints.
+        UsageError: this run has no such checkpoint.
+    """
+    if not run.is_dir():
+        raise DataError(f"There is no run folder {run}.")
+    updates = list_checkpoints(run)
+    if not updates:
+        raise DataError(f"Run {run} has no checkpoints.")
+    if checkpoint == "last":
+        return run / "checkpoints" / f"{updates[-1]:07d}"
+    if not str(checkpoint).isdigit() or int(checkpoint) not in updates:
+        raise UsageError(
+            f"Run {run} has no checkpoint {checkpoint!r}. Valid: last, {', '.join(map(str, updates))}."
+        )
+    return run / "checkpoints" / f"{int(checkpoint):07d}"
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """``state.json`` of a checkpoint.
+
+    Raises:
+        DataError: missing, damaged, or of another format version.
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"Checkpoint {folder} cannot be read: {error}") from error
+    if state.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"Checkpoint {folder} has format version {state.get('format_version')}; "
+            f"this simreal reads {FORMAT_VERSION}."
+        )
+    return state
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """A safetensors file.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
+    return tensors
+
+
+def _folders(run: Path) -> list[Path]:
+    found = (run / "checkpoints").glob("*")
+    return sorted((f for f in found if f.name.isdigit()), key=lambda f: int(f.name))

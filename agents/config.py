@@ -1,0 +1,390 @@
+"""The configuration of a training run: small dataclasses, presets as files, every value overridable.
+
+``load_config("cpu", "uot", ["alignment.tau=0.5"])`` reads a preset, then the preset's settings for that
+method, then the overrides. A key that does not exist and a value of another type are errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from simreal_envs.errors import DataError, UsageError, unknown
+from simreal_envs.spec import PROPRIOCEPTION, check_choice
+
+AlignmentKind = Literal["none", "uot", "ot", "diagonal", "mmd"]
+
+
+class Method(NamedTuple):
+    """A method is the domains it clones, and how it aligns them."""
+
+    uses_source: bool
+    uses_target: bool
+    alignment: AlignmentKind
+    summary: str
+
+
+METHODS = {
+    "source": Method(True, False, "none", "clone the source only"),
+    "target": Method(False, True, "none", "clone the target only"),
+    "cotrain": Method(True, True, "none", "clone both, no alignment"),
+    "mmd": Method(True, True, "mmd", "clone both, align the marginal of the features"),
+    "ot": Method(True, True, "ot", "clone both, align features and labels jointly by balanced transport"),
+    "uot": Method(True, True, "uot", "clone both, align jointly by unbalanced transport"),
+}
+
+
+@dataclass
+class DataConfig:
+    """Where the demonstrations are, and how many of them may be used."""
+
+    source: str = ""
+    """Dataset folder of the source domain."""
+    target: str = ""
+    """Dataset folder of the target domain."""
+    source_demos: int | None = None
+    """Budget of source demonstrations; null: all."""
+    target_demos: int | None = None
+    """Budget of target demonstrations; null: all. Binds cloning, pairing and alignment alike."""
+
+
+@dataclass
+class BatchConfig:
+    """What one update looks at. The shares are those of co-training; a method of one domain gives it all."""
+
+    size: int = 64
+    """Samples of behaviour cloning."""
+    source_paired: float = 0.0
+    """Share drawn from source demonstrations that resemble the target's (by the pairing weights)."""
+    source_unpaired: float = 0.875
+    """Share drawn uniformly from all source frames."""
+    target: float = 0.125
+    """Share drawn uniformly from the target frames."""
+    alignment_size: int = 32
+    """Further samples a domain for the alignment."""
+
+
+@dataclass
+class EncoderConfig:
+    """Image to feature."""
+
+    width: int = 16
+    """Channels of the first layer; the next two have twice and four times as many."""
+    stem_stride: int = 4
+    """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
+    keypoints: int = 32
+    """Maps of the spatial soft-argmax."""
+    features: int = 64
+    """Length of the feature z."""
+
+
+@dataclass
+class HeadConfig:
+    """Feature and proprioception to a chunk of actions."""
+
+    kind: Literal["mse", "flow"] = "mse"
+    """mse: regression. flow: flow matching, for demonstrations that disagree."""
+    predict: int = 8
+    """Actions predicted at once."""
+    execute: int = 4
+    """Actions executed before the next prediction."""
+    action_frame: Literal["base", "end_effector"] = "end_effector"
+    """Origin of predicted positions: the robot base, or where the end effector is now (axes of the base)."""
+    hidden: int = 256
+    """Units of each of the two hidden layers."""
+    proprioception: tuple[str, ...] = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+    """Which proprioception the policy sees; orientation as two columns of the matrix."""
+    flow_steps: int = 5
+    """Euler steps of the flow."""
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of each training image."""
+
+    shift_px: int = 4
+    """Shift by up to so many pixels, edges repeated."""
+    brightness: float = 0.2
+    """Factor drawn from 1 +- this."""
+    contrast: float = 0.2
+    """Factor around mid-grey, from 1 +- this."""
+    saturation: float = 0.2
+    """Factor around the pixel's grey, from 1 +- this."""
+    hue_rad: float = 0.0
+    """Rotation of the colours about the grey axis, up to +- this."""
+
+
+@dataclass
+class AlignmentConfig:
+    """L = L_BC + weight * L_alignment."""
+
+    kind: Literal["auto", "none", "uot", "ot", "diagonal", "mmd"] = "auto"
+    """auto: what the method says."""
+    weight: float = 0.1
+    """lambda."""
+    warmup_updates: int = 0
+    """Updates over which the weight rises linearly from zero."""
+    feature_cost: float = 0.05
+    """a1 in C = a1 |z - z'|^2 + a2 |x - x'|^2."""
+    label_cost: float = 20.0
+    """a2; per square metre if the label is a position."""
+    label: Literal["eef_pos", "action"] = "eef_pos"
+    """x: the end-effector position in metres, or the normalised action."""
+    normalize_features: Literal["none", "l2", "std"] = "none"
+    """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation."""
+    epsilon: float = 0.02
+    """Weight of KL(P || p q^T)."""
+    tau: float = 0.5
+    """Weight of the marginals' KL: small leaves states unmatched, large gives balanced transport."""
+    mmd_kernel: Literal["energy", "rbf"] = "energy"
+    """energy distance, or a sum of Gaussian kernels around the median distance."""
+    max_iterations: int = 300
+    """Of the transport solver."""
+    tolerance: float = 1e-4
+    """The solver stops when its scalings change by less, relatively."""
+
+
+@dataclass
+class PairingConfig:
+    """Which source frames are shown to the alignment with which target frames."""
+
+    kind: Literal["dtw", "random"] = "dtw"
+    """dtw: temporally aligned sampling. random: independent uniform frames (ablation)."""
+    weights: Literal["quantile", "metres"] = "quantile"
+    """How the cutoff is given: as a quantile of the distances, or in metres."""
+    sharpness: float = 5.0
+    """k of w = 1 / (1 + exp(k (d - c))): relative to c for quantile, in 1/m for metres."""
+    cutoff: float = 0.1
+    """c."""
+    window: int = 2
+    """The source frame lies at most so many frames from the match of the target frame."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine to zero."""
+
+    updates: int = 6000
+    """Length of the run."""
+    learning_rate: float = 5e-4
+    """At its highest."""
+    warmup_updates: int = 100
+    """Updates until then."""
+    weight_decay: float = 1e-4
+    """Of AdamW."""
+    gradient_clip: float = 10.0
+    """Largest norm of the gradient; null gradients beyond it are scaled down."""
+    ema_decay: float = 0.99
+    """The policy's weights are an exponential average with this decay; 0 turns it off."""
+
+
+@dataclass
+class TrainConfig:
+    """Everything that decides what a run computes, and how it runs."""
+
+    method: str = "uot"
+    """source, target, cotrain, mmd, ot or uot."""
+    seed: int = 0
+    """Of everything random: budget, weights, batches, augmentation, noise."""
+    device: str = "auto"
+    """auto takes cuda if there is one, else cpu."""
+    amp: Literal["auto", "none", "bf16"] = "auto"
+    """Precision of the encoder. auto: bf16 where the processor computes in it."""
+    threads: int = 2
+    """Threads of a CPU run; a resumed run needs the same number to give the same weights."""
+    log_every: int = 50
+    """Updates between lines of the log."""
+    checkpoint_every: int = 1000
+    """Updates between checkpoints."""
+    data: DataConfig = field(default_factory=DataConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    pairing: PairingConfig = field(default_factory=PairingConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    @property
+    def alignment_kind(self) -> str:
+        """What the method, or an override of it, aligns by."""
+        return METHODS[self.method].alignment if self.alignment.kind == "auto" else self.alignment.kind
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as written to ``config.json``."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            UsageError: a key that does not exist, or a value of another type or out of range.
+        """
+        config = cls()
+        for key, value in _flatten(values):
+            _assign(config, key, value)
+        _check(config)
+        return config
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = resources.files("simreal_agents.presets")
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[str] = ()) -> TrainConfig:
+    """Preset, then its settings for the method, then ``key=value`` overrides.
+
+    >>> load_config(overrides=["alignment.tau=1.5", "optim.updates=10"]).alignment.tau
+    1.5
+
+    Raises:
+        UsageError: an unknown preset, method or key, or a value that does not fit.
+    """
+    check_choice("method", method, METHODS)
+    if preset not in presets():
+        raise unknown("preset", preset, presets())
+    file = resources.files("simreal_agents.presets") / f"{preset}.yaml"
+    values = yaml.safe_load(file.read_text()) or {}
+    of_method = (values.pop("methods", None) or {}).get(method, {})
+    config = TrainConfig()
+    for key, value in [*_flatten(values), *_flatten(of_method), ("method", method)]:
+        _assign(config, key, value)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"Override {override!r} must be key=value, for example optim.updates=3000.")
+        _assign(config, key.strip(), yaml.safe_load(text))
+    _check(config)
+    return config
+
+
+def config_keys() -> dict[str, str]:
+    """Every key with its default, for help texts: ``{"optim.updates": "6000", ...}``."""
+    return {key: str(value) for key, value in _flatten(TrainConfig().to_dict())}
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Keys in which two configurations differ, as ``key: old -> new``."""
+    before, after = dict(_flatten(old.to_dict())), dict(_flatten(new.to_dict()))
+    return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flatten(value, f"{prefix}{key}.")
+        else:
+            flat.append((f"{prefix}{key}", value))
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _assign(config: TrainConfig, key: str, value: Any) -> None:
+    """Set one value by its dotted key, checking that the key exists and the type fits."""
+    owner: Any = config
+    *path, name = key.split(".")
+    for part in path:
+        owner = getattr(owner, part, None) if part in _field_names(owner) else None
+    if not dataclasses.is_dataclass(owner) or name not in _field_names(owner):
+        raise unknown("config key", key, config_keys())
+    hint = typing.get_type_hints(type(owner))[name]
+    if dataclasses.is_dataclass(hint):
+        raise unknown("config key", key, (k for k in config_keys() if k.startswith(f"{key}.")))
+    setattr(owner, name, _convert(key, value, hint))
+
+
+def _field_names(owner: Any) -> set[str]:
+    return {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
+
+
+def _convert(key: str, value: Any, hint: Any) -> Any:
+    """The value as the annotated type. YAML reads 1e-3 as text, so floats are also read from text."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return None if value is None else _convert(key, value, arguments[0])
+    if origin is Literal:
+        return check_choice(key, "none" if value is None else str(value), arguments)
+    if origin is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if hint is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    if hint in (bool, int, str) and type(value) is hint:
+        return value
+    name = "list of names" if origin is tuple else hint.__name__
+    raise UsageError(f"Config {key} = {value!r} is not of type {name}.")
+
+
+_AT_LEAST_ONE = (
+    "batch.size", "batch.alignment_size", "encoder.stem_stride", "encoder.keypoints", "encoder.features",
+    "head.predict", "head.execute", "head.hidden", "head.flow_steps", "optim.updates", "threads", "log_every",
+    "checkpoint_every", "alignment.max_iterations",
+)  # fmt: skip
+_POSITIVE = ("alignment.epsilon", "alignment.tau", "alignment.tolerance", "optim.learning_rate")
+
+
+def _check(config: TrainConfig) -> None:
+    """What types cannot say."""
+    check_choice("method", config.method, METHODS)
+    for key, value in _flatten(config.to_dict()):
+        if key in _AT_LEAST_ONE and value < 1:
+            raise UsageError(f"Config {key} = {value} must be at least 1.")
+        if key in _POSITIVE and not value > 0:
+            raise UsageError(f"Config {key} = {value} must be positive.")
+        if isinstance(value, float) and not value >= 0:
+            raise UsageError(f"Config {key} = {value} must not be negative.")
+    if config.head.execute > config.head.predict:
+        raise UsageError(
+            f"head.execute = {config.head.execute} exceeds head.predict = {config.head.predict}."
+        )
+    if config.encoder.width < 8 or config.encoder.width % 8:
+        raise UsageError(f"encoder.width = {config.encoder.width} must be a multiple of 8.")
+    if not config.optim.ema_decay < 1:
+        raise UsageError(f"optim.ema_decay = {config.optim.ema_decay} must be below 1.")
+    for name in config.head.proprioception:
+        check_choice("head.proprioception", name, PROPRIOCEPTION)
+    batch = config.batch
+    shares = batch.source_paired + batch.source_unpaired + batch.target
+    if abs(shares - 1) > 1e-6:
+        raise UsageError(
+            f"Shares source_paired + source_unpaired + target of the batch sum to {shares}, not 1."
+        )
+    if config.alignment_kind != "none" and not (
+        METHODS[config.method].uses_source and METHODS[config.method].uses_target
+    ):
+        raise UsageError(
+            f"Method {config.method!r} has one domain; alignment {config.alignment_kind!r} needs two."
+        )
+
+
+def read_config(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """A configuration stored with a run.
+
+    Raises:
+        DataError: it was written by a version with other keys.
+    """
+    try:
+        return TrainConfig.from_dict(values)
+    except UsageError as error:
+        raise DataError(f"{where} was written by another version: {error}") from error

@@ -1,0 +1,47 @@
+"""Image encoders."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from simreal_agents.config import EncoderConfig
+
+
+class SpatialSoftArgmax(nn.Module):
+    """Expected image coordinates of each map, in [-1, 1] (Finn et al., 2016): (B, K, h, w) -> (B, 2 K)."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        height, width = maps.shape[-2:]
+        attention = maps.float().flatten(2).softmax(-1).unflatten(2, (height, width))
+        x = attention.sum(2) @ torch.linspace(-1, 1, width, device=maps.device)
+        y = attention.sum(3) @ torch.linspace(-1, 1, height, device=maps.device)
+        return torch.cat([x, y], dim=1)
+
+
+class CNN(nn.Module):
+    """Three convolutions with GroupNorm, keypoints by spatial soft-argmax, a linear map.
+
+    A stem of stride 4 and a second stride of 2 spend the time where the maps are small: on two CPU cores a
+    forward and backward pass of 128 images of 84x84 takes a quarter of what a stem of stride 2 takes.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        width, stride = config.width, config.stem_stride
+        self.maps = nn.Sequential(
+            *_block(3, width, kernel=stride + 2, stride=stride),
+            *_block(width, 2 * width, kernel=3, stride=2),
+            *_block(2 * width, 4 * width, kernel=3, stride=1),
+            nn.Conv2d(4 * width, config.keypoints, 1),
+        )
+        self.keypoints = SpatialSoftArgmax()
+        self.feature = nn.Linear(2 * config.keypoints, config.features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-0.5, 0.5] -> features (B, F) float32."""
+        return self.feature(self.keypoints(self.maps(images))).float()
+
+
+def _block(channels: int, out: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(channels, out, kernel, stride, padding=1), nn.GroupNorm(8, out), nn.ReLU()

@@ -1,0 +1,187 @@
+"""One update: sample, encode, clone, align, step; and everything a checkpoint needs to go on from there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simreal_agents.actions import ActionCodec, policy_inputs
+from simreal_agents.alignment import Alignment, align
+from simreal_agents.augment import augment, to_network
+from simreal_agents.batches import Draw, Indices, Sampler
+from simreal_agents.checkpoint import TRAINING, WEIGHTS, read_state, read_tensors, save_checkpoint
+from simreal_agents.config import TrainConfig
+from simreal_agents.policy import build_network, load_weights, pick_device
+from simreal_datasets.frames import Frames
+from simreal_datasets.pairing import pair
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain's frames as the network wants them.
+
+    Attributes:
+        images: (N, H, W, 3) uint8.
+        inputs: (N, P) policy inputs.
+        positions_m: (N, 3) of the end effector, base frame.
+        chunks: (N, horizon, A) encoded actions from each frame on.
+    """
+
+    images: NDArray[np.uint8]
+    inputs: NDArray[np.float32]
+    positions_m: NDArray[np.float32]
+    chunks: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, frames: Frames, config: TrainConfig) -> Domain:
+        """Encode all frames once."""
+        codec = ActionCodec(frames.world["action_kind"], config.head.action_frame)
+        positions = frames.end_effector_positions_m
+        chunks = frames.actions[frames.chunk_indices(np.arange(len(frames)), config.head.predict)]
+        inputs = policy_inputs(frames.proprioception, config.head.proprioception)
+        return cls(frames.images, inputs, positions, codec.encode(chunks, positions))
+
+
+class Learner:
+    """The state of a run, and what one update does to it."""
+
+    def __init__(self, config: TrainConfig, source: Frames | None, target: Frames | None) -> None:
+        self.config, self.update = config, 0
+        self.device = pick_device(config.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(config.threads)
+        given = {"source": source, "target": target}
+        present = {name: frames for name, frames in given.items() if frames is not None}
+        self.world = next(iter(present.values())).world
+        self.domains = {name: Domain.of(frames, config) for name, frames in present.items()}
+        self.network = build_network(config, self.world).to(self.device)
+        for part, smallest_std in (("inputs", 1e-3), ("chunks", 1e-2)):
+            data = np.concatenate([getattr(domain, part) for domain in self.domains.values()])
+            normalizer = self.network.inputs if part == "inputs" else self.network.actions
+            normalizer.fit(torch.from_numpy(data), smallest_std)
+        self.average = build_network(config, self.world).to(self.device).requires_grad_(False)
+        self.average.load_state_dict(self.network.state_dict())
+        self.parameters = list(self.network.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, config.optim.learning_rate, weight_decay=config.optim.weight_decay, fused=True
+        )
+        seeds = np.random.SeedSequence(config.seed).generate_state(3)
+        self.rng = np.random.default_rng(seeds[0])
+        self.generators = {
+            "augment": torch.Generator(self.device).manual_seed(int(seeds[1])),
+            "head": torch.Generator(self.device).manual_seed(int(seeds[2])),
+        }
+        pairing = None
+        needs_pairs = config.alignment_kind != "none" or config.batch.source_paired > 0
+        if source and target and needs_pairs and config.pairing.kind == "dtw":
+            pairing = pair(source.paths_m(), target.paths_m(), cache=Path(config.data.target) / ".pairing")
+        self.sampler = Sampler(config, source, target, pairing, self.rng)
+        self.bf16 = config.amp == "bf16" or (config.amp == "auto" and computes_in_bf16(self.device))
+
+    def step(self) -> dict[str, Tensor | float]:
+        """One update of all weights; returns what there is to log."""
+        config, network, draw = self.config, self.network, self.sampler.draw()
+        source, target = draw.clone_source, draw.clone_target
+        images = self._gather("images", (source, target, draw.align_source, draw.align_target))
+        images = augment(to_network(images), config.augment, self.generators["augment"])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            features = network.encoder(images)
+        cloned, z, z_target = features.split(
+            [config.batch.size, len(draw.align_source), len(draw.align_target)]
+        )
+        inputs = self._gather("inputs", (source, target))
+        chunks = network.actions(self._gather("chunks", (source, target)))
+        clone = network.head.loss(network.condition(cloned, inputs), chunks, self.generators["head"])
+        loss, logged = clone, {"clone": clone.detach()}
+        if len(draw.align_source):
+            alignment = self._align(draw, z, z_target)
+            weight = config.alignment.weight * min(
+                1.0, (self.update + 1) / (config.alignment.warmup_updates + 1)
+            )
+            loss = clone + weight * alignment.loss
+            logged |= alignment.summary()
+        for group in self.optimizer.param_groups:
+            group["lr"] = logged["learning_rate"] = self._learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optim.gradient_clip)
+        self.optimizer.step()
+        self.update += 1
+        decay = min(config.optim.ema_decay, self.update / (self.update + 10))
+        torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
+        return {**logged, "loss": loss.detach(), "gradient_norm": norm}
+
+    def save(self, run: Path) -> None:
+        """Write a checkpoint."""
+        training = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            training |= {f"optimizer.{i}.{name}": tensor for name, tensor in values.items()}
+        training |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
+        state = {
+            "config": self.config.to_dict(),
+            "world": self.world,
+            "sampler": self.rng.bit_generator.state,
+        }
+        save_checkpoint(run, self.update, self.average.state_dict(), training, state)
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go back to what :meth:`save` wrote."""
+        state, training = read_state(checkpoint), read_tensors(checkpoint / TRAINING)
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "generator": {}}
+        for name, tensor in training.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        load_weights(self.network, parts["network"], checkpoint)
+        load_weights(self.average, read_tensors(checkpoint / WEIGHTS), checkpoint)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            i, _, quantity = name.partition(".")
+            moments.setdefault(int(i), {})[quantity] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, tensor in parts["generator"].items():
+            self.generators[name].set_state(tensor)
+        self.rng.bit_generator.state = state["sampler"]
+        self.update = int(state["update"])
+
+    def _align(self, draw: Draw, z: Tensor, z_target: Tensor) -> Alignment:
+        none = np.empty(0, np.int64)
+
+        def labels(source: Indices, target: Indices) -> Tensor:
+            if self.config.alignment.label == "eef_pos":
+                return self._gather("positions_m", (source, target))
+            return self.network.actions(self._gather("chunks", (source, target))[:, 0])
+
+        x, x_target = labels(draw.align_source, none), labels(none, draw.align_target)
+        return align(self.config.alignment_kind, self.config.alignment, z, z_target, x, x_target)
+
+    def _gather(self, quantity: str, frames: tuple[Indices, ...]) -> Tensor:
+        """Rows of source, target, source, ... frames, one below the other, on the device."""
+        rows = [
+            getattr(self.domains[name], quantity)[indices]
+            for name, indices in zip(("source", "target") * 2, frames, strict=False)
+            if len(indices)
+        ]
+        return torch.from_numpy(np.concatenate(rows)).to(self.device)
+
+    def _learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to zero."""
+        options = self.config.optim
+        if self.update < options.warmup_updates:
+            return options.learning_rate * (self.update + 1) / (options.warmup_updates + 1)
+        progress = (self.update - options.warmup_updates) / max(1, options.updates - options.warmup_updates)
+        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies in bf16; elsewhere it is emulated, and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and any(flag in cpuinfo.read_text() for flag in ("avx512_bf16", "amx_bf16"))

@@ -1,0 +1,182 @@
+"""The trained policy: encoder and head as one network, and the actor that runs it in a world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from simreal_agents.actions import ActionCodec, policy_inputs
+from simreal_agents.augment import to_network
+from simreal_agents.checkpoint import WEIGHTS, find_checkpoint, read_state, read_tensors
+from simreal_agents.config import TrainConfig, read_config
+from simreal_agents.encoders import CNN
+from simreal_agents.heads import HEADS
+from simreal_agents.normalize import Normalizer
+from simreal_datasets.frames import END_EFFECTOR_POSITION
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.loop import Observation
+from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION, action_space
+
+
+class PolicyNetwork(nn.Module):
+    """Everything with weights or statistics: images and proprioception in, chunks of actions out."""
+
+    def __init__(self, config: TrainConfig, world: dict[str, Any]) -> None:
+        super().__init__()
+        self.codec = ActionCodec(world["action_kind"], config.head.action_frame)
+        numbers = len(zero_inputs(config.head.proprioception))
+        self.encoder = CNN(config.encoder)
+        self.head = HEADS[config.head.kind](
+            config.encoder.features + numbers, (config.head.predict, self.codec.size), config.head
+        )
+        self.inputs = Normalizer(numbers)
+        self.actions = Normalizer(self.codec.size)
+
+    def condition(self, features: Tensor, inputs: Tensor) -> Tensor:
+        """Features (B, F) and raw policy inputs (B, P) -> what the head is given (B, F + P)."""
+        return torch.cat([features, self.inputs(inputs)], dim=1)
+
+
+def zero_inputs(names: tuple[str, ...]) -> NDArray[np.float32]:
+    """Policy inputs (P,) of a robot at zero, for their number."""
+    zeros = {name: np.zeros((1, size)) for name, size in PROPRIOCEPTION.items()}
+    zeros["robot0_eef_quat"][0, 3] = 1.0
+    return policy_inputs(zeros, names)[0]
+
+
+class Policy:
+    """An actor (see :class:`simreal_envs.loop.Actor`) made of a trained network.
+
+    It holds no state of an episode: the actions still to be executed travel in ``state``, so one policy can
+    serve any number of worlds.
+
+    Attributes:
+        config: the configuration it was trained with.
+        world: ``task``, ``action_kind``, ``image_size`` it was trained for.
+        update: the training update of its weights.
+    """
+
+    def __init__(
+        self,
+        network: PolicyNetwork,
+        config: TrainConfig,
+        world: dict[str, Any],
+        update: int,
+        device: torch.device,
+    ) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.config, self.world, self.update, self.device = config, world, update, device
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+
+    def predict(
+        self,
+        observation: Observation,
+        state: NDArray[np.float32] | None = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Next action (A,) and the queue (k, A) of those to follow; a new chunk when the queue is empty."""
+        if state is None or len(state) == 0 or (episode_start is not None and np.any(episode_start)):
+            state = self.predict_batch([observation], deterministic)[0]
+        return state[0], state[1:]
+
+    def predict_batch(
+        self, observations: Sequence[Observation], deterministic: bool = True
+    ) -> NDArray[np.float32]:
+        """Chunks (B, execute, A) for the observations of B worlds, float32 in the action space."""
+        proprioception = {name: np.stack([o[name] for o in observations]) for name in PROPRIOCEPTION}
+        inputs = torch.from_numpy(policy_inputs(proprioception, self.config.head.proprioception))
+        images = torch.from_numpy(np.stack([o[IMAGE_KEY] for o in observations]))
+        with torch.inference_mode():
+            features = self.network.encoder(to_network(images.to(self.device)))
+            condition = self.network.condition(features, inputs.to(self.device))
+            chunk = self.network.head.sample(condition, None if deterministic else self.generator)
+            chunk = self.network.actions.inverse(chunk)[:, : self.config.head.execute]
+        return self.network.codec.decode(chunk.cpu().numpy(), proprioception[END_EFFECTOR_POSITION])
+
+    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features (N, F) of images (N, H, W, 3)."""
+        with torch.inference_mode():
+            batches = torch.from_numpy(np.ascontiguousarray(images)).split(256)
+            features = [self.network.encoder(to_network(batch.to(self.device))) for batch in batches]
+        return torch.cat(features).cpu().numpy()
+
+    def check_world(self, env: gym.Env[Any, Any]) -> None:
+        """Refuse a world that means something else than the one the policy was trained for.
+
+        Raises:
+            DataError: lists what differs: task, action kind, observations, image size.
+        """
+        space = env.observation_space
+        names = list(space.spaces) if isinstance(space, gym.spaces.Dict) else []
+        wanted = [IMAGE_KEY, *PROPRIOCEPTION]
+        problems = [f"the environment gives no {name}" for name in wanted if name not in names]
+        there = {
+            "task": env.get_wrapper_attr("task").name,
+            "action_kind": env.get_wrapper_attr("action_kind"),
+        }
+        if IMAGE_KEY in names:
+            there["image_size"] = list(space[IMAGE_KEY].shape[:2])  # type: ignore[index]
+        problems += [
+            f"{key} is {value!r}, the policy was trained with {self.world[key]!r}"
+            for key, value in there.items()
+            if value != self.world[key]
+        ]
+        shape = action_space(self.world["action_kind"]).shape
+        if env.action_space.shape != shape:
+            problems.append(f"actions have shape {env.action_space.shape}, the policy's {shape}")
+        if problems:
+            raise DataError(f"This policy does not fit the environment: {'; '.join(problems)}.")
+
+
+def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "auto") -> Policy:
+    """The policy of a run, at its last checkpoint or that of a given update.
+
+    Raises:
+        DataError: no such run, or a checkpoint that is damaged or of another format version.
+        UsageError: the run has no such checkpoint, or there is no such device.
+    """
+    folder = find_checkpoint(Path(run), checkpoint)
+    state = read_state(folder)
+    config = read_config(state["config"], f"Checkpoint {folder}")
+    network = build_network(config, state["world"])
+    load_weights(network, read_tensors(folder / WEIGHTS), folder)
+    return Policy(network, config, state["world"], state["update"], pick_device(device))
+
+
+def build_network(config: TrainConfig, world: dict[str, Any]) -> PolicyNetwork:
+    """A fresh network whose weights depend on the seed alone, leaving torch's own generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return PolicyNetwork(config, world)
+
+
+def load_weights(network: PolicyNetwork, tensors: dict[str, Tensor], where: Path) -> None:
+    """Fill the network; a DataError if names or shapes do not fit."""
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"The weights in {where} do not fit its configuration: {error}") from error
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` takes cuda if there is one.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = name.split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"Unknown device {name!r}. Valid: auto, cpu, cuda, cuda:<number>.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"Device {name!r} was asked for, but torch finds no CUDA device. Valid: auto, cpu.")
+    return torch.device(name)

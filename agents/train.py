@@ -1,0 +1,189 @@
+"""The trainer: one network, one loss, the same loop for every method.
+
+A run can be stopped at any update and goes on to the same weights, bit for bit on one machine with as many
+threads: a checkpoint holds weights, optimiser and the state of every generator.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from simreal_agents.checkpoint import find_checkpoint, list_checkpoints
+from simreal_agents.config import METHODS, TrainConfig, differences, read_config
+from simreal_agents.learner import Learner
+from simreal_datasets.frames import Frames
+from simreal_envs.errors import DataError, UsageError
+
+
+def train(config: TrainConfig, run: Path | str, resume: bool = False, console: Console | None = None) -> Path:
+    """Train, or go on with, the run in folder ``run``; returns the folder of its last checkpoint.
+
+    A finished run of the same configuration is left as it is.
+
+    Args:
+        console: where to show progress; None shows none.
+
+    Raises:
+        UsageError: the folder holds a run of another configuration, or an unfinished one and ``resume`` is
+            not set; or a budget larger than the data.
+        DataError: data or a checkpoint that cannot be used.
+        KeyboardInterrupt: after Ctrl-C (or SIGTERM), once a checkpoint is written.
+    """
+    run = Path(run)
+    done = _check_run(config, run, resume)
+    if done == config.optim.updates:
+        return find_checkpoint(run)
+    source, target = load_domains(config)
+    learner = Learner(config, source, target)
+    if done:
+        learner.restore(find_checkpoint(run))
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.json").write_text(json.dumps(config.to_dict(), indent=1))
+    budgets = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
+    (run / "demonstrations.json").write_text(json.dumps(budgets, indent=1))
+    with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
+        while learner.update < config.optim.updates:
+            values = learner.step()
+            finished = learner.update == config.optim.updates
+            if learner.update % config.log_every == 0 or finished:
+                log.write(learner.update, {name: float(value) for name, value in values.items()})
+            show(learner.update, float(values["clone"]))
+            if learner.update % config.checkpoint_every == 0 or finished or stop.is_set():
+                learner.save(run)
+            if stop.is_set() and not finished:
+                raise KeyboardInterrupt(f"stopped at update {learner.update}, which is saved in {run}")
+    return find_checkpoint(run)
+
+
+def load_domains(config: TrainConfig) -> tuple[Frames | None, Frames | None]:
+    """The demonstrations the method uses, cut to their budgets.
+
+    Raises:
+        UsageError: a dataset that is not named, or a budget that it cannot meet.
+        DataError: a dataset that cannot be used, or two of different worlds.
+    """
+    method, data = METHODS[config.method], config.data
+    loaded: list[Frames | None] = []
+    for used, domain, path, budget in (
+        (method.uses_source, "source", data.source, data.source_demos),
+        (method.uses_target, "target", data.target, data.target_demos),
+    ):
+        if used and not path:
+            raise UsageError(f"Method {config.method!r} needs a {domain} dataset: set data.{domain}.")
+        loaded.append(Frames.load(path, budget, config.seed) if used else None)
+    source, target = loaded
+    if source and target:
+        source.require_same_world(target, f"Target dataset {data.target}")
+    return source, target
+
+
+def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
+    """The update that the folder's run has reached; 0 if there is none.
+
+    Raises:
+        UsageError: the folder belongs to something else.
+    """
+    file = run / "config.json"
+    if not file.exists():
+        if resume:
+            raise UsageError(f"There is no run to resume in {run}.")
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise UsageError(
+                f"{run} exists and is not a run; choose a folder that is empty or does not exist."
+            )
+        return 0
+    try:
+        values = json.loads(file.read_text())
+    except ValueError as error:
+        raise DataError(f"{file} is damaged: {error}") from error
+    changed = differences(read_config(values, str(file)), config)
+    if changed:
+        raise UsageError(
+            f"{run} holds a run of another configuration ({'; '.join(changed)}); use another folder."
+        )
+    updates = list_checkpoints(run)
+    done = updates[-1] if updates else 0
+    if done and done < config.optim.updates and not resume:
+        raise UsageError(
+            f"{run} holds this run up to update {done} of {config.optim.updates}; "
+            "add --resume to go on with it."
+        )
+    return done
+
+
+class Log:
+    """``log.jsonl``, one line of losses every so many updates, and the same for TensorBoard.
+
+    When a run goes on from an update, what was logged after it is dropped: it will come again.
+    """
+
+    def __init__(self, run: Path, update: int) -> None:
+        path = run / "log.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if json.loads(line)["update"] <= update]
+        path.write_text("".join(f"{line}\n" for line in kept))
+        self._before_s = float(json.loads(kept[-1])["time_s"]) if kept else 0.0
+        self._started = time.perf_counter()
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(run / "tensorboard", purge_step=update + 1)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+    def write(self, update: int, values: dict[str, float]) -> None:
+        """Add a line; ``time_s`` is the training time up to here over all sittings."""
+        time_s = self._before_s + time.perf_counter() - self._started
+        self._file.write(json.dumps({"update": update, "time_s": round(time_s, 3), **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, update)
+
+
+@contextmanager
+def _progress(
+    console: Console | None, config: TrainConfig, update: int
+) -> Iterator[Callable[[int, float], None]]:
+    """A progress bar; yields what to call after each update with the cloning loss."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=console is None, refresh_per_second=2) as bar:
+        task = bar.add_task(f"train {config.method}", total=config.optim.updates, completed=update, loss=0.0)
+        yield lambda done, loss: bar.update(task, completed=done, loss=loss)
+
+
+@contextmanager
+def _stop() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that an update is never cut in two."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main one may handle signals
+        yield event
+        return
+    before = {
+        number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

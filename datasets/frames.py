@@ -1,0 +1,117 @@
+"""Demonstrations in memory, ready for training: all frames of the chosen episodes, one array a quantity.
+
+A budget is applied here, once. Whatever samples from a :class:`Frames` (cloning, pairing, alignment,
+statistics) can only ever see the demonstrations within it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simreal_datasets.store import Dataset
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION
+
+logger = logging.getLogger(__name__)
+
+END_EFFECTOR_POSITION = "robot0_eef_pos"
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All frames of some episodes, one after the other.
+
+    Attributes:
+        images: (N, H, W, 3) uint8.
+        proprioception: for each name of :data:`simreal_envs.spec.PROPRIOCEPTION`, (N, d) float32.
+        actions: (N, A) float32, of ``world["action_kind"]``.
+        starts: (E + 1,) first frame of each episode; the last entry is N.
+        files: names of the episodes' files, in order.
+        world: what the episodes have in common: ``task``, ``action_kind``, ``image_size`` [height, width].
+    """
+
+    images: NDArray[np.uint8]
+    proprioception: dict[str, NDArray[np.float32]]
+    actions: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    files: tuple[str, ...]
+    world: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path, max_episodes: int | None = None, seed: int = 0) -> Frames:
+        """Read a dataset folder into memory.
+
+        Args:
+            path: folder of a dataset with image observations.
+            max_episodes: the budget; that many episodes are drawn with ``seed``, and for one seed a
+                smaller budget is a subset of a larger one. None takes all.
+
+        Raises:
+            UsageError: a budget below 1 or larger than the dataset.
+            DataError: no dataset there, no readable episodes, or no images in them.
+        """
+        dataset = Dataset(path)
+        dataset.require(obs=["image"])
+        for file, reason in dataset.damaged:
+            logger.warning("Skipped the damaged episode %s: %s", file, reason)
+        total = len(dataset)
+        if max_episodes is not None and not 1 <= max_episodes <= total:
+            raise UsageError(
+                f"Budget of {max_episodes} demonstrations, but {path} holds {total}. Valid: 1 to {total}."
+            )
+        chosen = np.sort(np.random.default_rng(seed).permutation(total)[:max_episodes])
+        episodes = [dataset.read(int(i), keys=[IMAGE_KEY, *PROPRIOCEPTION]) for i in chosen]
+        lengths = [len(episode.actions) for episode in episodes]
+        images = np.concatenate([episode.observations[IMAGE_KEY] for episode in episodes])
+        return cls(
+            images=images,
+            proprioception={
+                key: np.concatenate([episode.observations[key] for episode in episodes]).astype(np.float32)
+                for key in PROPRIOCEPTION
+            },
+            actions=np.concatenate([episode.actions for episode in episodes]).astype(np.float32),
+            starts=np.r_[0, np.cumsum(lengths)].astype(np.int64),
+            files=tuple(dataset.infos[int(i)].path.name for i in chosen),
+            world={
+                "task": episodes[0].meta["task"],
+                "action_kind": episodes[0].meta["action_kind"],
+                "image_size": list(images.shape[1:3]),
+            },
+        )
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def num_episodes(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def end_effector_positions_m(self) -> NDArray[np.float32]:
+        """(N, 3), base frame."""
+        return self.proprioception[END_EFFECTOR_POSITION]
+
+    def paths_m(self) -> list[NDArray[np.float32]]:
+        """End-effector positions (T, 3) of each episode: what demonstrations are paired by."""
+        return np.split(self.end_effector_positions_m, self.starts[1:-1])
+
+    def chunk_indices(self, frames: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
+        """Frames (B, horizon) that hold the actions from each frame on; an episode's last one is repeated."""
+        last = self.starts[np.searchsorted(self.starts, frames, side="right")] - 1
+        return np.minimum(frames[:, None] + np.arange(horizon), last[:, None])
+
+    def require_same_world(self, other: Frames, what: str) -> None:
+        """Raise a DataError listing what differs, if the other frames are of another task, action or size."""
+        differing = [
+            f"{key} {other.world[key]!r} instead of {value!r}"
+            for key, value in self.world.items()
+            if other.world[key] != value
+        ]
+        if differing:
+            raise DataError(f"{what} does not fit the other data: {', '.join(differing)}.")

@@ -1,0 +1,47 @@
+"""Small real datasets for tests: smooth random reaching motions under random images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from simreal_datasets.episode import Episode
+from simreal_datasets.store import DatasetWriter
+
+
+def random_episode(
+    rng: np.random.Generator, steps: int = 20, size: tuple[int, int] = (32, 32), task: str = "Lift"
+) -> Episode:
+    """An episode of ``steps`` frames with native pose actions, gripper pointing down."""
+    position_m = np.array([0.5, 0.0, 0.2]) + np.cumsum(rng.normal(0, 0.004, (steps, 3)), axis=0)
+    quaternion = np.tile([1.0, 0.0, 0.0, 0.0], (steps, 1))
+    observations = {
+        "robot0_eef_pos": position_m.astype(np.float32),
+        "robot0_eef_quat": quaternion.astype(np.float32),
+        "robot0_joint_pos": rng.normal(0, 0.1, (steps, 7)).astype(np.float32),
+        "robot0_gripper_qpos": rng.uniform(0, 0.04, (steps, 2)).astype(np.float32),
+        "agentview_image": rng.integers(0, 256, (steps, *size, 3), dtype=np.uint8),
+    }
+    rotation = np.array([np.pi, 0.0, 0.0]) * rng.choice([-0.999, 0.999], (steps, 1))
+    gripper = np.where(np.arange(steps) < steps // 2, -1.0, 1.0)[:, None]
+    actions = np.concatenate([position_m + 0.01, rotation, gripper], axis=1)
+    dones = np.zeros(steps, dtype=bool)
+    dones[-1] = True
+    meta = {
+        "task": task, "env": "sim", "shift": "none", "region": "in", "action_kind": "pose", "obs": ["image"],
+        "image_size": list(size), "control_hz": 20, "seed": 0, "actor": "random", "success": True,
+        "stage": "lift", "stages_reached": 1, "placement_region": "in", "versions": {},
+    }  # fmt: skip
+    return Episode(observations, actions, dones.astype(float), dones, meta)
+
+
+def write_dataset(
+    path: Path, episodes: int, seed: int = 0, size: tuple[int, int] = (32, 32), task: str = "Lift"
+) -> Path:
+    """A dataset of so many random episodes of 15 to 25 steps."""
+    rng = np.random.default_rng(seed)
+    with DatasetWriter(path) as writer:
+        for _ in range(episodes):
+            writer.add(random_episode(rng, int(rng.integers(15, 26)), size, task))
+    return path
