@@ -13,8 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from simreal_cli import data
+from simreal_cli.collect import collect
 from simreal_cli.doctor import doctor
 from simreal_cli.eval import evaluate_runs
+from simreal_cli.generate import generate
 from simreal_envs import __version__
 from simreal_envs.errors import SimrealError
 
@@ -79,6 +81,8 @@ def program(
 
 
 app.add_typer(data.app, name="data")
+app.command()(collect)
+app.command()(generate)
 app.command("eval")(evaluate_runs)
 app.command()(doctor)
 

@@ -39,14 +39,19 @@ class Range:
 
 @dataclass(frozen=True)
 class Subtask:
-    """One object-centric part of a task: the end effector moves relative to ``reference``.
+    """One object-centric part of a task: how the end effector moves relative to an object.
 
-    ``signal`` names the stage whose completion ends the part; None for the last part.
+    Attributes:
+        name: of the part.
+        reference: the object it moves relative to.
+        until: the stage whose completion ends the part; None for the last part.
+        held: the object in the hand meanwhile, whose place in the hand differs from grasp to grasp.
     """
 
     name: str
     reference: str
-    signal: str | None
+    until: str | None = None
+    held: str | None = None
 
 
 class Task(ABC):

@@ -25,7 +25,7 @@ class Lift(Task):
     name = "Lift"
     objects = ("cube",)
     stages = ("reach", "grasp", "lift")
-    subtasks = (Subtask("grasp", "cube", "grasp"), Subtask("lift", "cube", None))
+    subtasks = (Subtask("lift", "cube"),)
     ranges = {
         "in": {"cube": Range(x=(-0.1, 0.1), y=(-0.16, -0.02))},
         "ood": {"cube": Range(x=(-0.1, 0.1), y=(0.02, 0.16))},

@@ -36,7 +36,7 @@ class Stack(Task):
     name = "Stack"
     objects = ("cubeA", "cubeB")
     stages = ("reach", "grasp", "lift", "place", "release")
-    subtasks = (Subtask("grasp", "cubeA", "grasp"), Subtask("place", "cubeB", None))
+    subtasks = (Subtask("lift", "cubeA", until="lift"), Subtask("place", "cubeB", held="cubeA"))
     ranges = {"in": _ranges((-0.1, 0.0)), "ood": _ranges((0.0, 0.1)), "all": _ranges((-0.1, 0.1))}
     object_symmetry = {"cubeA": 4, "cubeB": 2}
 

@@ -1,0 +1,50 @@
+"""``simreal generate``: many demonstrations from a few."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def generate(
+    source: Annotated[
+        Path, typer.Argument(help="Dataset of demonstrations to start from.", show_default=False)
+    ],
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
+    episodes: Annotated[int, typer.Option(help="Stop when the dataset holds this many.")] = 200,
+    shift: Annotated[str, typer.Option(help="How the world looks.")] = "none",
+    region: Annotated[str, typer.Option(help="Where objects start: in, ood or all.")] = "all",
+    obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
+    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.")] = (72, 96),
+    selection: Annotated[
+        str,
+        typer.Option(help="Which demonstration a part is taken from: random, nearest_object, nearest_robot."),
+    ] = "nearest_object",
+    noise: Annotated[float, typer.Option(help="Disturbance of the arm in metres; 0 to 0.05.")] = 0.003,
+    seed: Annotated[int, typer.Option(help="First reset seed.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+) -> None:
+    """Generate demonstrations by moving the parts of given ones to new scenes (MimicGen's method).
+
+    Each is executed in simulation and kept if it succeeds; the success rate is reported by start region.
+    The data carries MimicGen's `datagen_info`. Ctrl-C keeps every finished one; run again to go on.
+
+    **Examples**
+
+    `simreal generate data/stack-human data/stack-source --episodes 200`
+
+    `simreal generate data/stack-human data/stack-state --obs state --episodes 1000 --selection random`
+    """
+    from simreal_cli.progress import show_attempts
+    from simreal_datasets.fill import fill_dataset
+    from simreal_datasets.generate import Generator, load_segments
+    from simreal_envs.parallel import available_cores
+    from simreal_envs.world import World
+
+    task, _ = load_segments(source)
+    recipe = Generator(source, World(task, "sim", shift, obs, image_size), region, selection, noise)
+    recipe.check()
+    attempts = fill_dataset(dataset, recipe.make_work, episodes, seed, workers or available_cores())
+    show_attempts(attempts, dataset, episodes)

@@ -1,0 +1,228 @@
+"""Many demonstrations from a few: their segments, moved to new scenes, executed, kept if they succeed.
+
+States come first; only what succeeded is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from simreal_datasets.episode import Episode
+from simreal_datasets.fill import Attempt
+from simreal_datasets.poses import action_from_pose
+from simreal_datasets.recorder import EpisodeRecorder
+from simreal_datasets.segments import Segment, bridge, cut, move
+from simreal_datasets.store import Dataset
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.loop import run_episode
+from simreal_envs.parallel import Heartbeat
+from simreal_envs.spec import REGIONS, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, check_choice
+from simreal_envs.tasks import get_task
+from simreal_envs.world import World
+from simreal_envs.wrappers import ActionNoise, check_noise
+
+SELECTIONS = ("random", "nearest_object", "nearest_robot")
+NEAREST = 3
+"""A nearest-neighbour selection draws among this many, so that one demonstration is not all there is."""
+
+MAX_STEPS = 400
+
+
+def select(
+    strategy: str,
+    segments: Sequence[Segment],
+    reference_now: np.ndarray,
+    hand_now: np.ndarray,
+    rng: np.random.Generator,
+) -> int:
+    """Which demonstration's segment to use.
+
+    ``random``: any. ``nearest_object``: where the object lay like now (metres, plus radians a tenth).
+    ``nearest_robot``: whose moved start is nearest to where the hand is now.
+    """
+    if strategy == "random":
+        return int(rng.integers(len(segments)))
+    if strategy == "nearest_object":
+        distances = [_distance(s.reference, reference_now) for s in segments]
+    else:
+        starts = [reference_now @ np.linalg.inv(s.reference) @ s.targets[0] for s in segments]
+        distances = [_distance(start, hand_now) for start in starts]
+    nearest = np.argsort(distances, kind="stable")[:NEAREST]
+    return int(rng.choice(nearest))
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    cosine = np.clip((np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2, -1.0, 1.0)
+    return float(np.linalg.norm(a[:3, 3] - b[:3, 3]) + 0.1 * np.arccos(cosine))
+
+
+class SegmentActor:
+    """Acts out one segment after the other, each chosen and moved when its turn comes, then holds still.
+
+    Args:
+        world: an unwrapped world whose object poses are known.
+        demonstrations: for each one its segments, in the order of the task's subtasks.
+        selection: one of :data:`SELECTIONS`.
+        rng: draws the demonstrations.
+    """
+
+    def __init__(
+        self,
+        world: Any,
+        demonstrations: Sequence[Sequence[Segment]],
+        selection: str,
+        rng: np.random.Generator,
+    ) -> None:
+        self._world, self._demonstrations = world, demonstrations
+        self._selection, self._rng = selection, rng
+        self._plan: list[np.ndarray] = []
+        self._next_subtask = 0
+        self._last: tuple[np.ndarray, float] | None = None
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        """A ``pose`` action (7,)."""
+        if not self._plan and self._next_subtask < len(self._world.task.subtasks):
+            self._plan = self._plan_subtask(self._next_subtask)
+            self._next_subtask += 1
+        action = self._plan.pop(0) if len(self._plan) > 1 else self._plan[0]
+        if len(self._plan) == 1 and self._next_subtask < len(self._world.task.subtasks):
+            self._plan = []  # the next subtask starts from wherever the hand is then
+        return action, None
+
+    def _plan_subtask(self, index: int) -> list[np.ndarray]:
+        world, candidates = self._world, [d[index] for d in self._demonstrations]
+        subtask, objects = candidates[0].subtask, world.object_poses_in_base()
+        hand, reference = world.end_effector_pose_in_base(), objects[subtask.reference]
+        segment = candidates[select(self._selection, candidates, reference, hand, self._rng)]
+        symmetry = world.task.object_symmetry[subtask.reference]
+        held = objects[subtask.held] if subtask.held else None
+        targets = move(segment, reference, symmetry, hand, held)
+        start = self._last[0] if self._last else hand
+        gripper = self._last[1] if self._last else segment.gripper[0]
+        bridged = bridge(start, targets[0])
+        self._last = (targets[-1], segment.gripper[-1])
+        poses = np.concatenate([bridged, targets])
+        commands = np.concatenate([np.full(len(bridged), gripper), segment.gripper])
+        actions = action_from_pose(poses, commands)
+        actions[:, :3] = np.clip(actions[:, :3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
+        return list(actions.astype(np.float32))
+
+
+def load_segments(path: Path | str) -> tuple[str, list[list[Segment]]]:
+    """Task name and segments of a dataset's successful demonstrations.
+
+    Raises:
+        DataError: none of them can be cut; says why.
+    """
+    dataset = Dataset(path)
+    task = get_task(dataset.infos[0].meta["task"])
+    demonstrations, reasons = [], []
+    for i, info in enumerate(dataset.infos):
+        datagen = dataset.read(i, keys=()).datagen
+        if datagen is None:
+            reasons.append(f"{info.path.name}: no object poses")
+            continue
+        try:
+            demonstrations.append(cut(datagen, task, info.path.name))
+        except DataError as error:
+            reasons.append(str(error))
+    if not demonstrations:
+        raise DataError(f"Dataset {path} has no demonstration to generate from. {'; '.join(reasons)}")
+    return task.name, demonstrations
+
+
+@dataclass(frozen=True)
+class Generator:
+    """The recipe that every worker process follows; call :meth:`make_work` in the worker.
+
+    Args:
+        source: dataset folder of demonstrations.
+        world: what the generated episodes shall show (its ``obs`` may hold images).
+        region: where objects start.
+        selection: one of :data:`SELECTIONS`.
+        noise_m: standard deviation of the disturbance, see :class:`simreal_envs.wrappers.ActionNoise`.
+    """
+
+    source: Path
+    world: World
+    region: str = "all"
+    selection: str = "nearest_object"
+    noise_m: float = 0.003
+
+    def check(self) -> None:
+        """Refuse what cannot work before any process starts.
+
+        Raises:
+            UsageError, DataError: names what does not fit.
+        """
+        check_choice("selection", self.selection, SELECTIONS)
+        check_choice("region", self.region, REGIONS)
+        check_noise(self.noise_m)
+        task, _ = load_segments(self.source)
+        if task != self.world.task:
+            raise DataError(f"Dataset {self.source} is of task {task!r}, not {self.world.task!r}.")
+        if self.world.env != "sim":
+            raise UsageError(f"Generation needs env 'sim', not {self.world.env!r}.")
+
+    def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
+        """What a worker does for each seed."""
+        _, demonstrations = load_segments(self.source)
+        blind = World(self.world.task, obs="state")
+        env = ActionNoise(blind.make(self.region, max_episode_steps=MAX_STEPS), self.noise_m)
+        shown = (
+            self.world.make(self.region) if self.world.obs != "state" or self.world.shift != "none" else None
+        )
+        return partial(_attempt, env, shown, demonstrations, self.selection)
+
+
+def _attempt(
+    env: gym.Env[Any, Any],
+    shown: gym.Env[Any, Any] | None,
+    demonstrations: Sequence[Sequence[Segment]],
+    selection: str,
+    seed: int,
+    heartbeat: Heartbeat,
+) -> Attempt:
+    heartbeat()
+    actor = SegmentActor(env.unwrapped, demonstrations, selection, np.random.default_rng([seed, 1]))
+    recorder = EpisodeRecorder()
+    outcome = run_episode(env, actor, seed=seed, recorder=recorder)
+    region = str(outcome.info["placement_region"])
+    episode = recorder.finish(env, outcome, "generate")
+    if not outcome.success:
+        return Attempt(seed, region, outcome.stage, None)
+    if shown is not None:
+        episode = show(episode, shown, seed)
+    return Attempt(seed, region, outcome.stage, episode)
+
+
+def show(episode: Episode, env: gym.Env[Any, Any], seed: int) -> Episode:
+    """The episode as another world of the same task sees it: its states, set and observed one by one."""
+    world: Any = env.unwrapped
+    assert episode.states is not None
+    env.reset(seed=seed)
+    seen = []
+    for state in episode.states:
+        world.set_sim_state(state)
+        seen.append(world.observe())
+    observations = {name: np.stack([o[name] for o in seen]) for name in seen[0]}
+    meta = episode.meta | world.describe()
+    return Episode(
+        observations,
+        episode.actions,
+        episode.rewards,
+        episode.dones,
+        meta,
+        episode.states,
+        episode.model_xml,
+        episode.datagen,
+    )

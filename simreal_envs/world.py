@@ -1,0 +1,47 @@
+"""A world by description: what it takes to make the same environment again, in any process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from simreal_envs.registration import TASK_NAMES
+from simreal_envs.spec import DEFAULT_IMAGE_SIZE, ENVS, REGIONS, ObservationSpec, check_choice
+
+
+@dataclass(frozen=True)
+class World:
+    """The arguments of ``gymnasium.make`` but for the region. Picklable.
+
+    Raises:
+        UsageError: one of them is not valid.
+    """
+
+    task: str
+    env: str = "sim"
+    shift: str = "none"
+    obs: str = "image"
+    image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
+
+    def __post_init__(self) -> None:
+        from simreal_envs.shifts import parse_shift
+
+        check_choice("task", self.task, TASK_NAMES)
+        check_choice("env", self.env, ENVS)
+        parse_shift(self.shift)
+        ObservationSpec.parse(self.obs, self.image_size)
+
+    def make(self, region: str, **kwargs: Any) -> gym.Env[Any, Any]:
+        """The environment, with objects starting in ``region``."""
+        check_choice("region", region, REGIONS)
+        return gym.make(
+            f"simreal_envs:simreal/{self.task}-v0",
+            env=self.env,
+            shift=self.shift,
+            obs=self.obs,
+            image_size=self.image_size,
+            region=region,
+            **kwargs,
+        )
