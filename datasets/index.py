@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+
 from simreal_datasets.episode import DEMO, env_args
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
 from simreal_datasets.episode import DatagenInfo, Episode
 from simreal_datasets.poses import pose_from_action
-
 from simreal_envs.loop import Outcome, Step
 
 

@@ -20,9 +20,9 @@ import h5py
 import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
+
 from simreal_datasets.episode import DatagenInfo, Episode
 from simreal_datasets.poses import action_from_pose
-
 from simreal_envs.errors import DataError
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
@@ -230,7 +230,7 @@ def _model_xml(demo: h5py.Group, task: Task, folder: Path, where: str) -> str:
     import robosuite
 
     logger.warning(
-        "%s: no model (model_file=%r); reading it with robosuite %s", where, stored, robosuite.__version__
+        "%s: its model %r is not there; reading it with robosuite %s", where, stored, robosuite.__version__
     )
     env = robosuite.make(
         task.name, robots="Panda", has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False

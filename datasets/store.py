@@ -28,9 +28,9 @@ from types import TracebackType
 from typing import Any
 
 import h5py
+
 from simreal_datasets.episode import FORMAT_VERSION, Episode, decode, decode_meta, encode, identity
 from simreal_datasets.index import INDEX_NAME, encode_index, indexed_files
-
 from simreal_envs.errors import DataError
 
 _FILE_NAME = re.compile(r"episode_(\d{6,})\.([0-9a-f]{16})\.hdf5")

@@ -1,0 +1,290 @@
+"""robosuite's demonstrations, old and new, read through the geometry that they were recorded in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
+
+from simreal_cli.data import app
+from simreal_datasets.fetch import fetch_demonstrations
+from simreal_datasets.poses import pose_from_action
+from simreal_datasets.robosuite_import import import_demonstrations
+from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.spec import BASE_IN_WORLD_M
+
+
+@pytest.fixture(scope="module")
+def human() -> dict[str, Path]:
+    return fetch_demonstrations(["Lift", "Stack"])
+
+
+@pytest.fixture
+def stack_copy(human: dict[str, Path], tmp_path: Path) -> Path:
+    """The human Stack demonstration and its model, to be changed."""
+    shutil.copytree(human["Stack"].parent, tmp_path / "demo")
+    return tmp_path / "demo" / "demo.hdf5"
+
+
+def test_the_human_stack_demonstration(human: dict[str, Path]) -> None:
+    (episode,) = import_demonstrations(human["Stack"], "Stack")
+    info = episode.datagen
+    assert info is not None
+    assert len(episode) == 532
+    assert episode.meta["success"] is True
+    assert episode.meta["stage"] == "release"
+    # What its authors' simulator stored, in the base frame: cube A moves from the table onto cube B.
+    np.testing.assert_allclose(info.object_poses["cubeA"][0, :3, 3], [0.575, -0.060, 0.020], atol=1e-3)
+    np.testing.assert_allclose(info.object_poses["cubeA"][-1, :3, 3], [0.518, 0.082, 0.069], atol=1e-3)
+    # The gripper is told to close at step 169 and to open at 515, when it holds cube A and is over cube B.
+    np.testing.assert_array_equal(np.flatnonzero(np.diff(info.gripper_action[:, 0])), [169, 515])
+    hand = info.eef_pose[:, :3, 3]
+    assert np.linalg.norm(hand[169] - info.object_poses["cubeA"][169, :3, 3]) < 0.012
+    assert np.linalg.norm((hand[515] - info.object_poses["cubeB"][515, :3, 3])[:2]) < 0.02
+    firsts = [int(np.argmax(signal)) for signal in info.subtask_term_signals.values()]
+    assert list(info.subtask_term_signals) == ["reach", "grasp", "lift", "place", "release"]
+    assert firsts == sorted(firsts)
+    assert 169 < firsts[1] < 200
+
+
+def test_the_human_lift_demonstration(human: dict[str, Path]) -> None:
+    (episode,) = import_demonstrations(human["Lift"])
+    info = episode.datagen
+    assert info is not None
+    assert len(episode) == 412
+    assert episode.meta["task"] == "Lift"
+    assert episode.meta["success"] is True
+    assert info.object_poses["cube"][-1, 2, 3] > 0.04
+    # The hand points down, and its axes are those of Franka's hand: fingers along y.
+    assert (info.eef_pose[:, 2, 2] < -0.9).all()
+    assert episode.observations["object"].shape == (412, 7)
+
+
+def test_actions_ask_for_the_next_pose_reached(human: dict[str, Path]) -> None:
+    (episode,) = import_demonstrations(human["Stack"])
+    assert episode.datagen is not None
+    asked = pose_from_action(episode.actions)
+    np.testing.assert_allclose(asked[:-1], episode.datagen.eef_pose[1:], atol=1e-9)
+    np.testing.assert_allclose(asked, episode.datagen.target_pose, atol=1e-9)
+    assert set(np.unique(episode.actions[:, 6])) <= {-1.0, 1.0}
+
+
+def test_observations_agree_with_the_poses(human: dict[str, Path]) -> None:
+    (episode,) = import_demonstrations(human["Stack"])
+    assert episode.datagen is not None
+    seen = episode.observations
+    rotation = Rotation.from_quat(seen["robot0_eef_quat"]).as_matrix()
+    np.testing.assert_allclose(rotation, episode.datagen.eef_pose[:, :3, :3], atol=1e-6)
+    assert (seen["robot0_eef_quat"][:, 3] >= 0).all()
+    np.testing.assert_allclose(
+        seen["object"][:, 7:10], episode.datagen.object_poses["cubeB"][:, :3, 3], atol=1e-6
+    )
+    assert all(values.dtype == np.float32 for values in seen.values())
+
+
+# --- newer forms -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def today() -> dict[str, Any]:
+    """A few random steps of today's robosuite, with what it says about its own poses."""
+    import robosuite
+
+    env = robosuite.make(
+        "Stack",
+        robots="Panda",
+        has_renderer=False,
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        seed=3,
+    )
+    env.reset()
+    sim, rng = env.sim, np.random.default_rng(0)
+    xml, states, actions, hands, cubes = sim.model.get_xml(), [], [], [], []
+    for _ in range(12):
+        action = rng.uniform(-1, 1, env.action_dim)
+        sim.forward()  # a step leaves the poses of its last substep but one
+        states.append(sim.get_state().flatten())
+        actions.append(action)
+        hands.append(sim.data.get_site_xpos("gripper0_right_grip_site") - BASE_IN_WORLD_M)
+        cubes.append(sim.data.get_body_xpos("cubeB_main") - BASE_IN_WORLD_M)
+        env.step(action)
+    env.close()
+    return {
+        "xml": xml.replace("/robosuite/models/assets/", "/not/on/this/machine/"),
+        "states": np.array(states),
+        "actions": np.array(actions),
+        "hand": np.array(hands),
+        "cubeB": np.array(cubes),
+    }
+
+
+def write_today(path: Path, today: dict[str, Any], change_xml: Callable[[str], str] = str) -> None:
+    """As robosuite 1.4 and 1.5 write it: JSON attributes, the model as a string, several demonstrations."""
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env"] = "Stack"
+        data.attrs["repository_version"] = "1.5.2"
+        data.attrs["env_info"] = json.dumps({"env_name": "Stack", "robots": ["Panda"], "control_freq": 20})
+        for name, steps in (("demo_10", 8), ("demo_2", 12)):
+            demo = data.create_group(name)
+            demo.attrs["model_file"] = change_xml(today["xml"])
+            demo["states"], demo["actions"] = today["states"][:steps], today["actions"][:steps]
+
+
+@pytest.mark.parametrize(
+    "change_xml",
+    [
+        str,
+        lambda xml: xml.replace("gripper0_right_", "gripper0_"),  # 1.2 to 1.4
+        lambda xml: xml.replace("_pad_collision", "_tip_collision").replace("_joint0", "_jnt0"),
+    ],
+    ids=["1.5", "gripper0", "old joints"],
+)
+def test_newer_files_give_the_poses_that_robosuite_saw(
+    tmp_path: Path, today: dict[str, Any], change_xml: Callable[[str], str]
+) -> None:
+    write_today(tmp_path / "demo.hdf5", today, change_xml)
+    episodes = import_demonstrations(tmp_path / "demo.hdf5", "Stack")
+    assert [episode.meta["source"]["demo"] for episode in episodes] == ["demo_2", "demo_10"]
+    assert [len(episode) for episode in episodes] == [12, 8]
+    info = episodes[0].datagen
+    assert info is not None
+    np.testing.assert_allclose(info.eef_pose[:, :3, 3], today["hand"], atol=1e-6)
+    np.testing.assert_allclose(info.object_poses["cubeB"][:, :3, 3], today["cubeB"], atol=1e-6)
+    assert episodes[0].meta["versions"]["robosuite"] == "1.5.2"
+
+
+def test_robomimics_env_args_name_the_task_too(tmp_path: Path, today: dict[str, Any]) -> None:
+    write_today(tmp_path / "demo.hdf5", today)
+    with h5py.File(tmp_path / "demo.hdf5", "a") as file:
+        attributes = file["data"].attrs
+        for name in ("env", "env_info", "repository_version"):
+            del attributes[name]
+        kwargs = {"robots": ["Panda"], "control_freq": 20}
+        attributes["env_args"] = json.dumps(
+            {"env_name": "Stack_D0", "env_version": "1.4.1", "type": 1, "env_kwargs": kwargs}
+        )
+    episodes = import_demonstrations(tmp_path / "demo.hdf5")
+    assert episodes[0].meta["task"] == "Stack"
+    assert episodes[0].meta["versions"]["robosuite"] == "1.4.1"
+
+
+def test_without_its_model_todays_is_used_and_said(
+    human: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(human["Stack"], tmp_path)
+    (episode,) = import_demonstrations(tmp_path / "demo.hdf5")
+    assert "its model 'model_1.xml' is not there" in caplog.text
+    (exact,) = import_demonstrations(human["Stack"])
+    assert episode.datagen is not None
+    assert exact.datagen is not None
+    # robosuite moved the arm's mount by one millimetre since
+    np.testing.assert_allclose(episode.datagen.eef_pose, exact.datagen.eef_pose, atol=2e-3)
+
+
+# --- what cannot be read ---------------------------------------------------------------------------
+
+
+def test_refusals_say_what_is_missing(stack_copy: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        import_demonstrations(stack_copy.with_name("no.hdf5"))
+    with pytest.raises(DataError, match="holds Stack demonstrations, not Lift"):
+        import_demonstrations(stack_copy, "Lift")
+    with pytest.raises(UsageError, match=r"'Lyft'\. Valid: Lift, Stack"):
+        import_demonstrations(stack_copy, "Lyft")
+    with pytest.raises(DataError, match="cannot be read as HDF5"):
+        import_demonstrations(stack_copy.with_name("models") / "model_1.xml")
+
+
+def _delete(name: str) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+
+    return change
+
+
+def _replace(name: str, cut: Callable[[np.ndarray], np.ndarray]) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        values = cut(file[name][()])
+        del file[name]
+        file[name] = values
+
+    return change
+
+
+def _attribute(name: str, value: str, group: str = "data") -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file[group].attrs[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_delete("data"), "no group 'data'"),
+        (_delete("data/demo_1"), "no demonstrations"),
+        (_delete("data/demo_1/states"), "demo_1: dataset 'states' is missing; it has actions, joint_torques"),
+        (_replace("data/demo_1/states", lambda s: s[:-1]), "531 states and 532 actions"),
+        (_replace("data/demo_1/states", lambda s: s[:, :-3]), "a state has 42 numbers; its model's has 45"),
+        (_attribute("env", "Wipe"), "Unknown task 'Wipe'"),
+        (_attribute("env_info", "{"), "env_info of 'data' is not JSON"),
+        (_attribute("env_info", '{"robots": "Sawyer"}'), "recorded with Sawyer"),
+        (_attribute("env_info", '{"control_freq": 50}'), "recorded at 50 Hz"),
+        (_attribute("model_file", "<mujoco><body", "data/demo_1"), "its model does not compile"),
+        (_attribute("model_file", "<mujoco/>", "data/demo_1"), "demo_1: .*robot0_joint1"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    stack_copy: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
+    with h5py.File(stack_copy, "a") as file:
+        change(file)
+    with pytest.raises((DataError, UsageError), match=message):
+        import_demonstrations(stack_copy)
+
+
+def test_an_arm_mounted_elsewhere_is_refused(stack_copy: Path) -> None:
+    model = stack_copy.parent / "models" / "model_1.xml"
+    model.write_text(model.read_text().replace('pos="-0.56 0.0 0.913"', 'pos="-0.46 0.0 0.913"'))
+    with pytest.raises(DataError, match="only robosuite's default can be read"):
+        import_demonstrations(stack_copy)
+
+
+# --- the command line ------------------------------------------------------------------------------
+
+
+def test_import_and_info_on_the_command_line(human: dict[str, Path], tmp_path: Path) -> None:
+    run = CliRunner()
+    done = run.invoke(app, ["import", str(human["Stack"]), str(tmp_path), "--task", "Stack"])
+    assert done.exit_code == 0, done.output
+    assert "demo_1: 532 steps, solved" in done.output
+    dataset = Dataset(tmp_path)
+    assert dataset.infos[0].meta["actor"] == "human"
+    shown = run.invoke(app, ["info", str(tmp_path)])
+    assert "Stack" in shown.output
+    assert "532" in shown.output
+    summary = json.loads(run.invoke(app, ["info", str(tmp_path), "--json"]).output)
+    assert summary["episodes"] == summary["success"] == 1
+    assert summary["steps"] == 532
+    assert summary["damaged"] == {}
+
+
+def test_info_names_damaged_episodes(human: dict[str, Path], tmp_path: Path) -> None:
+    (episode,) = import_demonstrations(human["Lift"])
+    with DatasetWriter(tmp_path) as writer:
+        damaged = writer.add(episode)
+        writer.add(episode)
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    shown = CliRunner().invoke(app, ["info", str(tmp_path)])
+    assert f"damaged {damaged.name}" in " ".join(shown.output.split())
