@@ -205,12 +205,13 @@ def _plain(value: Any) -> Any:
 
 
 def _write_observation(demo: h5py.Group, name: str, values: np.ndarray) -> None:
-    """Images frame by frame, so that one frame can be read alone; gzip level 1 (see docs/data.md)."""
+    """Images frame by frame, so that one can be read alone; why gzip 1 is in docs/data.md."""
     if name.endswith("_depth"):
         values = values[..., None]
     options: dict[str, Any] = {}
     if values.ndim >= 3:
-        options = {"chunks": (1, *values.shape[1:]), "compression": "gzip", "compression_opts": 1}
+        chunk = (1, *values.shape[1:])
+        options = {"chunks": chunk, "compression": "gzip", "compression_opts": 1, "shuffle": True}
     demo.create_dataset(f"obs/{name}", data=values, **options)
 
 
