@@ -104,7 +104,8 @@ class EpisodeLog:
         self._file.seek(0)
         content = self._file.read()
         complete = content.rfind(b"\n") + 1
-        self._file.truncate(complete)
+        if complete < len(content):
+            self._file.truncate(complete)
         return [self._parse(line, number) for number, line in enumerate(content[:complete].splitlines(), 1)]
 
     def _parse(self, line: bytes, number: int) -> EpisodeResult:

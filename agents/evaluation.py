@@ -14,38 +14,15 @@ import gymnasium as gym
 
 from simreal_agents.episode_log import EpisodeLog, EpisodeResult
 from simreal_agents.sources import ActorSource
+from simreal_datasets.fill import LAST_SEED
 from simreal_envs.errors import UsageError
 from simreal_envs.loop import Actor, run_episode
 from simreal_envs.parallel import Heartbeat, run_in_processes
-from simreal_envs.registration import TASK_NAMES
-from simreal_envs.spec import DEFAULT_IMAGE_SIZE, REGIONS, check_choice
+from simreal_envs.spec import REGIONS, check_choice
+from simreal_envs.world import World
 
-FIRST_SEED = 1_000_000
-"""Reset seeds of evaluations start here; those below are for collecting demonstrations."""
-
-
-@dataclass(frozen=True)
-class World:
-    """Where policies are evaluated: the arguments of ``gymnasium.make`` but for the region."""
-
-    task: str
-    env: str = "sim"
-    shift: str = "none"
-    obs: str = "image"
-    image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
-
-    def make(self, region: str, **kwargs: Any) -> gym.Env[Any, Any]:
-        """The world with objects starting in ``region``."""
-        check_choice("task", self.task, TASK_NAMES)
-        return gym.make(
-            f"simreal_envs:simreal/{self.task}-v0",
-            env=self.env,
-            shift=self.shift,
-            obs=self.obs,
-            image_size=self.image_size,
-            region=region,
-            **kwargs,
-        )
+FIRST_SEED = LAST_SEED
+"""Reset seeds of evaluations start where those of demonstrations end."""
 
 
 @dataclass(frozen=True)

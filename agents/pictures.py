@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
-from simreal_agents.statistics import wilson_interval
 
+from simreal_agents.statistics import wilson_interval
 from simreal_envs.errors import UsageError
 
 METHODS = {

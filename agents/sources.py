@@ -46,7 +46,7 @@ class TrainedPolicy:
         return cls(run, find_checkpoint(run, checkpoint).name)
 
     def world(self) -> dict[str, Any]:
-        """What the policy was trained for: ``task``, ``obs`` (list), ``image_size``, ``action_kind``."""
+        """What the policy was trained for: ``task``, ``image_size``, ``action_kind``."""
         from simreal_agents.checkpoint import find_checkpoint, read_state
 
         world: dict[str, Any] = read_state(find_checkpoint(self.run, self.checkpoint))["world"]

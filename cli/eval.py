@@ -11,11 +11,10 @@ from rich.console import Console
 from simreal_envs.errors import UsageError
 
 if TYPE_CHECKING:
-    from simreal_agents.evaluation import World
     from simreal_agents.sources import ActorSource
+    from simreal_envs.world import World
 
 EXPERT = "expert"
-FIRST_SEED = 1_000_000  # as in simreal_agents.evaluation, which is imported when it is needed
 
 
 def evaluate_runs(
@@ -32,9 +31,8 @@ def evaluate_runs(
     ] = "in,ood",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes a policy and region.")] = 100,
     seed: Annotated[
-        int,
-        typer.Option(min=FIRST_SEED, help="First reset seed; those below one million are for collecting."),
-    ] = FIRST_SEED,
+        int, typer.Option(help="First reset seed, one million or more; those below are for demonstrations.")
+    ] = 1_000_000,
     checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
     workers: Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")] = "auto",
     output: Annotated[
@@ -57,12 +55,16 @@ def evaluate_runs(
 
     `simreal eval expert --task Stack --episodes 200 --workers 2`
     """
-    from simreal_agents.evaluation import evaluate
+    from simreal_agents.evaluation import FIRST_SEED, evaluate
     from simreal_agents.progress import success_bar
     from simreal_agents.report import report
     from simreal_agents.videos import record_failures
     from simreal_envs.tasks import get_task
 
+    if seed < FIRST_SEED:
+        raise UsageError(
+            f"--seed is {seed}; evaluation seeds start at {FIRST_SEED}, after those of demonstrations."
+        )
     actors = _actors(runs, checkpoint)
     world = _world(actors, task, env, shift)
     regions = region.split(",")
@@ -93,8 +95,8 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
 
 def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: str) -> World:
     """The world that all of them were made for."""
-    from simreal_agents.evaluation import World
     from simreal_agents.sources import TrainedPolicy
+    from simreal_envs.world import World
 
     trained = {name: source.world() for name, source in actors.items() if isinstance(source, TrainedPolicy)}
     if not trained:
@@ -102,7 +104,7 @@ def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: st
             raise UsageError("The expert alone does not say which task: give --task.")
         return World(task, env, shift, obs="state")
     (first, about), *others = trained.items()
-    for what in ("task", "obs", "image_size"):
+    for what in ("task", "image_size"):
         for name, other in others:
             if other[what] != about[what]:
                 raise UsageError(
@@ -111,7 +113,7 @@ def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: st
     if task not in (None, about["task"]):
         raise UsageError(f"--task is {task}, but {first!r} was trained for {about['task']}.")
     height, width = about["image_size"]
-    return World(about["task"], env, shift, "+".join(about["obs"]), (height, width))
+    return World(about["task"], env, shift, obs="image", image_size=(height, width))
 
 
 def _workers(text: str) -> int:

@@ -40,6 +40,8 @@ def run_in_processes(
     Raises:
         SimrealError: a process died, for instance of lack of memory.
     """
+    if not items:
+        return
     workers = min(workers, len(items))
     if workers <= 1:
         work = make_work()

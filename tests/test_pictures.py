@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+
 from simreal_agents.pictures import (
     METHODS,
     SuccessCount,
@@ -11,7 +12,6 @@ from simreal_agents.pictures import (
     success_over_updates,
     transport_plan,
 )
-
 from simreal_envs.errors import UsageError
 
 

@@ -1,0 +1,239 @@
+"""Evaluations: the same episodes for everyone, none played twice, nothing lost, and a report that adds up."""
+
+import csv
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageSequence
+
+from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
+from simreal_agents.evaluation import FIRST_SEED, evaluate
+from simreal_agents.experts import make_expert
+from simreal_agents.report import pool, report
+from simreal_agents.sources import Expert
+from simreal_agents.videos import record_failures
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.spec import CONTROL_HZ
+from simreal_envs.world import World
+
+LIFT = World("Lift", obs="state")
+SEEDS = range(FIRST_SEED, FIRST_SEED + 3)
+STAGES = ("reach", "grasp", "lift")
+
+
+@dataclass(frozen=True)
+class Half:
+    """Lifts cubes that lie in the nearer half of the table and leaves the others alone."""
+
+    def identity(self) -> str:
+        return "half"
+
+    def make(self, env):
+        expert = make_expert(env)
+        world = env.unwrapped
+
+        class Actor:
+            def predict(self, observation, state=None, episode_start=None, deterministic=True):
+                action, state = expert.predict(observation, state, episode_start, deterministic)
+                if world.object_poses_in_base()["cube"][0, 3] > 0.56:
+                    action[:3] = observation["robot0_eef_pos"]
+                    action[6] = -1.0
+                return action, state
+
+        return Actor()
+
+
+ACTORS = {"expert": Expert(), "half": Half()}
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """One evaluation, in this process."""
+    folder = tmp_path_factory.mktemp("played")
+    return folder, evaluate(ACTORS, LIFT, ["in", "ood"], SEEDS, folder)
+
+
+def test_every_actor_plays_the_same_episodes(played):
+    _, results = played
+    by_name = {name: [(r.region, r.seed) for r in results if r.name == name] for name in ACTORS}
+    assert by_name["expert"] == by_name["half"] == [(region, s) for region in ("in", "ood") for s in SEEDS]
+    assert all(r.success and r.failed_at == "" for r in results if r.name == "expert")
+    outcomes = {r.success for r in results if r.name == "half"}
+    assert outcomes == {True, False}, "choose seeds with cubes in both halves"
+    assert all(r.failed_at for r in results if not r.success)
+
+
+def test_processes_give_the_same_results_as_one(played, tmp_path):
+    assert evaluate(ACTORS, LIFT, ["in", "ood"], SEEDS, tmp_path, workers=2) == played[1]
+
+
+def test_an_evaluation_goes_on_where_it_stopped(played, tmp_path):
+    folder, results = played
+    lines = (folder / LOG_NAME).read_bytes().splitlines(keepends=True)
+    torn = b"".join(lines[:5]) + lines[5][:40]
+    (tmp_path / LOG_NAME).write_bytes(torn)
+    seen = []
+    assert evaluate(ACTORS, LIFT, ["in", "ood"], SEEDS, tmp_path, on_result=seen.append) == results
+    assert sorted(r.key for r in seen) == sorted(r.key for r in results)
+    assert (tmp_path / LOG_NAME).read_bytes().startswith(b"".join(lines[:5]))
+    assert len((tmp_path / LOG_NAME).read_bytes().splitlines()) == len(lines)
+
+
+def test_a_finished_evaluation_plays_nothing(played):
+    folder, results = played
+    before = (folder / LOG_NAME).stat().st_mtime_ns
+    renamed = {"renamed": Expert(), "half": Half()}
+    again = evaluate(renamed, LIFT, ["in"], SEEDS, folder)
+    assert [r.name for r in again[:3]] == ["renamed"] * 3
+    assert [r.success for r in again] == [r.success for r in results if r.region == "in"]
+    assert (folder / LOG_NAME).stat().st_mtime_ns == before
+
+
+def test_what_was_done_is_kept_when_the_caller_breaks_off(tmp_path):
+    seen = []
+
+    def stop_after_two(result):
+        seen.append(result)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate({"expert": Expert()}, LIFT, ["in"], SEEDS, tmp_path, workers=2, on_result=stop_after_two)
+    assert len((tmp_path / LOG_NAME).read_text().splitlines()) == 2
+    with (tmp_path / "episodes.csv").open() as file:
+        assert [int(row["seed"]) for row in csv.DictReader(file)] == [r.seed for r in seen]
+
+
+@pytest.mark.parametrize(
+    ("regions", "seeds", "message"),
+    [
+        (["in", "inside"], SEEDS, "Unknown region 'inside'. Valid: in, ood, all"),
+        (["in"], [], "at least one"),
+        (["in"], [FIRST_SEED, FIRST_SEED], "twice"),
+        (["in", "in"], SEEDS, "twice"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_played(tmp_path, regions, seeds, message):
+    with pytest.raises(UsageError, match=message):
+        evaluate({"expert": Expert()}, LIFT, regions, seeds, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def _result(name="uot", region="in", seed=FIRST_SEED, failed_at="", **changes) -> EpisodeResult:
+    success = failed_at == ""
+    reached = len(STAGES) if success else STAGES.index(failed_at)
+    values = {"name": name, "actor": name, "task": "Lift", "env": "sim", "shift": "none", "region": region}
+    return EpisodeResult(
+        **values | {"seed": seed, "success": success, "steps": 50, "stages_reached": reached}
+        | {"failed_at": failed_at} | changes
+    )  # fmt: skip
+
+
+@given(st.data())
+def test_a_log_cut_anywhere_keeps_every_complete_line(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("log")
+    results = [_result(seed=FIRST_SEED + i) for i in range(3)]
+    with EpisodeLog(folder) as log:
+        for result in results:
+            log.append(result)
+    path = folder / LOG_NAME
+    content = path.read_bytes()
+    cut = data.draw(st.integers(0, len(content)))
+    path.write_bytes(content[:cut])
+    with EpisodeLog(folder) as log:
+        kept = [result for result in results if log.find(result.key, result.name)]
+        assert len(kept) == content[:cut].count(b"\n")
+        for result in results[len(kept) :]:
+            log.append(result)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("line", ["{broken", '{"name": "uot"}', "[1]", "null"])
+def test_a_damaged_line_is_named(tmp_path, line):
+    with EpisodeLog(tmp_path) as log:
+        log.append(_result())
+    path = tmp_path / LOG_NAME
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(DataError, match=r"episodes\.jsonl, line 2"):
+        EpisodeLog(tmp_path)
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    EpisodeLog(tmp_path).__exit__(None, None, None)
+
+
+def test_a_log_has_one_writer(tmp_path):
+    with EpisodeLog(tmp_path), pytest.raises(DataError, match="Another evaluation"):
+        EpisodeLog(tmp_path)
+
+
+def _many(name: str, region: str, successes: int, trials: int, **changes) -> list[EpisodeResult]:
+    """Successes come first, then failures at grasp."""
+    return [
+        _result(name, region, FIRST_SEED + i, "" if i < successes else "grasp", **changes)
+        for i in range(trials)
+    ]
+
+
+def test_report_counts_intervals_tests_and_stages(tmp_path):
+    results = [*_many("uot", "ood", 30, 40), *_many("cotrain", "ood", 18, 40), *_many("mmd", "ood", 29, 40)]
+    summary = report(results, STAGES)
+    cell = summary.cell("uot", "ood")
+    assert (cell.successes, cell.trials, cell.rate) == (30, 40, 0.75)
+    assert (cell.low, cell.high) == pytest.approx((0.598, 0.858), abs=1e-3)
+    assert cell.failed_at == {"reach": 0, "grasp": 10, "lift": 0}
+    cotrain, mmd = summary.comparisons
+    assert (cotrain.first, cotrain.second, cotrain.test.discordant) == ("uot", "cotrain", 12)
+    assert cotrain.test.p_value == pytest.approx(2 / 2**12)
+    assert cotrain.p_adjusted == pytest.approx(4 / 2**12)
+    assert mmd.test.p_value == mmd.p_adjusted == 1.0
+
+    summary.write(tmp_path)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "30/40 = 75 % [60, 86]" in markdown
+    assert "+30 points" in markdown
+    assert json.loads((tmp_path / "summary.json").read_text())["cells"][0]["successes"] == 30
+    with (tmp_path / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["name"], row["successes"], row["trials"]) for row in rows] == [
+        ("uot", "30", "40"), ("cotrain", "18", "40"), ("mmd", "29", "40"),
+    ]  # fmt: skip
+
+
+def test_report_refuses_policies_that_played_other_episodes_or_worlds():
+    with pytest.raises(UsageError, match="same episodes"):
+        report([*_many("uot", "in", 3, 5), *_many("cotrain", "in", 3, 6)], STAGES)
+    with pytest.raises(UsageError, match="one world"):
+        report([_result(), _result(shift="texture")], STAGES)
+
+
+def test_trainings_of_one_method_are_pooled_and_paired_by_training_and_seed():
+    runs = {f"{m}{k}": (m, k) for m in ("uot", "cotrain") for k in range(3)}
+    results = [r for run, (m, _) in runs.items() for r in _many(run, "in", 8 if m == "uot" else 5, 10)]
+    summary = report(pool(results, runs), STAGES)
+    assert (summary.cell("uot", "in").successes, summary.cell("uot", "in").trials) == (24, 30)
+    assert summary.comparisons[0].test.only_first == 9
+    assert summary.comparisons[0].test.only_second == 0
+
+
+def test_videos_show_the_failures_again(played, tmp_path):
+    results = [result for result in played[1] if result.region == "in"]
+    (path,) = record_failures(results, ACTORS, LIFT, tmp_path, count=1)
+    failed = [result for result in results if not result.success]
+    with Image.open(path) as video:
+        assert video.size == (320, 240)
+        assert np.asarray(video.convert("RGB")).std() > 10
+        shown_s = 0.0
+        for frame in ImageSequence.Iterator(video):
+            shown_s += frame.info["duration"] / 1000
+        assert shown_s == pytest.approx(failed[0].steps / CONTROL_HZ, abs=0.5)
+    assert f"{failed[0].seed}_failed_at_{failed[0].failed_at}" in path.name
+
+
+def test_a_video_of_an_episode_that_ends_otherwise_is_refused(played, tmp_path):
+    failed = replace(played[1][0], success=False, failed_at="lift", steps=played[1][0].steps)
+    with pytest.raises(DataError, match="ended otherwise"):
+        record_failures([failed], ACTORS, LIFT, tmp_path, count=1)
+    assert list(tmp_path.iterdir()) == []
