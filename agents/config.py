@@ -266,19 +266,19 @@ def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[st
         key, equals, text = override.partition("=")
         if not equals:
             raise UsageError(f"Override {override!r} must be key=value, for example optim.updates=3000.")
-        _assign(config, key.strip(), yaml.safe_load(text))
+        _assign(config, key.strip(), text)
     _check(config)
     return config
 
 
-def config_keys() -> dict[str, str]:
-    """Every key with its default, for help texts: ``{"optim.updates": "6000", ...}``."""
-    return {key: str(value) for key, value in _flatten(TrainConfig().to_dict())}
+def config_values(config: TrainConfig) -> dict[str, Any]:
+    """Every value by its dotted key: ``{"optim.updates": 6000, ...}``."""
+    return dict(_flatten(config.to_dict()))
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Keys in which two configurations differ, as ``key: old -> new``."""
-    before, after = dict(_flatten(old.to_dict())), dict(_flatten(new.to_dict()))
+    before, after = config_values(old), config_values(new)
     return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
 
 
@@ -300,15 +300,20 @@ def _plain(value: Any) -> Any:
 
 def _assign(config: TrainConfig, key: str, value: Any) -> None:
     """Set one value by its dotted key, checking that the key exists and the type fits."""
+    valid = config_values(config)
     owner: Any = config
     *path, name = key.split(".")
     for part in path:
         owner = getattr(owner, part, None) if part in _field_names(owner) else None
     if not dataclasses.is_dataclass(owner) or name not in _field_names(owner):
-        raise unknown("config key", key, config_keys())
+        raise unknown("config key", key, valid)
     hint = typing.get_type_hints(type(owner))[name]
     if dataclasses.is_dataclass(hint):
-        raise unknown("config key", key, (k for k in config_keys() if k.startswith(f"{key}.")))
+        raise unknown("config key", key, (k for k in valid if k.startswith(f"{key}.")))
+    if (
+        isinstance(value, str) and hint is not str
+    ):  # from the command line, or 1e-3, which YAML takes for text
+        value = yaml.safe_load(value)
     setattr(owner, name, _convert(key, value, hint))
 
 
@@ -317,7 +322,7 @@ def _field_names(owner: Any) -> set[str]:
 
 
 def _convert(key: str, value: Any, hint: Any) -> Any:
-    """The value as the annotated type. YAML reads 1e-3 as text, so floats are also read from text."""
+    """The value as the annotated type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         return None if value is None else _convert(key, value, arguments[0])

@@ -88,26 +88,35 @@ def load_domains(config: TrainConfig) -> tuple[Frames | None, Frames | None]:
     return source, target
 
 
+def stored_config(run: Path | str) -> TrainConfig:
+    """The configuration of the run in a folder.
+
+    Raises:
+        DataError: no run there, or one that is damaged or of another version.
+    """
+    file = Path(run) / "config.json"
+    try:
+        values = json.loads(file.read_text())
+    except OSError as error:
+        raise DataError(f"There is no run in {run}: {file.name}: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"{file} is damaged: {error}") from error
+    return read_config(values, str(file))
+
+
 def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
     """The update that the folder's run has reached; 0 if there is none.
 
     Raises:
         UsageError: the folder belongs to something else.
     """
-    file = run / "config.json"
-    if not file.exists():
-        if resume:
-            raise UsageError(f"There is no run to resume in {run}.")
+    if not (run / "config.json").exists() and not resume:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise UsageError(
                 f"{run} exists and is not a run; choose a folder that is empty or does not exist."
             )
         return 0
-    try:
-        values = json.loads(file.read_text())
-    except ValueError as error:
-        raise DataError(f"{file} is damaged: {error}") from error
-    changed = differences(read_config(values, str(file)), config)
+    changed = differences(stored_config(run), config)
     if changed:
         raise UsageError(
             f"{run} holds a run of another configuration ({'; '.join(changed)}); use another folder."

@@ -1,0 +1,94 @@
+"""Time a training step on synthetic demonstrations, and the share of the transport solver in it.
+
+``python benchmarks/train_step.py [--sizes 64 84] [--methods cotrain uot] [--updates 30] [--threads 2]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+
+from simreal_agents import alignment
+from simreal_agents.config import load_config
+from simreal_agents.learner import Learner
+from simreal_datasets.frames import Frames
+
+
+def synthetic_frames(episodes: int, size: int, rng: np.random.Generator) -> Frames:
+    """Random images along smooth random paths, 100 frames an episode."""
+    length = 100
+    count = episodes * length
+    position_m = np.array([0.5, 0.0, 0.2]) + np.cumsum(rng.normal(0, 0.004, (count, 3)), axis=0)
+    rotation_rad = np.tile([3.1, 0.0, 0.0], (count, 1))
+    return Frames(
+        images=rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
+        proprioception={
+            "robot0_eef_pos": position_m.astype(np.float32),
+            "robot0_eef_quat": np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
+            "robot0_joint_pos": np.zeros((count, 7), np.float32),
+            "robot0_gripper_qpos": np.zeros((count, 2), np.float32),
+        },
+        actions=np.c_[position_m, rotation_rad, np.ones(count)].astype(np.float32),
+        starts=np.arange(0, count + 1, length),
+        files=tuple(f"{i}" for i in range(episodes)),
+        world={"task": "Lift", "action_kind": "pose", "image_size": [size, size]},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="*", default=[64, 84, 96])
+    parser.add_argument("--methods", nargs="*", default=["cotrain", "mmd", "uot", "ot"])
+    parser.add_argument("--amp", nargs="*", default=["bf16", "none"])
+    parser.add_argument("--updates", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", nargs="*", default=[], help="config overrides, key=value")
+    arguments = parser.parse_args()
+
+    solver_s: list[float] = []
+    solve = alignment.transport_plan
+
+    def timed_solve(*args: object) -> tuple[np.ndarray, int]:
+        started = time.perf_counter()
+        result = solve(*args)  # type: ignore[arg-type]
+        solver_s.append(time.perf_counter() - started)
+        return result
+
+    alignment.transport_plan = timed_solve  # type: ignore[assignment]
+    print("| image | encoder | method | step, median | fastest | solver, median | its share |")
+    print("|---|---|---|---|---|---|---|")
+    for size in arguments.sizes:
+        rng = np.random.default_rng(0)
+        source, target = synthetic_frames(50, size, rng), synthetic_frames(10, size, rng)
+        for amp in arguments.amp:
+            for method in arguments.methods:
+                overrides = [
+                    f"amp={amp}",
+                    f"threads={arguments.threads}",
+                    "pairing.kind=random",
+                    *arguments.set,
+                ]
+                learner = Learner(load_config("cpu", method, overrides), source, target)
+                steps_s: list[float] = []
+                for update in range(arguments.updates + 5):
+                    if update == 5:
+                        solver_s.clear()
+                        steps_s.clear()
+                    started = time.perf_counter()
+                    learner.step()
+                    steps_s.append(time.perf_counter() - started)
+                step_ms, solver_ms = (1e3 * statistics.median(s or [0.0]) for s in (steps_s, solver_s))
+                print(
+                    f"| {size} | {amp} | {method} | {step_ms:.1f} ms | {1e3 * min(steps_s):.1f} ms "
+                    f"| {solver_ms:.2f} ms | {100 * solver_ms / step_ms:.1f} % |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

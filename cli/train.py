@@ -1,0 +1,76 @@
+"""``simreal train``: a policy from demonstrations of a source and a target domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def train(
+    run: Annotated[Path, typer.Argument(help="Folder of the run; made if it does not exist.")],
+    method: Annotated[
+        str,
+        typer.Option("--method", "-m", help="source, target, cotrain, mmd, ot or uot.", show_default="uot"),
+    ] = "",
+    source: Annotated[Path | None, typer.Option(help="Dataset of the source domain.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Dataset of the target domain.")] = None,
+    source_demos: Annotated[int | None, typer.Option(help="Budget of source demonstrations.")] = None,
+    target_demos: Annotated[int | None, typer.Option(help="Budget of target demonstrations.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Length of the run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    preset: Annotated[str, typer.Option(help="cpu, or paper for the published settings.")] = "cpu",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other value, as key=value; repeatable. --keys lists them."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; needs no other option.")
+    ] = False,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="List the keys of --set and their values; no training.")
+    ] = False,
+) -> None:
+    """Train a policy. Ctrl-C saves a checkpoint; `--resume` goes on to the same weights.
+
+    **Examples**
+
+    `simreal train runs/uot --source data/sim --target data/real`
+
+    `simreal train runs/cotrain -m cotrain --source data/sim --target data/real --target-demos 10`
+
+    `simreal train runs/tau1 --source data/sim --target data/real --set alignment.tau=1 --set head.kind=flow`
+
+    `simreal train runs/uot --resume`
+    """
+    from simreal_agents.config import config_values, load_config
+    from simreal_agents.train import stored_config
+    from simreal_agents.train import train as run_training
+    from simreal_envs.errors import UsageError
+
+    named = {
+        "data.source": source, "data.target": target, "data.source_demos": source_demos,
+        "data.target_demos": target_demos, "optim.updates": updates, "seed": seed, "device": device,
+    }  # fmt: skip
+    overrides = [f"{key}={value}" for key, value in named.items() if value is not None] + (settings or [])
+    if resume:
+        if overrides or method:
+            given = ", ".join(overrides + ([f"method={method}"] if method else []))
+            raise UsageError(f"A resumed run keeps its configuration; leave out {given}.")
+        config = stored_config(run)
+    else:
+        config = load_config(preset, method or "uot", overrides)
+    if keys:
+        for key, value in config_values(config).items():
+            typer.echo(f"{key}={value}")
+        return
+    console = Console(stderr=True)
+    try:
+        checkpoint = run_training(config, run, resume, console)
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"{stopped}. Go on with: simreal train {run} --resume", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"Trained: {checkpoint}")

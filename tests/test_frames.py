@@ -1,0 +1,71 @@
+"""Demonstrations in memory, and the budget that binds everything made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from demonstrations import write_dataset
+
+from simreal_datasets.frames import Frames
+from simreal_datasets.store import Dataset
+from simreal_envs.errors import DataError, UsageError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "demos", episodes=6)
+
+
+def test_frames_are_the_episodes_in_order(folder: Path) -> None:
+    frames, dataset = Frames.load(folder), Dataset(folder)
+    assert frames.num_episodes == len(dataset) == 6
+    assert frames.world == {"task": "Lift", "action_kind": "pose", "image_size": [32, 32]}
+    for i, path in enumerate(frames.paths_m()):
+        episode = dataset.read(i)
+        rows = slice(frames.starts[i], frames.starts[i + 1])
+        assert np.array_equal(frames.images[rows], episode.observations["agentview_image"])
+        assert np.array_equal(path, episode.observations["robot0_eef_pos"])
+        assert np.allclose(frames.actions[rows], episode.actions)
+
+
+def test_budget_draws_distinct_episodes_and_smaller_budgets_are_subsets(folder: Path) -> None:
+    small, large = Frames.load(folder, 2, seed=3), Frames.load(folder, 4, seed=3)
+    assert len(set(large.files)) == 4
+    assert set(small.files) < set(large.files)
+    assert Frames.load(folder, 4, seed=3).files == large.files
+    assert len({Frames.load(folder, 2, seed=seed).files for seed in range(8)}) > 1
+    assert len(small) == small.starts[-1] == len(small.images)
+
+
+def test_chunks_stop_at_the_end_of_the_episode(folder: Path) -> None:
+    frames = Frames.load(folder)
+    first, second = int(frames.starts[0]), int(frames.starts[1])
+    indices = frames.chunk_indices(np.array([first, second - 2, second - 1, second]), 4)
+    assert indices.tolist() == [
+        [first, first + 1, first + 2, first + 3],
+        [second - 2, second - 1, second - 1, second - 1],
+        [second - 1] * 4,
+        [second, second + 1, second + 2, second + 3],
+    ]
+
+
+def test_bad_requests_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Budget of 7 .* Valid: 1 to 6"):
+        Frames.load(folder, 7)
+    with pytest.raises(UsageError, match="Budget of 0"):
+        Frames.load(folder, 0)
+    with pytest.raises(DataError, match="does not exist"):
+        Frames.load(tmp_path / "nothing")
+    other = Frames.load(write_dataset(tmp_path / "other", 1, size=(24, 32), task="Stack"))
+    with pytest.raises(DataError, match="task 'Stack' instead of 'Lift', image_size"):
+        Frames.load(folder).require_same_world(other, "Target dataset")
+
+
+def test_a_damaged_episode_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_dataset(tmp_path / "demos", 3)
+    damaged = Dataset(folder).infos[1].path
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    assert Frames.load(folder).num_episodes == 2
+    assert damaged.name in caplog.text

@@ -1,0 +1,381 @@
+"""Configuration, sampling within budgets, and runs that stop, go on and end with the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from demonstrations import random_episode, write_dataset
+from safetensors.torch import load_file
+
+from simreal_agents.batches import Sampler, clone_counts
+from simreal_agents.checkpoint import TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
+from simreal_agents.config import (
+    METHODS,
+    TrainConfig,
+    config_values,
+    differences,
+    load_config,
+    presets,
+    read_config,
+)  # fmt: skip
+from simreal_agents.learner import Learner
+from simreal_agents.train import load_domains, stored_config, train
+from simreal_datasets.frames import Frames
+from simreal_datasets.pairing import pair
+from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_envs.errors import DataError, UsageError
+
+TRAIN_IN_A_PROCESS = """
+import sys
+from simreal_agents.train import train, stored_config
+from simreal_agents.config import load_config
+config = stored_config(sys.argv[1]) if sys.argv[2] == "resume" else load_config("cpu", "uot", sys.argv[3:])
+try:
+    train(config, sys.argv[1], resume=sys.argv[2] == "resume")
+except KeyboardInterrupt as stopped:
+    print(stopped)
+    sys.exit(130)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder / "source", 8, seed=0)
+    write_dataset(folder / "target", 5, seed=1)
+    return folder
+
+
+def settings_of(data: Path, *more: str) -> list[str]:
+    return [
+        f"data.source={data / 'source'}", f"data.target={data / 'target'}", "batch.size=16",
+        "batch.alignment_size=8", "optim.updates=6", "checkpoint_every=100", "log_every=2", "threads=1",
+        *more,
+    ]  # fmt: skip
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(find_checkpoint(run) / WEIGHTS) | load_file(find_checkpoint(run) / TRAINING)
+
+
+def assert_same_weights(run: Path, other: Path) -> None:
+    ours, theirs = weights(run), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# Configuration
+
+
+def test_every_preset_loads_for_every_method_and_survives_json() -> None:
+    for preset in presets():
+        for method in METHODS:
+            config = load_config(preset, method)
+            assert config.alignment_kind == METHODS[method].alignment
+            again = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+            assert again == config
+            assert differences(config, again) == []
+
+
+def test_overrides_take_the_type_of_their_key() -> None:
+    config = load_config(
+        overrides=["alignment.tau=1e-3", "optim.updates=7", "data.source=2024", "data.target_demos=null",
+                   "head.proprioception=[robot0_eef_pos]", "alignment.kind=diagonal"]
+    )  # fmt: skip
+    assert (config.alignment.tau, config.optim.updates, config.data.source) == (1e-3, 7, "2024")
+    assert config.data.target_demos is None
+    assert config.head.proprioception == ("robot0_eef_pos",)
+    assert config.alignment_kind == "diagonal"
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("alignment.tua=1", r"Unknown config key 'alignment\.tua'\. Valid: method, .*alignment\.tau"),
+        ("tau=1", r"Unknown config key 'tau'"),
+        ("alignment=1", r"Valid: alignment\.kind, alignment\.weight"),
+        ("seed.x=1", "Unknown config key"),
+        ("optim.updates=many", "'many' is not of type int"),
+        ("optim.updates=1.5", "not of type int"),
+        ("alignment.tau=true", "not of type float"),
+        ("head.kind=diffusion", "Valid: mse, flow"),
+        ("alignment.tau=0", "must be positive"),
+        ("alignment.tau=.nan", "must be positive"),
+        ("alignment.weight=-1", "must not be negative"),
+        ("optim.updates=0", "at least 1"),
+        ("head.execute=9", r"head\.execute = 9 exceeds"),
+        ("batch.target=0.5", "not 1"),
+        ("head.proprioception=[robot0_eef_vel]", "robot0_eef_vel"),
+        ("encoder.width=12", "multiple of 8"),
+        ("method=cotrain2", "Valid: source, target, cotrain, mmd, ot, uot"),
+        ("optim.updates", "must be key=value"),
+    ],
+)
+def test_a_bad_override_is_named_with_what_is_valid(override: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        load_config(overrides=[override])
+
+
+def test_unknown_presets_and_methods_are_named() -> None:
+    with pytest.raises(UsageError, match="Valid: cpu, paper"):
+        load_config("gpu")
+    with pytest.raises(UsageError, match="Valid: source, target, cotrain, mmd, ot, uot"):
+        load_config("cpu", "bc")
+    with pytest.raises(UsageError, match="has one domain"):
+        load_config("cpu", "source", ["alignment.kind=uot"])
+    with pytest.raises(DataError, match=r"config\.json was written by another version"):
+        read_config({"momentum": 1}, "config.json")
+
+
+def test_every_value_has_a_help_text() -> None:
+    import inspect
+
+    from simreal_agents import config
+
+    source = inspect.getsource(config)
+    for key in config_values(TrainConfig()):
+        name = key.split(".")[-1]
+        assert f"    {name}: " in source
+        declared = source.split(f"    {name}: ")[1].split("\n")
+        assert declared[1].strip().startswith('"""'), key
+
+
+# What an update looks at
+
+
+def test_shares_of_the_batch_follow_the_method() -> None:
+    assert clone_counts(load_config("cpu", "cotrain")) == (0, 56, 8)
+    assert clone_counts(load_config("cpu", "source")) == (0, 64, 0)
+    assert clone_counts(load_config("cpu", "target")) == (0, 0, 64)
+    assert clone_counts(load_config("paper", "uot")) == (58, 57, 13)
+
+
+def test_aligned_frames_are_near_their_match(data: Path) -> None:
+    config = load_config("cpu", "uot", settings_of(data, "pairing.window=2", "batch.alignment_size=500"))
+    source, target = load_domains(config)
+    assert source is not None
+    assert target is not None
+    pairing = pair(source.paths_m(), target.paths_m())
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    episodes = np.searchsorted(source.starts, draw.align_source, side="right") - 1
+    matched = source.starts[episodes] + pairing.matches[episodes, draw.align_target]
+    offsets = draw.align_source - matched
+    assert np.abs(offsets).max() == 2
+    assert len(np.unique(offsets)) == 5
+    assert len(np.unique(draw.align_target)) > 0.5 * len(target)
+
+
+def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
+    config = load_config("cpu", "uot", settings_of(data, "batch.alignment_size=4000"))
+    source, target = load_domains(config)
+    assert source is not None
+    assert target is not None
+    pairing = pair(source.paths_m(), target.paths_m())
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    s = np.searchsorted(source.starts, draw.align_source, side="right") - 1
+    t = np.searchsorted(target.starts, draw.align_target, side="right") - 1
+    drawn = np.zeros_like(pairing.distances_m)
+    np.add.at(drawn, (s, t), 1 / 4000)
+    weights = pairing.weights()
+    assert np.abs(drawn - weights / weights.sum()).max() < 0.03
+    nearest = pairing.distances_m.argmin(axis=0)
+    assert drawn[nearest, np.arange(5)].sum() > 2 / 8
+
+
+@pytest.mark.parametrize("method", ["cotrain", "uot"])
+def test_no_demonstration_outside_the_budget_is_touched(method: str, data: Path, tmp_path: Path) -> None:
+    """Everything outside the budget is replaced by other demonstrations: the weights stay the same."""
+    budget = ("data.source_demos=4", "data.target_demos=2")
+    config = load_config("cpu", method, settings_of(data, *budget))
+    rng = np.random.default_rng(9)
+    for domain, demos in (("source", 4), ("target", 2)):
+        original = Dataset(data / domain)
+        chosen = Frames.load(data / domain, demos, config.seed).files
+        assert len(chosen) == demos
+        with DatasetWriter(tmp_path / domain) as writer:
+            for i, info in enumerate(original.infos):
+                writer.add(original.read(i) if info.path.name in chosen else random_episode(rng, 11))
+    train(config, tmp_path / "run")
+    config = load_config("cpu", method, settings_of(tmp_path, *budget))
+    train(config, tmp_path / "other")
+    assert_same_weights(tmp_path / "run", tmp_path / "other")
+    config = load_config("cpu", method, settings_of(tmp_path, "data.source_demos=4", "data.target_demos=5"))
+    train(config, tmp_path / "more")
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(weights(tmp_path / "run").values(), weights(tmp_path / "more").values(), strict=True)
+    )
+
+
+def test_a_method_reads_only_the_domains_it_clones(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "target", [*settings_of(data), f"data.source={tmp_path / 'nothing'}"])
+    source, target = load_domains(config)
+    assert source is None
+    assert target is not None
+    with pytest.raises(UsageError, match=r"needs a source dataset: set data\.source"):
+        load_domains(load_config("cpu", "uot", [f"data.target={data / 'target'}"]))
+    with pytest.raises(UsageError, match=r"Budget of 6 .* Valid: 1 to 5"):
+        load_domains(load_config("cpu", "uot", settings_of(data, "data.target_demos=6")))
+
+
+# Runs
+
+
+@pytest.mark.parametrize("method", [*METHODS, "diagonal"])
+def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -> None:
+    kind = [] if method in METHODS else [f"alignment.kind={method}"]
+    config = load_config("cpu", method if method in METHODS else "uot", settings_of(data, *kind))
+    train(config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in lines] == [2, 4, 6]
+    assert all(np.isfinite(value) for line in lines for value in line.values())
+    assert ("alignment" in lines[0]) == (config.alignment_kind != "none")
+    assert ("plan_mass" in lines[0]) == (config.alignment_kind in ("uot", "ot", "diagonal"))
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    demonstrations = json.loads((tmp_path / "run" / "demonstrations.json").read_text())
+    assert set(demonstrations) == {
+        d for d in ("source", "target") if getattr(METHODS[config.method], f"uses_{d}")
+    }
+
+
+@pytest.mark.parametrize("label", ["eef_pos", "action"])
+def test_alignment_does_not_change_what_is_cloned_at_weight_zero(label: str, data: Path) -> None:
+    frames = load_domains(load_config("cpu", "uot", settings_of(data)))
+    learner = Learner(
+        load_config("cpu", "uot", settings_of(data, "alignment.weight=0", f"alignment.label={label}")),
+        *frames,
+    )
+    values = learner.step()
+    assert float(values["loss"]) == float(values["clone"])
+    assert float(values["alignment"]) > 0
+
+
+def test_cloning_loss_falls(data: Path) -> None:
+    config = load_config("cpu", "source", settings_of(data, "optim.updates=300", "optim.warmup_updates=5"))
+    learner = Learner(config, *load_domains(config))
+    losses = [float(learner.step()["clone"]) for _ in range(120)]
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_same_seed_same_weights_and_another_seed_others(data: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(load_config("cpu", "uot", settings_of(data, f"seed={seed}")), tmp_path / name)
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+    a, c = weights(tmp_path / "a"), weights(tmp_path / "c")
+    assert not torch.equal(a["encoder.feature.weight"], c["encoder.feature.weight"])
+
+
+class StopAt(Learner):
+    """Ctrl-C after the tenth update, as the terminal sends it."""
+
+    def step(self) -> dict[str, torch.Tensor | float]:
+        values = super().step()
+        if self.update == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        return values
+
+
+@pytest.mark.parametrize("head", ["mse", "flow"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    head: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("cpu", "uot", settings_of(data, "optim.updates=20", f"head.kind={head}"))
+    train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("simreal_agents.train.Learner", StopAt)
+        with pytest.raises(KeyboardInterrupt, match="stopped at update 10"):
+            train(config, tmp_path / "parts")
+    assert list_checkpoints(tmp_path / "parts") == [10]
+    train(config, tmp_path / "parts", resume=True)
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    whole, parts = (
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("whole", "parts")
+    )
+    assert [w | {"time_s": 0} for w in whole] == [p | {"time_s": 0} for p in parts]
+    assert parts[-1]["time_s"] > parts[0]["time_s"]
+
+
+def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, tmp_path: Path) -> None:
+    length = ("optim.updates=60", "checkpoint_every=7")
+    train(load_config("cpu", "uot", settings_of(data, *length)), tmp_path / "whole")
+    run = tmp_path / "parts"
+    command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, str(run)]
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+
+    def start_and_wait_for_checkpoint(*arguments: str) -> subprocess.Popen[str]:
+        known = list_checkpoints(run)
+        process = subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+        )
+        deadline = time.monotonic() + 60
+        while list_checkpoints(run) == known and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return process
+
+    first = start_and_wait_for_checkpoint("start", *settings_of(data, *length))
+    first.kill()
+    first.wait()
+    second = start_and_wait_for_checkpoint("resume")
+    second.send_signal(signal.SIGINT)
+    output, _ = second.communicate(timeout=60)
+    stopped = max(list_checkpoints(run))
+    if stopped < 60:  # the signal may come after the last update
+        assert second.returncode == 130
+        assert f"stopped at update {stopped}" in output
+    subprocess.run([*command, "resume"], check=True, cwd=tmp_path, env=environment, timeout=60)
+    assert_same_weights(tmp_path / "whole", run)
+
+
+def test_only_the_newest_checkpoint_keeps_what_training_needs(data: Path, tmp_path: Path) -> None:
+    train(load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2")), tmp_path)
+    assert list_checkpoints(tmp_path) == [2, 4, 6]
+    kept = [(tmp_path / "checkpoints" / f"{update:07d}" / TRAINING).exists() for update in (2, 4, 6)]
+    assert kept == [False, False, True]
+    assert not list(tmp_path.rglob("*.p*t*h")) + list(tmp_path.rglob("*.pkl"))
+
+
+def test_a_finished_run_is_left_alone_and_another_one_is_refused(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = load_config("cpu", "cotrain", settings_of(data))
+    checkpoint = train(config, run)
+    written = (checkpoint / WEIGHTS).stat().st_mtime_ns
+    assert train(config, run) == checkpoint == train(config, run, resume=True)
+    assert (checkpoint / WEIGHTS).stat().st_mtime_ns == written
+    with pytest.raises(UsageError, match=r"another configuration \(seed: 0 -> 1\)"):
+        train(load_config("cpu", "cotrain", settings_of(data, "seed=1")), run)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not a run"):
+        train(config, tmp_path / "folder")
+    with pytest.raises(DataError, match="There is no run"):
+        train(config, tmp_path / "nothing", resume=True)
+    assert stored_config(run) == config
+
+
+def test_an_unfinished_run_asks_for_resume(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
+    checkpoint = train(config, tmp_path / "run")
+    for file in checkpoint.iterdir():
+        file.unlink()
+    checkpoint.rmdir()
+    with pytest.raises(UsageError, match="up to update 4 of 6; add --resume"):
+        train(config, tmp_path / "run")
+    with pytest.raises(DataError, match=r"training\.safetensors cannot be read"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_two_domains_of_different_worlds_are_refused(data: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "target", 2, task="Stack")
+    config = load_config("cpu", "uot", [*settings_of(data), f"data.target={tmp_path / 'target'}"])
+    with pytest.raises(DataError, match="task 'Stack' instead of 'Lift'"):
+        train(config, tmp_path / "run")
