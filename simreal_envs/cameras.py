@@ -92,7 +92,9 @@ THIRD_PERSON = Camera(
     size=(480, 640),
     intrinsics=np.array([[608.75, 0.0, 314.98], [0.0, 608.88, 249.30], [0.0, 0.0, 1.0]]),
     pose_in_base=pose(
-        np.array([[0.07496, 0.81140, -0.57967], [0.99693, -0.04772, 0.06212], [0.02275, -0.58254, -0.81249]]),
+        Rotation.from_matrix(  # which makes the rounded numbers a rotation again
+            [[0.07496, 0.81140, -0.57967], [0.99693, -0.04772, 0.06212], [0.02275, -0.58254, -0.81249]]
+        ).as_matrix(),
         np.array([0.92794, -0.04752, 0.42514]),
     ),
 )

@@ -26,8 +26,10 @@ def simplified(model: mujoco.MjModel, faces_per_mesh: int = FACES_PER_MESH) -> m
         normal_at = int(model.mesh_normaladr[mesh])
         vertices = model.mesh_vert[vertex_at : vertex_at + model.mesh_vertnum[mesh]]
         triangles = model.mesh_face[face_at : face_at + faces]
+        vertices, corner_of = np.unique(vertices, axis=0, return_inverse=True)  # one vertex a place
+        triangles = corner_of.reshape(-1)[triangles]
         vertices, triangles = fast_simplification.simplify(
-            np.ascontiguousarray(vertices), np.ascontiguousarray(triangles), 1 - faces_per_mesh / faces
+            vertices, np.ascontiguousarray(triangles, np.int32), 1 - faces_per_mesh / faces
         )
         count = len(triangles)
         if len(vertices) > model.mesh_normalnum[mesh]:

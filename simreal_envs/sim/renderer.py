@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import mujoco
@@ -20,8 +23,8 @@ MAX_GEOMS = 1000
 
 NO_OPENGL = (
     "No OpenGL for rendering ({reason}). On Debian or Ubuntu: apt-get install libegl1 libgl1 libgles2, "
-    "or for software rendering: apt-get install libosmesa6 and set MUJOCO_GL=osmesa. MUJOCO_GL must be set "
-    "before MuJoCo is first imported. `simreal doctor` tests each."
+    "or for software rendering: apt-get install libosmesa6 and set MUJOCO_GL=osmesa. "
+    "`simreal doctor` tests each."
 )
 
 
@@ -29,8 +32,11 @@ NO_OPENGL = (
 def _gl_context() -> Any:
     """The process's one OpenGL context."""
     try:
-        context = mujoco.GLContext(64, 64)
+        # MuJoCo itself chooses when first imported, which may have been before us and without a display.
+        backend = import_module(f"mujoco.{os.environ['MUJOCO_GL']}") if "MUJOCO_GL" in os.environ else mujoco
+        context = backend.GLContext(64, 64)
         context.make_current()
+        atexit.register(context.free)
     except Exception as error:  # each backend raises its own kinds
         raise MissingDependencyError(NO_OPENGL.format(reason=f"{type(error).__name__}: {error}")) from error
     return context
@@ -61,7 +67,6 @@ class Renderer:
             self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
         except mujoco.FatalError as error:
             raise MissingDependencyError(NO_OPENGL.format(reason=error)) from error
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._viewport = mujoco.MjrRect(0, 0, width, height)
         self._scene = mujoco.MjvScene(self._model, MAX_GEOMS)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
@@ -77,6 +82,7 @@ class Renderer:
     def render(self, data: mujoco.MjData, depth: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """Colour (H, W, 3) uint8 and, if asked for, depth (H, W) float32 metres along the optical axis."""
         _gl_context().make_current()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # others render too
         mujoco.mjv_updateScene(
             self._model,
             data,

@@ -1,0 +1,219 @@
+"""What every world must keep, whichever backend it has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+from stable_baselines3.common.env_checker import check_env as sb3_check
+
+import simreal_envs  # noqa: F401  registers the tasks
+from simreal_envs import spec
+from simreal_envs.errors import UsageError
+from simreal_envs.loop import run_episode
+from simreal_envs.registration import TASK_NAMES
+from simreal_envs.tasks import TASKS
+from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions, action_of_pose
+
+Env = gym.Env[Any, Any]
+WORLDS = [(task, env) for task in TASK_NAMES for env in spec.ENVS]
+
+
+def hold(env: Env, gripper: float = -1.0) -> np.ndarray:
+    """The pose action that stays where the hand is."""
+    world: Any = env.unwrapped
+    return action_of_pose(world.end_effector_pose_in_base(), gripper)
+
+
+@pytest.fixture(scope="module", params=WORLDS, ids=lambda world: "-".join(world))
+def env(request: pytest.FixtureRequest) -> Iterator[Env]:
+    task, backend = request.param
+    made = gym.make(f"simreal/{task}-v0", env=backend, obs="state+image+depth")
+    yield made
+    made.close()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_both_checkers_pass(env: Env) -> None:
+    gymnasium_check(env.unwrapped, skip_render_check=True)
+    sb3_check(env)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("wrapper", [DeltaActions, JointActions])
+def test_checkers_pass_with_other_actions(env: Env, wrapper: Any) -> None:
+    sb3_check(wrapper(env))
+
+
+def test_observations_are_those_of_the_contract(env: Env) -> None:
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    world: Any = env.unwrapped
+    assert set(observation) == {*spec.PROPRIOCEPTION, spec.OBJECT_KEY, spec.IMAGE_KEY, spec.DEPTH_KEY}
+    hand = world.end_effector_pose_in_base()
+    np.testing.assert_allclose(observation["robot0_eef_pos"], hand[:3, 3], atol=1e-6)
+    assert observation["robot0_eef_quat"][3] >= 0
+    assert observation[spec.OBJECT_KEY].shape == (7 * len(world.task.objects),)
+    assert {"success", "stage", "stages_reached", "time_s"} <= set(info)
+
+
+def test_a_held_pose_is_held_and_a_target_is_reached(env: Env) -> None:
+    env.reset(seed=1)
+    world: Any = env.unwrapped
+    start = world.end_effector_pose_in_base()
+    for _ in range(10):
+        env.step(hold(env))
+    assert np.linalg.norm(world.end_effector_pose_in_base()[:3, 3] - start[:3, 3]) < 0.002
+    target = start.copy()
+    target[:3, 3] += [0.05, -0.04, 0.03]
+    for _ in range(40):
+        env.step(action_of_pose(target, -1.0))
+    assert np.linalg.norm(world.end_effector_pose_in_base()[:3, 3] - target[:3, 3]) < 0.001
+
+
+def rollout(env: Env, seed: int, steps: int = 12) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    seen = [observation]
+    for _ in range(steps):
+        action = hold(env)
+        action[:3] += rng.uniform(-0.03, 0.03, 3).astype(np.float32)
+        seen.append(env.step(action)[0])
+    return seen
+
+
+def same(first: list[dict[str, np.ndarray]], second: list[dict[str, np.ndarray]]) -> bool:
+    return all(np.array_equal(a[key], b[key]) for a, b in zip(first, second, strict=True) for key in first[0])
+
+
+def test_the_same_seed_gives_the_same_episode_after_other_episodes(env: Env) -> None:
+    before = rollout(env, seed=5)
+    rollout(env, seed=6, steps=30)
+    assert same(before, rollout(env, seed=5))
+    assert not same(before, rollout(env, seed=7))
+
+
+DIGEST = """
+import hashlib, sys
+import gymnasium as gym
+from test_conformance import rollout
+env = gym.make("simreal_envs:simreal/{task}-v0", env="{env}", obs="state+image+depth", shift="{shift}")
+digest = hashlib.sha256()
+for observation in rollout(env, seed=5):
+    for key in sorted(observation):
+        digest.update(observation[key].tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_the_same_seed_gives_the_same_episode_in_another_process(task: str) -> None:
+    code = DIGEST.format(task=task, env="sim", shift="viewpoint+texture+light+noise")
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], cwd="tests", capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("component", range(7))
+@pytest.mark.parametrize("value", [np.nan, np.inf, 9.0])
+def test_a_bad_action_is_refused_by_name_and_nothing_moves(env: Env, component: int, value: float) -> None:
+    env.reset(seed=0)
+    world: Any = env.unwrapped
+    before = world.end_effector_pose_in_base()
+    action = hold(env)
+    action[component] = value
+    name = ("x", "y", "z", "rx", "ry", "rz", "gripper")[component]
+    with pytest.raises(UsageError, match=f"component {name} "):
+        env.step(action)
+    np.testing.assert_array_equal(world.end_effector_pose_in_base(), before)
+
+
+def test_an_action_of_the_wrong_shape_is_refused(env: Env) -> None:
+    env.reset(seed=0)
+    with pytest.raises(UsageError, match=r"shape \(6,\)"):
+        env.step(np.zeros(6, np.float32))
+
+
+def test_regions_start_where_they_say(env: Env) -> None:
+    world: Any = env.unwrapped
+    task = world.task
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert task.region_of(task.sample_placement("in", rng)) == "in"
+        assert task.region_of(task.sample_placement("ood", rng)) == "ood"
+
+
+def test_an_asked_for_placement_is_taken(env: Env) -> None:
+    world: Any = env.unwrapped
+    name = world.task.objects[0]
+    env.reset(seed=0, options={"placement": {name: (0.03, -0.07, 0.2)}})
+    pose = world.object_poses_in_base()[name]
+    np.testing.assert_allclose(pose[:2, 3] - spec.TABLE_CENTRE_IN_BASE_M[:2], [0.03, -0.07], atol=1e-9)
+    with pytest.raises(UsageError, match="Unknown object 'mug'"):
+        env.reset(options={"placement": {"mug": (0, 0, 0)}})
+
+
+def test_episodes_are_truncated_at_the_horizon() -> None:
+    env = gym.make("simreal/Lift-v0", obs="state", max_episode_steps=7)
+
+    class Hold:
+        def predict(self, *_: Any) -> tuple[np.ndarray, None]:
+            return hold(env), None
+
+    outcome = run_episode(env, Hold(), seed=0)
+    assert (outcome.steps, outcome.success, outcome.stage) == (7, False, "start")
+    default = gym.spec("simreal/Lift-v0")
+    assert default.max_episode_steps == spec.HORIZON
+
+
+def test_vector_environments_agree_with_single_ones() -> None:
+    vector = gym.make_vec("simreal/Lift-v0", num_envs=2, vectorization_mode="sync", obs="state+image")
+    observations, _ = vector.reset(seed=3)
+    for i in range(2):
+        env = gym.make("simreal/Lift-v0", obs="state+image")
+        single, _ = env.reset(seed=3 + i)
+        for key, value in single.items():
+            np.testing.assert_array_equal(observations[key][i], value)
+        env.close()
+    assert vector.step(np.stack([hold(e) for e in vector.envs]))[1].shape == (2,)
+    vector.close()
+
+
+def test_wrappers_are_rebuilt_from_the_spec() -> None:
+    env = DeltaActions(ActionNoise(gym.make("simreal/Lift-v0", obs="state"), std_m=0.02))
+    again = gym.make(env.spec)
+    assert again.get_wrapper_attr("action_kind") == "delta"
+    assert again.spec == env.spec
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"env": "matrix"}, "Unknown env 'matrix'. Valid: sim"),
+        ({"obs": "smell"}, "Unknown observation 'smell'. Valid: state, image, depth"),
+        ({"region": "left"}, "Unknown region 'left'. Valid: in, ood, all"),
+        ({"shift": "viewpoint+fog"}, "Unknown shift 'fog'. Valid: none, viewpoint, texture, light"),
+        ({"shift": "viewpoint:7"}, "Strength '7' of shift 'viewpoint'"),
+        ({"shift": "noise+noise"}, "named twice"),
+        ({"quality": "best"}, "Unknown quality 'best'. Valid: fast, full"),
+        ({"image_size": (0, 84)}, "image_size"),
+    ],
+)
+def test_bad_arguments_are_named_with_the_valid_ones(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        gym.make("simreal/Lift-v0", **arguments)
+    assert message in str(raised.value)
+
+
+def test_registered_names_are_the_tasks() -> None:
+    assert set(TASK_NAMES) == set(TASKS)

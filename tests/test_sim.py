@@ -1,0 +1,253 @@
+"""The simulated world against robosuite itself, and the renderer against geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+import simreal_envs  # noqa: F401
+from simreal_envs import kinematics, spec
+from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, between, pose
+from simreal_envs.shifts import parse_shift
+from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
+from simreal_envs.sim.renderer import Renderer
+from simreal_envs.sim.scene import TabletopScene
+from simreal_envs.tasks import get_task
+from simreal_envs.wrappers import delta_to_pose, pose_of_action, pose_to_delta
+
+PLACEMENT = {"cubeA": (0.05, -0.1, 0.2), "cubeB": (-0.05, 0.1, -0.1)}
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[TabletopScene]:
+    made = TabletopScene(get_task("Stack"))
+    made.reset()
+    yield made
+
+
+def physics_of(scene: TabletopScene) -> Physics:
+    return Physics(scene.sim.model._model, scene.sim.data._data, scene.task.objects)
+
+
+def targets(seed: int, count: int) -> list[tuple[np.ndarray, float]]:
+    """Random target poses around the start, with the gripper at times closing."""
+    rng = np.random.default_rng(seed)
+    down = Rotation.from_matrix(np.diag([1.0, -1.0, -1.0]))
+    return [
+        (
+            pose(
+                (Rotation.from_rotvec(rng.normal(0, 0.3, 3)) * down).as_matrix(),
+                np.array([0.5, 0.0, 0.2]) + rng.uniform(-0.1, 0.1, 3),
+            ),
+            float(rng.choice([-1.0, 1.0])),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_torques_are_robosuites(scene: TabletopScene, seed: int) -> None:
+    physics = physics_of(scene)
+    rng = np.random.default_rng(seed)
+    physics.reset(spec.START_JOINTS_RAD + rng.normal(0, 0.1, 7), PLACEMENT)
+    scene.robots[0].composite_controller.update_state()
+    arm = scene.robots[0].composite_controller.part_controllers["right"]
+    arm.update_initial_joints(physics.joint_positions_rad)
+    for target, gripper in targets(seed, 10):
+        site = target[:3, :3] @ GRIP_SITE_IN_HAND
+        physics.controller.set_goal(target[:3, 3] + spec.BASE_IN_WORLD_M, site, gripper)
+        arm.set_goal(np.r_[target[:3, 3], Rotation.from_matrix(site).as_rotvec()])
+        for _ in range(physics.substeps):
+            mujoco.mj_step1(physics.model, physics.data)
+            arm.new_update = True
+            np.testing.assert_allclose(physics.controller.torques(), arm.run_controller(), atol=1e-8)
+            physics.controller.apply()
+            mujoco.mj_step2(physics.model, physics.data)
+
+
+def test_an_episode_is_robosuites_own(scene: TabletopScene) -> None:
+    physics = physics_of(scene)
+    physics.reset(spec.START_JOINTS_RAD, PLACEMENT)
+    start = physics.get_state()
+    plan = targets(seed=7, count=30)
+    for target, gripper in plan:
+        physics.step(target, gripper)
+    ours = physics.get_state()
+
+    robot = scene.robots[0]
+    mujoco.mj_resetData(physics.model, physics.data)
+    physics.set_state(start)
+    robot.composite_controller.update_state()
+    robot.composite_controller.part_controllers["right"].update_initial_joints(physics.joint_positions_rad)
+    robot.gripper["right"].current_action = np.array([1.0, -1.0])
+    for target, gripper in plan:
+        site = Rotation.from_matrix(target[:3, :3] @ GRIP_SITE_IN_HAND).as_rotvec()
+        scene.step(np.r_[target[:3, 3], site, gripper])
+    np.testing.assert_allclose(ours, physics.get_state(), atol=1e-6)
+
+
+def test_kinematics_are_the_models(scene: TabletopScene) -> None:
+    physics = physics_of(scene)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        joints = rng.uniform(spec.JOINT_LOW_RAD, spec.JOINT_HIGH_RAD)
+        physics.reset(joints, PLACEMENT)
+        pose_in_base = physics.end_effector_pose_in_base()
+        # robosuite's file turns the hand by 44.97 degrees instead of 45.
+        np.testing.assert_allclose(kinematics.forward(joints), pose_in_base, atol=6e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-0.4, 0.4), min_size=7, max_size=7))
+def test_inverse_kinematics_round_trips(offset: list[float]) -> None:
+    joints = np.clip(spec.START_JOINTS_RAD + offset, spec.JOINT_LOW_RAD, spec.JOINT_HIGH_RAD)
+    reached = kinematics.inverse(kinematics.forward(joints), spec.START_JOINTS_RAD)
+    assert reached is not None
+    np.testing.assert_allclose(kinematics.forward(reached), kinematics.forward(joints), atol=1e-5)
+
+
+def test_inverse_kinematics_says_what_is_out_of_reach() -> None:
+    far = pose(np.eye(3), np.array([2.0, 0.0, 0.0]))
+    assert kinematics.inverse(far, spec.START_JOINTS_RAD) is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1, 1, width=32), min_size=7, max_size=7))
+def test_delta_and_pose_actions_round_trip(delta: list[float]) -> None:
+    hand = kinematics.forward(spec.START_JOINTS_RAD)
+    action = delta_to_pose(np.array(delta), hand)
+    np.testing.assert_allclose(pose_to_delta(action, hand), delta, atol=1e-5)
+    np.testing.assert_allclose(
+        pose_of_action(delta_to_pose(pose_to_delta(action, hand), hand)), pose_of_action(action), atol=1e-5
+    )
+
+
+# --- camera and renderer ----------------------------------------------------------------------------
+
+
+def test_a_resized_camera_sees_the_same_rays() -> None:
+    points = np.array([[0.56, 0.0, 0.0], [0.5, 0.1, 0.05]])
+    small = THIRD_PERSON.resized((72, 96)).project(points)
+    np.testing.assert_allclose((THIRD_PERSON.project(points) + 0.5) * 0.15 - 0.5, small, atol=1e-9)
+
+
+def test_depth_deprojects_to_the_point_it_came_from() -> None:
+    camera = THIRD_PERSON.resized((72, 96))
+    depth = np.full((72, 96), 0.6)
+    points = camera.deproject(depth)
+    v, u = 20, 30
+    np.testing.assert_allclose(camera.project(points[v, u][None])[0], [u, v], atol=1e-9)
+
+
+def test_the_viewpoint_shift_is_the_published_one() -> None:
+    start = THIRD_PERSON.pose_in_base
+    turn = Rotation.from_matrix(start[:3, :3].T @ OTHER_VIEWPOINT_IN_BASE[:3, :3]).magnitude()
+    assert np.rad2deg(turn) == pytest.approx(23.2, abs=0.1)
+    assert np.linalg.norm(start[:3, 3] - OTHER_VIEWPOINT_IN_BASE[:3, 3]) == pytest.approx(0.187, abs=1e-3)
+    np.testing.assert_allclose(
+        between(start, OTHER_VIEWPOINT_IN_BASE, 1.0), OTHER_VIEWPOINT_IN_BASE, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("shift", ["none", "viewpoint", "viewpoint:0.5"])
+@pytest.mark.parametrize("size", [(480, 640), (84, 84), (72, 96)])
+def test_objects_appear_where_the_intrinsics_say(shift: str, size: tuple[int, int]) -> None:
+    env = gym.make("simreal/Lift-v0", obs="image+depth", image_size=size, shift=shift)
+    world: Any = env.unwrapped
+    for x, y in [(-0.08, -0.1), (0.08, 0.1), (0.0, 0.0)]:
+        observation, _ = env.reset(seed=0, options={"placement": {"cube": (x, y, 0.0)}})
+        points = world.camera.deproject(observation[spec.DEPTH_KEY])
+        red = observation[spec.IMAGE_KEY].astype(int)
+        on_top = (red[..., 0] > 2 * red[..., 1]) & (np.abs(points[..., 2] - 0.042) < 0.0008)
+        assert on_top.any()
+        found = points[on_top].mean(axis=0)
+        # Half a pixel at this distance is 0.5 m / f.
+        tolerance_m = 0.001 + 0.5 * 0.55 / world.camera.intrinsics[0, 0]
+        np.testing.assert_allclose(found[:2], spec.TABLE_CENTRE_IN_BASE_M[:2] + [x, y], atol=tolerance_m)
+        corners = np.array([[i, j, 0.021] for i in (-0.021, 0.021) for j in (-0.021, 0.021)])
+        expected = world.camera.project(world.object_poses_in_base()["cube"][:3, 3] + corners)
+        rows_columns = np.argwhere(on_top)
+        np.testing.assert_allclose(rows_columns.min(axis=0)[::-1], expected.min(axis=0), atol=1.5)
+        np.testing.assert_allclose(rows_columns.max(axis=0)[::-1], expected.max(axis=0), atol=1.5)
+    env.close()
+
+
+def test_depth_of_the_table_is_geometry() -> None:
+    env = gym.make("simreal/Lift-v0", obs="depth", image_size=(120, 160))
+    world: Any = env.unwrapped
+    observation, _ = env.reset(seed=0)
+    points = world.camera.deproject(observation[spec.DEPTH_KEY])
+    middle = points[60:, 20:140].reshape(-1, 3)
+    on_table = np.abs(middle[:, 2]) < 0.001
+    assert on_table.mean() > 0.9
+    env.close()
+
+
+def test_fast_images_look_like_full_ones() -> None:
+    env = gym.make("simreal/Lift-v0", obs="image+depth")
+    world: Any = env.unwrapped
+    env.reset(seed=0)
+    for k in range(25):  # bring the arm into view
+        target = np.array([0.55, 0.0, max(0.05, 0.27 - 0.01 * k), np.pi, 0.0, 0.0, -1.0], np.float32)
+        env.step(target)
+    full = Renderer(world.physics.model, world.camera, [], quality="full")
+    image, depth = full.render(world.physics.data, depth=True)
+    observation = world.observe()
+    difference = np.abs(image.astype(int) - observation[spec.IMAGE_KEY].astype(int))
+    assert difference.mean() < 6
+    assert np.median(difference) <= 3
+    assert depth is not None
+    # Multisampling takes the depth up to half a pixel beside the centre: 4 mm a row on the table.
+    assert np.median(np.abs(depth - observation[spec.DEPTH_KEY])) < 2e-3
+    assert (np.abs(depth - observation[spec.DEPTH_KEY]) > 0.01).mean() < 0.05
+
+
+@pytest.mark.parametrize("shift", ["viewpoint", "texture", "light", "colour", "noise"])
+def test_each_shift_changes_what_is_seen_and_nothing_else(shift: str) -> None:
+    plain, shifted = (gym.make("simreal/Lift-v0", obs="image+state", shift=s) for s in ("none", shift))
+    a, b = plain.reset(seed=2)[0], shifted.reset(seed=2)[0]
+    assert np.abs(a[spec.IMAGE_KEY].astype(int) - b[spec.IMAGE_KEY]).mean() > 1
+    for key in set(a) - {spec.IMAGE_KEY}:
+        np.testing.assert_array_equal(a[key], b[key])
+    plain.close()
+    shifted.close()
+
+
+def test_shifts_compose_in_the_order_named() -> None:
+    names = [type(s).__name__ for s in parse_shift("texture+viewpoint:0.5")]
+    assert names == ["Texture", "Viewpoint"]
+
+
+def test_sensor_noise_has_holes_in_depth_and_keeps_the_scale() -> None:
+    env = gym.make("simreal/Lift-v0", obs="depth", shift="noise")
+    clean = gym.make("simreal/Lift-v0", obs="depth")
+    noisy, true = env.reset(seed=0)[0][spec.DEPTH_KEY], clean.reset(seed=0)[0][spec.DEPTH_KEY]
+    holes = noisy == 0
+    assert 0 < holes.mean() < 0.2
+    assert np.abs(noisy - true)[~holes].std() < 0.01
+    env.close()
+    clean.close()
+
+
+@pytest.mark.parametrize("task", ["Lift", "Stack"])
+def test_success_is_robosuites(task: str) -> None:
+    """Our rule and robosuite's own, on the same state: the cube in the air counts, on the table not."""
+    env = gym.make(f"simreal/{task}-v0", obs="state")
+    world: Any = env.unwrapped
+    env.reset(seed=0)
+    assert not world.scene._check_success()
+    if task == "Lift":
+        state = world.sim_state()
+        at = 1 + world.physics.model.joint("cube_joint0").qposadr[0]
+        state[at + 2] += 0.05
+        world.set_sim_state(state)
+        assert world.scene._check_success()
+        assert world.scene.reward() == 1.0
