@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from simreal_envs.errors import UsageError
 from simreal_envs.spec import ENVS, check_choice
 
 MIN_CORES, MIN_MEMORY_GB, MIN_DISK_GB = 2, 4, 6
@@ -65,8 +64,6 @@ def doctor(
     `MUJOCO_GL=osmesa simreal doctor --env sim`
     """
     check_choice("env", env, ENVS)
-    if env != "sim":
-        raise UsageError(f"doctor cannot check env {env!r} yet. Valid: sim.")
     console = Console()
     failed = False
     for finding in examine():

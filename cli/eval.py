@@ -22,7 +22,7 @@ def evaluate_runs(
         list[str], typer.Argument(help="Run folders, or `expert`. The first is compared with each other.")
     ],
     task: Annotated[str | None, typer.Option(help="Task of the expert; a run knows its own.")] = None,
-    env: Annotated[str, typer.Option(help="World: sim, rig or real.")] = "sim",
+    env: Annotated[str, typer.Option(help="World: sim.")] = "sim",
     shift: Annotated[
         str, typer.Option(help="What looks different, joined by +: viewpoint, texture, light, colour, noise.")
     ] = "none",

@@ -17,6 +17,7 @@ from simreal_cli.collect import collect
 from simreal_cli.doctor import doctor
 from simreal_cli.eval import evaluate_runs
 from simreal_cli.generate import generate
+from simreal_cli.train import train
 from simreal_envs import __version__
 from simreal_envs.errors import SimrealError
 
@@ -83,6 +84,9 @@ def program(
 app.add_typer(data.app, name="data")
 app.command()(collect)
 app.command()(generate)
+app.command()(collect)
+app.command()(generate)
+app.command()(train)
 app.command("eval")(evaluate_runs)
 app.command()(doctor)
 

@@ -1,0 +1,193 @@
+"""The program as a user meets it: help, one clear line for every mistake, Ctrl-C, and going on afterwards."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from simreal_agents.episode_log import LOG_NAME
+from simreal_cli.main import Program, app
+
+SIMREAL = str(Path(sys.executable).with_name("simreal"))
+COMMANDS = ("collect", "generate", "train", "eval", "demo", "doctor")
+DATA_COMMANDS = ("fetch", "import", "info")
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real program."""
+    return subprocess.run(
+        [SIMREAL, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200", "TERM": "dumb"} | environment,
+        timeout=120,
+        check=False,
+    )
+
+
+def invoke(*arguments: object):
+    """Run the program in this process, for cases where nothing is started."""
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def test_help_comes_fast_and_imports_nothing_heavy():
+    start = time.perf_counter()
+    helped = run("--help")
+    assert helped.returncode == 0
+    assert time.perf_counter() - start < 3.0  # 0.4 s on an idle machine
+    assert all(command in helped.stdout for command in (*COMMANDS, "data"))
+    code = "import simreal_cli.main, sys; print(*{'torch', 'robosuite', 'scipy'} & set(sys.modules))"
+    heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert heavy.stdout.split() == []
+
+
+@pytest.mark.parametrize("command", [*((c,) for c in COMMANDS), *(("data", c) for c in DATA_COMMANDS)])
+def test_every_command_has_examples_that_name_it(command):
+    text = invoke(*command, "--help").output
+    assert "Examples" in text
+    assert len(re.findall(rf"simreal {' '.join(command)}", text)) >= 2
+
+
+def test_version():
+    assert invoke("--version").output.startswith("simreal 0.")
+
+
+EXPERT = ("eval", "expert", "--task", "Lift", "--episodes", "2", "--region", "in", "--workers", "1")
+BAD = [
+    (("eval", "expert", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
+    (("eval", "expert"), 2, "give --task"),
+    ((*EXPERT, "--env", "moon"), 2, "Unknown env 'moon'. Valid: sim."),
+    ((*EXPERT, "--shift", "fog"), 2, "Unknown shift 'fog'. Valid: "),
+    ((*EXPERT, "--region", "inside"), 2, "Unknown region 'inside'. Valid: in, ood, all."),
+    ((*EXPERT, "--workers", "many"), 2, "--workers is 'many'"),
+    ((*EXPERT, "--seed", "5"), 2, "evaluation seeds start at 1000000"),
+    (("eval", "no/such/run"), 1, "There is no run folder no/such/run."),
+    (("doctor", "--env", "moon"), 2, "Unknown env 'moon'. Valid: sim."),
+    (("collect", "data", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
+    (("collect", "data", "--task", "Lift", "--obs", "smell"), 2, "Unknown observation 'smell'. Valid: state"),
+    (("collect", "data", "--task", "Lift", "--by", "magic"), 2, "Unknown actor 'magic'. Valid: expert."),
+    (("collect", "data", "--task", "Lift", "--shift", "fog"), 2, "Unknown shift 'fog'. Valid: "),
+    (("generate", "no/data", "data"), 1, "no/data"),
+    (("train", "run", "--method", "magic"), 2, "Unknown method 'magic'. Valid: source, target, cotrain"),
+    (("train", "run", "--set", "optim.speed=3"), 2, "Unknown config key 'optim.speed'. Valid: "),
+    (("train", "run", "--source", "no/data", "--target", "no/data"), 1, "no/data"),
+    (("data", "info", "no/data"), 1, "no/data"),
+    (("data", "fetch", "Lyft"), 2, "Unknown human demonstration 'Lyft'. Valid: Lift, Stack"),
+    (("demo", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: None)
+def test_a_mistake_is_one_line_on_stderr(arguments, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+    assert [p.name for p in tmp_path.iterdir() if p.suffix in (".hdf5", ".jsonl")] == []
+
+
+@pytest.mark.parametrize("arguments", [("fly",), ("eval", "--fast"), ("eval",), (*EXPERT, "--episodes", "0")])
+def test_unknown_commands_and_options_are_usage_errors(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_the_real_program_prints_one_line_and_with_debug_the_traceback():
+    plain = run("eval", "expert", "--task", "[red]Lyft[/]")
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert plain.stderr == "error: Unknown task '[red]Lyft[/]'. Valid: Lift, Stack.\n"
+    debug = run("--debug", "eval", "expert", "--task", "Lyft")
+    assert debug.returncode != 0
+    assert "Traceback" in debug.stderr
+    assert "UsageError: Unknown task 'Lyft'" in debug.stderr
+
+
+def test_a_full_disk_is_one_line():
+    program = typer.Typer(cls=Program)
+
+    @program.command()
+    def write() -> None:
+        with open("/dev/full", "w") as full:
+            full.write("x" * 100_000)
+
+    @program.command()
+    def other() -> None: ...
+
+    result = CliRunner().invoke(program, ["write"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: disk full")
+    assert result.stderr.count("\n") == 1
+
+
+def _lines(folder: Path) -> list[str]:
+    log = folder / LOG_NAME
+    return sorted(log.read_text().splitlines()) if log.exists() else []
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
+    def command(folder: str, workers: int) -> list[object]:
+        options = ["--episodes", 24, "--region", "in", "--workers", workers, "--output", tmp_path / folder]
+        return ["eval", "expert", "--task", "Lift", *options]
+
+    whole = run(*command("whole", 1))
+    assert whole.returncode == 0, whole.stderr
+    assert "24/24 = 100 %" in whole.stdout
+
+    started = subprocess.Popen(
+        [SIMREAL, *map(str, command("parts", 2))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while len(_lines(tmp_path / "parts")) < 3 and started.poll() is None:
+        assert time.monotonic() < deadline, "no episode was finished"
+        time.sleep(0.02)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the program and its workers
+    sent = time.monotonic()
+    output, errors = started.communicate(timeout=30)
+    assert started.returncode == 130, errors
+    assert time.monotonic() - sent < 10
+    assert "error: interrupted; what was finished is kept" in errors
+    assert "Traceback" not in output + errors
+    done = _lines(tmp_path / "parts")
+    assert 3 <= len(done) < 24
+    assert all(json.loads(line) for line in done)
+
+    resumed = run(*command("parts", 2))
+    assert resumed.returncode == 0, resumed.stderr
+    assert _lines(tmp_path / "parts") == _lines(tmp_path / "whole")
+    assert resumed.stdout.splitlines()[:-1] == whole.stdout.splitlines()[:-1]
+
+
+def test_eval_writes_its_files_and_videos_of_failures(tmp_path):
+    result = run(*EXPERT, "--output", tmp_path, "--video", 1)
+    assert result.returncode == 0, result.stderr
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {LOG_NAME, "episodes.csv", "summary.json", "summary.csv", "report.md"} <= written
+
+
+def test_doctor_renders_and_tells_how_to_mend_what_fails(tmp_path):
+    healthy = run("doctor", SIMREAL_CACHE=str(tmp_path), MUJOCO_GL="egl")
+    assert healthy.returncode == 0, healthy.stdout
+    assert re.search(r"ok +OpenGL egl \(in use\) renders", healthy.stdout)
+    assert re.search(r"warn human demonstrations not fetched.*\n +-> simreal data fetch", healthy.stdout)
+    for subject in ("Python", "torch", "mujoco", "CPU cores", "memory", "free disk", "device", "cache"):
+        assert subject in healthy.stdout
+
+    unset = run("doctor", MUJOCO_GL="vulkan")
+    assert unset.returncode == 1
+    assert re.search(
+        r"fail OpenGL MUJOCO_GL=vulkan is none of egl, osmesa, glfw\n +-> unset MUJOCO_GL", unset.stdout
+    )
