@@ -69,6 +69,7 @@ class Physics:
             mujoco.mj_step1(self.model, self.data)
             self.controller.apply()
             mujoco.mj_step2(self.model, self.data)
+        mujoco.mj_kinematics(self.model, self.data)  # poses of the positions just reached
 
     def get_state(self) -> FloatArray:
         """Time, positions and velocities in one vector, as robosuite and robomimic flatten them."""
