@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from simreal_agents.episode_log import EpisodeResult
@@ -70,10 +71,10 @@ class Report:
     def print(self, console: Console) -> None:
         """Print the tables."""
         for title, header, rows in self._tables():
-            table = Table(*header, title=title, title_justify="left", title_style="bold")
+            table = Table(*header)
             for row in rows:
                 table.add_row(*row)
-            console.print(table)
+            console.print(f"[bold]{escape(title)}[/]", table, sep="\n", highlight=False)
 
     def to_markdown(self) -> str:
         """The same tables as Markdown."""
@@ -104,12 +105,12 @@ class Report:
         )
         if self.comparisons:
             yield (
-                "Exact McNemar test on the same episodes, p adjusted by Holm",
-                ["first", "second", "region", "difference", "only first", "only second", "p", "p adjusted"],
+                "Exact McNemar test on the same episodes (only first : only second succeeded), p adjusted by Holm",
+                ["first", "second", "region", "points", "discordant", "p", "p adjusted"],
                 [
                     [
-                        c.first, c.second, c.region, f"{100 * c.test.difference:+.0f} points",
-                        str(c.test.only_first), str(c.test.only_second), _p(c.test.p_value), _p(c.p_adjusted),
+                        c.first, c.second, c.region, f"{100 * c.test.difference:+.0f}",
+                        f"{c.test.only_first} : {c.test.only_second}", _p(c.test.p_value), _p(c.p_adjusted),
                     ]
                     for c in self.comparisons
                 ],

@@ -18,8 +18,8 @@ from simreal_envs.loop import Step, run_episode
 from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.world import World
 
-FRAME_EVERY = 2
-"""Steps between frames: 10 frames a second."""
+FRAME_EVERY = 4
+"""Steps between frames: 5 frames a second."""
 SIZE = (320, 240)
 """Width and height in pixels."""
 COLOURS = 64

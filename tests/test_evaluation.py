@@ -193,7 +193,7 @@ def test_report_counts_intervals_tests_and_stages(tmp_path):
     summary.write(tmp_path)
     markdown = (tmp_path / "report.md").read_text()
     assert "30/40 = 75 % [60, 86]" in markdown
-    assert "+30 points" in markdown
+    assert "| uot | cotrain | ood | +30 | 12 : 0 | 4.9e-04 | 9.8e-04 |" in markdown
     assert json.loads((tmp_path / "summary.json").read_text())["cells"][0]["successes"] == 30
     with (tmp_path / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
