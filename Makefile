@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/simreal demo --task $(TASK) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 check: $(READY) types
 	$(BIN)/ruff format --check .

@@ -105,8 +105,8 @@ class Report:
         )
         if self.comparisons:
             yield (
-                "Exact McNemar test on the same episodes (only first : only second succeeded), p adjusted by Holm",
-                ["first", "second", "region", "points", "discordant", "p", "p adjusted"],
+                "Exact McNemar test on the same episodes; discordant: only first : only second succeeded",
+                ["first", "second", "region", "points", "discordant", "p", "p (Holm)"],
                 [
                     [
                         c.first, c.second, c.region, f"{100 * c.test.difference:+.0f}",
