@@ -19,7 +19,7 @@ from simreal_envs.spec import ENVS, check_choice
 
 MIN_CORES, MIN_MEMORY_GB, MIN_DISK_GB = 2, 4, 6
 BACKENDS = {
-    "egl": "apt-get install libegl1 libgl1",
+    "egl": "apt-get install libegl1 libgl1 libgles2",
     "osmesa": "apt-get install libosmesa6",
     "glfw": "needs a display: apt-get install libglfw3 libgl1",
 }
@@ -131,7 +131,9 @@ def _at_least(subject: str, value: float, needed: float, unit: str, remedy: str)
 
 def _opengl() -> Iterator[Finding]:
     """Render one picture with each backend, each in a process of its own as MuJoCo loads only one."""
-    wanted = os.environ.get("MUJOCO_GL", "egl")
+    import simreal_envs.sim  # noqa: F401  (chooses a backend where none is chosen)
+
+    wanted = os.environ.get("MUJOCO_GL", "glfw")  # MuJoCo's own default
     faults = {backend: _render_fault(backend) for backend in BACKENDS}
     working = [backend for backend, fault in faults.items() if not fault]
     for backend, fault in faults.items():
@@ -166,7 +168,7 @@ def _render_fault(backend: str) -> str:
         return f"did not render within {RENDER_TIMEOUT_S} s"
     lines = [line for line in done.stderr.splitlines() if line and not line[0].isspace()]
     errors = [line for line in lines if "Error" in line] or lines or [f"exit code {done.returncode}"]
-    return "" if done.returncode == 0 else errors[0]
+    return "" if done.returncode == 0 else f"does not render ({errors[0]})"
 
 
 def _torch() -> Finding:

@@ -115,6 +115,18 @@ def test_the_real_program_prints_one_line_and_with_debug_the_traceback():
     assert "UsageError: Unknown task 'Lyft'" in debug.stderr
 
 
+NO_OPENGL = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_DIRS": "/nonexistent"}
+"""Environment in which the OpenGL libraries find no driver."""
+
+
+def test_rendering_without_opengl_names_the_packages_to_install(tmp_path):
+    result = run("collect", tmp_path / "data", "--task", "Lift", "--episodes", 1, "--workers", 1, **NO_OPENGL)
+    assert result.returncode == 1
+    (error,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert error.startswith("error: No OpenGL for rendering")
+    assert "apt-get install libegl1" in error
+
+
 def test_a_full_disk_is_one_line():
     program = typer.Typer(cls=Program)
 
@@ -185,6 +197,12 @@ def test_doctor_renders_and_tells_how_to_mend_what_fails(tmp_path):
     assert re.search(r"warn human demonstrations not fetched.*\n +-> simreal data fetch", healthy.stdout)
     for subject in ("Python", "torch", "mujoco", "CPU cores", "memory", "free disk", "device", "cache"):
         assert subject in healthy.stdout
+
+    blind = run("doctor", **NO_OPENGL)
+    assert blind.returncode == 1
+    assert re.search(
+        r"fail OpenGL egl \(in use\) does not render.*\n +-> .*apt-get install libegl1", blind.stdout
+    )
 
     unset = run("doctor", MUJOCO_GL="vulkan")
     assert unset.returncode == 1

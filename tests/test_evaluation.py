@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
+from simreal_agents.collect import ExpertRecorder
+from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
 from simreal_agents.evaluation import FIRST_SEED, evaluate
 from simreal_agents.experts import make_expert
 from simreal_agents.report import pool, report
-from simreal_agents.sources import Expert
+from simreal_agents.sources import Expert, TrainedPolicy
+from simreal_agents.train import train
 from simreal_agents.videos import record_failures
+from simreal_datasets.fill import fill_dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.world import World
@@ -121,6 +126,46 @@ def test_bad_arguments_are_refused_before_anything_is_played(tmp_path, regions, 
     with pytest.raises(UsageError, match=message):
         evaluate({"expert": Expert()}, LIFT, regions, seeds, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A policy trained for two updates, on one demonstration a domain."""
+    folder = tmp_path_factory.mktemp("run")
+    world = World("Lift", obs="image", image_size=(72, 96))
+    for domain, seed in (("source", 0), ("target", 1)):
+        recipe = ExpertRecorder(world, "in")
+        list(fill_dataset(folder / domain, recipe.make_work, 1, seed, workers=1))
+    overrides = [f"data.source={folder / 'source'}", f"data.target={folder / 'target'}", "optim.updates=2"]
+    train(load_config("cpu", "cotrain", [*overrides, "checkpoint_every=1"]), folder / "run")
+    return folder / "run"
+
+
+def test_a_trained_policy_is_evaluated_by_its_weights(run_folder, tmp_path):
+    first, last = TrainedPolicy.at(run_folder, "1"), TrainedPolicy.at(run_folder)
+    assert last == TrainedPolicy.at(run_folder, "2")
+    assert first.identity() != last.identity()
+    moved = tmp_path / "moved"
+    shutil.copytree(run_folder, moved)
+    assert TrainedPolicy.at(moved).identity() == last.identity()
+
+    world = World(first.world()["task"], shift="texture", image_size=tuple(first.world()["image_size"]))
+    actors = {"after 1": first, "after 2": last}
+    results = evaluate(actors, world, ["ood"], SEEDS[:1], tmp_path / "two", workers=2)
+    assert [r.actor for r in results] == [first.identity(), last.identity()]
+    assert evaluate({"after 2": last}, world, ["ood"], SEEDS[:1], tmp_path / "one") == results[1:]
+
+
+def test_a_policy_refuses_a_world_it_was_not_made_for_before_anything_is_played(run_folder, tmp_path):
+    actors = {"expert": Expert(), "policy": TrainedPolicy.at(run_folder)}
+    for world, message in [
+        (World("Stack", image_size=(72, 96)), "task is 'Stack'"),
+        (World("Lift", image_size=(84, 84)), "image_size"),
+        (World("Lift", obs="state"), "agentview_image"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            evaluate(actors, world, ["in"], SEEDS, tmp_path)
+    assert (tmp_path / LOG_NAME).read_bytes() == b""
 
 
 def _result(name="uot", region="in", seed=FIRST_SEED, failed_at="", **changes) -> EpisodeResult:
