@@ -87,13 +87,14 @@ def sample_frames(source: NDArray[np.uint8], target: NDArray[np.uint8], path: Pa
     if columns == 0:
         raise UsageError(f"sample_frames needs images of both domains; got {len(source)} and {len(target)}.")
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(1.6 * columns + 0.4, 3.4))
+        height, width = source.shape[1:3]
+        figure = Figure(figsize=(1.6 * columns + 0.4, 3.4 * height / width))
         axes = figure.subplots(2, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.06})
         for row, (domain, images) in zip(axes, (("source", source), ("target", target)), strict=True):
             for ax, image in zip(row, images[:columns], strict=True):
                 ax.imshow(image, interpolation="nearest")
                 ax.set(xticks=[], yticks=[])
-                ax.spines[:].set_visible(False)
+                ax.spines[:].set(visible=True, color="#CCCCCC")
             row[0].set_ylabel(domain, color=DOMAINS[domain][0], fontsize=12, fontweight="bold", labelpad=8)
         return _save(figure, path)
 
@@ -176,6 +177,7 @@ def features_tsne(
         progress: (N,) how far in its episode each frame is, 0 to 1; None leaves the lower row out.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     look = _look(list(features))
     domain_of = np.asarray(domains)
@@ -186,7 +188,8 @@ def features_tsne(
         for column, (method, (label, _)) in enumerate(look.items()):
             values = np.asarray(features[method], dtype=np.float64)
             perplexity = min(30.0, (len(values) - 1) / 3)
-            plane = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(values)
+            with threadpool_limits(1):  # its threads wait busily for each other on a machine in use
+                plane = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(values)
             for domain, (colour, marker) in DOMAINS.items():
                 here = domain_of == domain
                 axes[0, column].scatter(
