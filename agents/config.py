@@ -198,7 +198,8 @@ class TrainConfig:
     amp: Literal["auto", "none", "bf16"] = "auto"
     """Precision of the encoder. auto: bf16 where the processor computes in it."""
     threads: int = 2
-    """Threads of a CPU run; a resumed run needs the same number to give the same weights."""
+    """Threads of a CPU run. 1 is best for several runs side by side. A resumed run gives the same weights
+    with the same number."""
     log_every: int = 50
     """Updates between lines of the log."""
     checkpoint_every: int = 1000

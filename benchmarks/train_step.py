@@ -1,6 +1,6 @@
 """Time a training step on synthetic demonstrations, and the share of the transport solver in it.
 
-``python benchmarks/train_step.py [--sizes 64 84] [--methods cotrain uot] [--updates 30] [--threads 2]``
+``python benchmarks/train_step.py [--sizes 64x64 72x96] [--methods cotrain uot] [--updates 30] [--threads 2]``
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from simreal_agents.learner import Learner
 from simreal_datasets.frames import Frames
 
 
-def synthetic_frames(episodes: int, size: int, rng: np.random.Generator) -> Frames:
+def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Generator) -> Frames:
     """Random images along smooth random paths, 100 frames an episode."""
     length = 100
     count = episodes * length
     position_m = np.array([0.5, 0.0, 0.2]) + np.cumsum(rng.normal(0, 0.004, (count, 3)), axis=0)
     rotation_rad = np.tile([3.1, 0.0, 0.0], (count, 1))
     return Frames(
-        images=rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
+        images=rng.integers(0, 256, (count, *size, 3), dtype=np.uint8),
         proprioception={
             "robot0_eef_pos": position_m.astype(np.float32),
             "robot0_eef_quat": np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
@@ -34,7 +34,7 @@ def synthetic_frames(episodes: int, size: int, rng: np.random.Generator) -> Fram
         actions=np.c_[position_m, rotation_rad, np.ones(count)].astype(np.float32),
         starts=np.arange(0, count + 1, length),
         files=tuple(f"{i}" for i in range(episodes)),
-        world={"task": "Lift", "action_kind": "pose", "image_size": [size, size]},
+        world={"task": "Lift", "action_kind": "pose", "image_size": list(size)},
     )
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="*", default=[64, 84, 96])
+    parser.add_argument("--sizes", nargs="*", default=["64x64", "72x96", "84x84", "96x128"])
     parser.add_argument("--methods", nargs="*", default=["cotrain", "mmd", "uot", "ot"])
     parser.add_argument("--amp", nargs="*", default=["bf16", "none"])
     parser.add_argument("--updates", type=int, default=30)
@@ -62,9 +62,10 @@ def main() -> None:
     alignment.transport_plan = timed_solve  # type: ignore[assignment]
     print("| image | encoder | method | step, median | fastest | solver, median | its share |")
     print("|---|---|---|---|---|---|---|")
-    for size in arguments.sizes:
+    for name in arguments.sizes:
+        height, width = map(int, name.split("x"))
         rng = np.random.default_rng(0)
-        source, target = synthetic_frames(50, size, rng), synthetic_frames(10, size, rng)
+        source, target = (synthetic_frames(n, (height, width), rng) for n in (50, 10))
         for amp in arguments.amp:
             for method in arguments.methods:
                 overrides = [
@@ -84,7 +85,7 @@ def main() -> None:
                     steps_s.append(time.perf_counter() - started)
                 step_ms, solver_ms = (1e3 * statistics.median(s or [0.0]) for s in (steps_s, solver_s))
                 print(
-                    f"| {size} | {amp} | {method} | {step_ms:.1f} ms | {1e3 * min(steps_s):.1f} ms "
+                    f"| {name} | {amp} | {method} | {step_ms:.1f} ms | {1e3 * min(steps_s):.1f} ms "
                     f"| {solver_ms:.2f} ms | {100 * solver_ms / step_ms:.1f} % |",
                     flush=True,
                 )
