@@ -30,16 +30,23 @@ WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state
 def save_checkpoint(
     run: Path, update: int, weights: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
 ) -> Path:
-    """Write a checkpoint; on return it is on the disk, and older ones hold their policy only."""
+    """Write a checkpoint; on return it is on the disk, and older ones hold their policy only.
+
+    Raises:
+        DataError: it cannot be written, for example because the disk is full.
+    """
     folder = run / "checkpoints" / f"{update:07d}"
     aside = folder.with_name(f".{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside / WEIGHTS)
-    save_file({name: tensor.contiguous() for name, tensor in training.items()}, aside / TRAINING)
-    (aside / STATE).write_text(
-        json.dumps({"format_version": FORMAT_VERSION, "update": update, **state}, indent=1)
-    )
+    try:
+        aside.mkdir(parents=True)
+        _write_tensors(weights, aside / WEIGHTS)
+        _write_tensors(training, aside / TRAINING)
+        values = {"format_version": FORMAT_VERSION, "update": update, **state}
+        (aside / STATE).write_text(json.dumps(values, indent=1))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise DataError(f"Cannot write a checkpoint in {run}: {error}. Those before are intact.") from error
     for file in aside.iterdir():
         with file.open("rb") as written:
             os.fsync(written.fileno())
@@ -49,6 +56,13 @@ def save_checkpoint(
         if other != folder:
             (other / TRAINING).unlink(missing_ok=True)
     return folder
+
+
+def write_json(file: Path, values: Any) -> None:
+    """Write aside and rename, so that the file is either complete or not there."""
+    aside = file.with_name(f".{file.name}")
+    aside.write_text(json.dumps(values, indent=1))
+    aside.replace(file)
 
 
 def list_checkpoints(run: Path) -> list[int]:
@@ -106,6 +120,10 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     return tensors
+
+
+def _write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
 
 
 def _folders(run: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from simreal_agents.checkpoint import find_checkpoint, list_checkpoints
+from simreal_agents.checkpoint import find_checkpoint, list_checkpoints, write_json
 from simreal_agents.config import METHODS, TrainConfig, differences, read_config
 from simreal_agents.learner import Learner
 from simreal_datasets.frames import Frames
@@ -49,9 +49,9 @@ def train(config: TrainConfig, run: Path | str, resume: bool = False, console: C
     if done:
         learner.restore(find_checkpoint(run))
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(config.to_dict(), indent=1))
+    write_json(run / "config.json", config.to_dict())
     budgets = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
-    (run / "demonstrations.json").write_text(json.dumps(budgets, indent=1))
+    write_json(run / "demonstrations.json", budgets)
     with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
         while learner.update < config.optim.updates:
             values = learner.step()
@@ -139,7 +139,7 @@ class Log:
 
     def __init__(self, run: Path, update: int) -> None:
         path = run / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []  # a crash may cut the last one
         kept = [line for line in lines if json.loads(line)["update"] <= update]
         path.write_text("".join(f"{line}\n" for line in kept))
         self._before_s = float(json.loads(kept[-1])["time_s"]) if kept else 0.0

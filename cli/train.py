@@ -52,7 +52,8 @@ def train(
     from simreal_envs.errors import UsageError
 
     named = {
-        "data.source": source, "data.target": target, "data.source_demos": source_demos,
+        "data.source": source and source.resolve(), "data.target": target and target.resolve(),
+        "data.source_demos": source_demos,
         "data.target_demos": target_demos, "optim.updates": updates, "seed": seed, "device": device,
     }  # fmt: skip
     overrides = [f"{key}={value}" for key, value in named.items() if value is not None] + (settings or [])

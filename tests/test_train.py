@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -325,6 +326,8 @@ def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, t
     first = start_and_wait_for_checkpoint("start", *settings_of(data, *length))
     first.kill()
     first.wait()
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"update": 8, "lo')  # as a crash may leave it
     second = start_and_wait_for_checkpoint("resume")
     second.send_signal(signal.SIGINT)
     output, _ = second.communicate(timeout=60)
@@ -334,6 +337,30 @@ def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, t
         assert f"stopped at update {stopped}" in output
     subprocess.run([*command, "resume"], check=True, cwd=tmp_path, env=environment, timeout=60)
     assert_same_weights(tmp_path / "whole", run)
+
+
+def test_a_full_disk_is_named_and_leaves_earlier_checkpoints(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Full(Learner):
+        def save(self, run: Path) -> None:
+            if self.update == 4:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+            super().save(run)
+
+    monkeypatch.setattr("simreal_agents.train.Learner", Full)
+    try:
+        with pytest.raises(DataError, match=r"Cannot write a checkpoint .* Those before are intact"):
+            train(config, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list_checkpoints(tmp_path / "run") == [2]
+    monkeypatch.undo()
+    train(config, tmp_path / "run", resume=True)
+    assert list_checkpoints(tmp_path / "run") == [2, 4, 6]
 
 
 def test_only_the_newest_checkpoint_keeps_what_training_needs(data: Path, tmp_path: Path) -> None:
