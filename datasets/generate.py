@@ -16,13 +16,13 @@ import numpy as np
 
 from simreal_datasets.episode import Episode
 from simreal_datasets.fill import Attempt
-from simreal_datasets.poses import action_from_pose
 from simreal_datasets.recorder import EpisodeRecorder
 from simreal_datasets.segments import Segment, bridge, cut, move
 from simreal_datasets.store import Dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.parallel import Heartbeat
+from simreal_envs.poses import actions_from_poses
 from simreal_envs.spec import REGIONS, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, check_choice
 from simreal_envs.tasks import get_task
 from simreal_envs.world import World
@@ -112,7 +112,7 @@ class SegmentActor:
         self._last = (targets[-1], segment.gripper[-1])
         poses = np.concatenate([bridged, targets])
         commands = np.concatenate([np.full(len(bridged), gripper), segment.gripper])
-        actions = action_from_pose(poses, commands)
+        actions = actions_from_poses(poses, commands)
         actions[:, :3] = np.clip(actions[:, :3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
         return list(actions.astype(np.float32))
 
@@ -176,8 +176,8 @@ class Generator:
     def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
         """What a worker does for each seed."""
         _, demonstrations = load_segments(self.source)
-        blind = World(self.world.task, obs="state")
-        env = ActionNoise(blind.make(self.region, max_episode_steps=MAX_STEPS), self.noise_m)
+        blind = World(self.world.task, obs="state", max_steps=MAX_STEPS)
+        env = ActionNoise(blind.make(self.region), self.noise_m)
         shown = (
             self.world.make(self.region) if self.world.obs != "state" or self.world.shift != "none" else None
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from simreal_datasets.episode import DatagenInfo, Episode
 from simreal_envs.loop import Outcome, Step
-from simreal_envs.wrappers import pose_of_action
+from simreal_envs.poses import pose_from_action
 
 
 class EpisodeRecorder:
@@ -76,6 +76,6 @@ def _datagen(steps: list[Step], action_kind: str) -> DatagenInfo | None:
             name: np.array([info["subtask_signals"][name] for info in infos], dtype=np.int64)
             for name in infos[0]["subtask_signals"]
         },
-        target_pose=np.stack([pose_of_action(step.action) for step in steps]),
+        target_pose=np.stack([pose_from_action(step.action) for step in steps]),
         gripper_action=np.stack([step.action[-1:] for step in steps]),
     )

@@ -22,8 +22,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_datasets.episode import DatagenInfo, Episode
-from simreal_datasets.poses import action_from_pose
 from simreal_envs.errors import DataError
+from simreal_envs.poses import actions_from_poses
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import Task, get_task
@@ -162,7 +162,7 @@ def _replay(physics: Physics, task: Task, states: np.ndarray, gripper: np.ndarra
                 axis=1,
             ).astype(np.float32),
         },
-        actions=action_from_pose(target, gripper),
+        actions=actions_from_poses(target, gripper),
         rewards=np.array(signals[task.stages[-1]], dtype=np.float64),
         dones=np.arange(length) == length - 1,
         meta={

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from simreal_envs.poses import pose
 from simreal_envs.spec import FloatArray
 
 
@@ -68,14 +69,6 @@ class Camera:
             "intrinsics": self.intrinsics.tolist(),
             "pose_camera_in_base": self.pose_in_base.tolist(),
         }
-
-
-def pose(rotation: FloatArray, position_m: FloatArray) -> FloatArray:
-    """A (4, 4) pose from a (3, 3) rotation and a position (3,)."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = position_m
-    return matrix
 
 
 def between(start: FloatArray, end: FloatArray, fraction: float) -> FloatArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from simreal_envs.cameras import pose
+from simreal_envs.poses import pose
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
 _A_M = (0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088)

@@ -7,8 +7,9 @@ from typing import Any
 
 import gymnasium as gym
 
+from simreal_envs.errors import UsageError
 from simreal_envs.registration import TASK_NAMES
-from simreal_envs.spec import DEFAULT_IMAGE_SIZE, ENVS, REGIONS, ObservationSpec, check_choice
+from simreal_envs.spec import DEFAULT_IMAGE_SIZE, ENVS, HORIZON, REGIONS, ObservationSpec, check_choice
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class World:
     shift: str = "none"
     obs: str = "image"
     image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
+    max_steps: int = HORIZON
 
     def __post_init__(self) -> None:
         from simreal_envs.shifts import parse_shift
@@ -32,6 +34,8 @@ class World:
         check_choice("env", self.env, ENVS)
         parse_shift(self.shift)
         ObservationSpec.parse(self.obs, self.image_size)
+        if self.max_steps < 1:
+            raise UsageError(f"max_steps {self.max_steps} must be at least 1.")
 
     def make(self, region: str, **kwargs: Any) -> gym.Env[Any, Any]:
         """The environment, with objects starting in ``region``."""
@@ -43,5 +47,6 @@ class World:
             obs=self.obs,
             image_size=self.image_size,
             region=region,
+            max_episode_steps=self.max_steps,
             **kwargs,
         )

@@ -18,23 +18,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_envs import kinematics, spec
-from simreal_envs.cameras import pose
 from simreal_envs.errors import UsageError
+from simreal_envs.poses import pose_from_action, reachable_action
 from simreal_envs.spec import FloatArray
 
 Env = gym.Env[Any, Any]
-
-
-def pose_of_action(action: FloatArray) -> FloatArray:
-    """The target pose (4, 4) of a ``pose`` action (7,)."""
-    return pose(Rotation.from_rotvec(np.asarray(action[3:6], np.float64)).as_matrix(), action[:3])
-
-
-def action_of_pose(pose_target_in_base: FloatArray, gripper: float) -> np.ndarray:
-    """The ``pose`` action (7,) float32 of a target pose, its position clipped to the workspace."""
-    position = np.clip(pose_target_in_base[:3, 3], spec.WORKSPACE_LOW_M, spec.WORKSPACE_HIGH_M)
-    rotvec = Rotation.from_matrix(pose_target_in_base[:3, :3]).as_rotvec()
-    return np.concatenate([position, rotvec, [gripper]]).astype(np.float32)
 
 
 def delta_to_pose(delta: FloatArray, end_effector_in_base: FloatArray) -> np.ndarray:
@@ -43,12 +31,12 @@ def delta_to_pose(delta: FloatArray, end_effector_in_base: FloatArray) -> np.nda
     target[:3, 3] += spec.DELTA_POSITION_M * np.asarray(delta[:3], np.float64)
     turn = Rotation.from_rotvec(spec.DELTA_ROTATION_RAD * np.asarray(delta[3:6], np.float64))
     target[:3, :3] = turn.as_matrix() @ end_effector_in_base[:3, :3]
-    return action_of_pose(target, float(delta[6]))
+    return reachable_action(target, float(delta[6]))
 
 
 def pose_to_delta(action: FloatArray, end_effector_in_base: FloatArray) -> np.ndarray:
     """The inverse of :func:`delta_to_pose`, clipped to [-1, 1]."""
-    target = pose_of_action(action)
+    target = pose_from_action(action)
     position = (target[:3, 3] - end_effector_in_base[:3, 3]) / spec.DELTA_POSITION_M
     turn = Rotation.from_matrix(target[:3, :3] @ end_effector_in_base[:3, :3].T).as_rotvec()
     delta = np.concatenate([position, turn / spec.DELTA_ROTATION_RAD, action[6:7]])
@@ -83,7 +71,7 @@ class JointActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.Rec
 
     def action(self, action: np.ndarray) -> np.ndarray:
         checked = spec.check_action(action, self.action_kind)
-        return action_of_pose(kinematics.forward(checked[:7]), float(checked[7]))
+        return reachable_action(kinematics.forward(checked[:7]), float(checked[7]))
 
 
 class ActionNoise(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):

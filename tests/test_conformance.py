@@ -17,9 +17,10 @@ import simreal_envs  # noqa: F401  registers the tasks
 from simreal_envs import spec
 from simreal_envs.errors import UsageError
 from simreal_envs.loop import run_episode
+from simreal_envs.poses import reachable_action
 from simreal_envs.registration import TASK_NAMES
 from simreal_envs.tasks import TASKS
-from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions, action_of_pose
+from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
 Env = gym.Env[Any, Any]
 WORLDS = [(task, env) for task in TASK_NAMES for env in spec.ENVS]
@@ -28,7 +29,7 @@ WORLDS = [(task, env) for task in TASK_NAMES for env in spec.ENVS]
 def hold(env: Env, gripper: float = -1.0) -> np.ndarray:
     """The pose action that stays where the hand is."""
     world: Any = env.unwrapped
-    return action_of_pose(world.end_effector_pose_in_base(), gripper)
+    return reachable_action(world.end_effector_pose_in_base(), gripper)
 
 
 @pytest.fixture(scope="module", params=WORLDS, ids=lambda world: "-".join(world))
@@ -73,7 +74,7 @@ def test_a_held_pose_is_held_and_a_target_is_reached(env: Env) -> None:
     target = start.copy()
     target[:3, 3] += [0.05, -0.04, 0.03]
     for _ in range(40):
-        env.step(action_of_pose(target, -1.0))
+        env.step(reachable_action(target, -1.0))
     assert np.linalg.norm(world.end_effector_pose_in_base()[:3, 3] - target[:3, 3]) < 0.001
 
 

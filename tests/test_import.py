@@ -19,8 +19,8 @@ from simreal_datasets.fetch import fetch_demonstrations
 from simreal_datasets.robosuite_import import import_demonstrations
 from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.poses import pose_from_action
 from simreal_envs.spec import BASE_IN_WORLD_M
-from simreal_envs.wrappers import pose_of_action
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_human_lift_demonstration(human: dict[str, Path]) -> None:
 def test_actions_ask_for_the_next_pose_reached(human: dict[str, Path]) -> None:
     (episode,) = import_demonstrations(human["Stack"])
     assert episode.datagen is not None
-    asked = np.stack([pose_of_action(action) for action in episode.actions])
+    asked = np.stack([pose_from_action(action) for action in episode.actions])
     np.testing.assert_allclose(asked[:-1], episode.datagen.eef_pose[1:], atol=1e-9)
     np.testing.assert_allclose(asked, episode.datagen.target_pose, atol=1e-9)
     assert set(np.unique(episode.actions[:, 6])) <= {-1.0, 1.0}

@@ -15,7 +15,8 @@ from simreal_datasets.episode import Episode
 from simreal_datasets.recorder import EpisodeRecorder
 from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.loop import Outcome, run_episode
-from simreal_envs.wrappers import DeltaActions, action_of_pose, pose_of_action
+from simreal_envs.poses import pose_from_action, reachable_action
+from simreal_envs.wrappers import DeltaActions
 
 STEPS = 6
 
@@ -26,8 +27,8 @@ class Descent:
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
-        hand = pose_of_action(np.r_[observation["robot0_eef_pos"] - [0, 0, 0.02], np.pi, 0, 0, 0])
-        return action_of_pose(hand, -1.0), state
+        hand = pose_from_action(np.r_[observation["robot0_eef_pos"] - [0, 0, 0.02], np.pi, 0, 0, 0])
+        return reachable_action(hand, -1.0), state
 
 
 class Still:

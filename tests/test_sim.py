@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -15,22 +14,23 @@ from scipy.spatial.transform import Rotation
 
 import simreal_envs  # noqa: F401
 from simreal_envs import kinematics, spec
-from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, between, pose
+from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, between
+from simreal_envs.poses import pose, pose_from_action
 from simreal_envs.shifts import parse_shift
 from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.tasks import get_task
-from simreal_envs.wrappers import delta_to_pose, pose_of_action, pose_to_delta
+from simreal_envs.wrappers import delta_to_pose, pose_to_delta
 
 PLACEMENT = {"cubeA": (0.05, -0.1, 0.2), "cubeB": (-0.05, 0.1, -0.1)}
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[TabletopScene]:
+def scene() -> TabletopScene:
     made = TabletopScene(get_task("Stack"))
     made.reset()
-    yield made
+    return made
 
 
 def physics_of(scene: TabletopScene) -> Physics:
@@ -125,9 +125,8 @@ def test_delta_and_pose_actions_round_trip(delta: list[float]) -> None:
     hand = kinematics.forward(spec.START_JOINTS_RAD)
     action = delta_to_pose(np.array(delta), hand)
     np.testing.assert_allclose(pose_to_delta(action, hand), delta, atol=1e-5)
-    np.testing.assert_allclose(
-        pose_of_action(delta_to_pose(pose_to_delta(action, hand), hand)), pose_of_action(action), atol=1e-5
-    )
+    again = delta_to_pose(pose_to_delta(action, hand), hand)
+    np.testing.assert_allclose(pose_from_action(again), pose_from_action(action), atol=1e-5)
 
 
 # --- camera and renderer ----------------------------------------------------------------------------

@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simreal_datasets.episode import GRIP_SITE_IN_END_EFFECTOR, DatagenInfo, Episode, encode
-from simreal_datasets.poses import action_from_pose
 from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.poses import actions_from_poses, pose_from_action
 from simreal_envs.spec import BASE_IN_WORLD_M
-from simreal_envs.wrappers import pose_of_action
 
 META = {
     "task": "Lift",
@@ -40,7 +39,7 @@ META = {
 
 
 def poses_of(actions: np.ndarray) -> np.ndarray:
-    return np.array([pose_of_action(action) for action in actions]).reshape(-1, 4, 4)
+    return np.array([pose_from_action(action) for action in actions]).reshape(-1, 4, 4)
 
 
 def make_episode(length: int = 5, seed: int = 0, **meta: object) -> Episode:
@@ -134,7 +133,7 @@ def test_pose_actions_round_trip(
     rotvec: tuple[float, ...], position: tuple[float, ...], gripper: float
 ) -> None:
     action = np.array([*position, *rotvec, gripper])
-    back = action_from_pose([pose_of_action(action)], [gripper])[0]
+    back = actions_from_poses([pose_from_action(action)], [gripper])[0]
     np.testing.assert_allclose(back, action, atol=1e-7)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_envs import spec
-from simreal_envs.cameras import THIRD_PERSON, pose
+from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.errors import UsageError
+from simreal_envs.poses import pose
 from simreal_envs.shifts import move_camera, parse_shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer

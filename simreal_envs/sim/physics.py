@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-from simreal_envs.cameras import pose
+from simreal_envs.poses import pose
 from simreal_envs.sim.controller import ArmController
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, TABLE_CENTRE_IN_BASE_M, FloatArray
 

@@ -1,0 +1,235 @@
+"""The whole path, once for each method: demonstrations, training, evaluation, tables and pictures.
+
+Every step continues what an earlier call left in the folder, so an experiment can be interrupted anywhere
+and run in pieces::
+
+    folder/human      the human demonstration
+    folder/source     demonstrations generated from it
+    folder/target     demonstrations recorded in the other world
+    folder/runs       <method>-<training seed>
+    folder/validation episodes of every checkpoint: the learning curves
+    folder/test       other episodes, of each method's best checkpoint
+    folder/pictures   folder/report.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from simreal_agents.collect import ExpertRecorder
+from simreal_agents.config import TrainConfig, load_config
+from simreal_agents.episode_log import EpisodeResult
+from simreal_agents.evaluation import FIRST_SEED, evaluate
+from simreal_agents.pictures import SuccessCount, success_over_updates
+from simreal_agents.progress import success_bar
+from simreal_agents.report import Report, pool, report
+from simreal_agents.sources import ActorSource, TrainedPolicy
+from simreal_agents.train import train
+from simreal_datasets.fetch import fetch_demonstrations
+from simreal_datasets.fill import Attempt, fill_dataset
+from simreal_datasets.generate import Generator
+from simreal_datasets.robosuite_import import import_demonstrations
+from simreal_datasets.store import DatasetWriter
+from simreal_envs.parallel import available_cores
+from simreal_envs.shifts import STAND_IN
+from simreal_envs.tasks import get_task
+from simreal_envs.world import World
+
+TARGET_SEED = 500_000
+"""Target demonstrations start from other seeds than source ones."""
+TEST_SEED = FIRST_SEED + 1_000_000
+"""Checkpoints are chosen on the seeds before, and judged once on those from here on."""
+EVALUATED_REGIONS = ("in", "ood")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared.
+
+    Attributes:
+        task: name of the task.
+        methods: rows of :data:`simreal_agents.config.METHODS`; the first is compared with each other.
+        seeds: training seeds of every method.
+        shift: how the target world looks; the source is unshifted.
+        source_demos, target_demos: demonstrations of each domain, the same for every method.
+        updates: training updates, the same for every method.
+        checkpoint_every: updates between the points of the learning curve.
+        validation_episodes: rollouts a checkpoint, region and training seed.
+        test_episodes: rollouts of the best checkpoint.
+        max_steps: rollouts end after so many steps.
+        overrides: ``key=value`` settings of :class:`simreal_agents.config.TrainConfig`, for every method.
+        preset: settings that the overrides start from.
+    """
+
+    task: str
+    methods: tuple[str, ...] = ("uot", "cotrain")
+    seeds: tuple[int, ...] = (0,)
+    shift: str = STAND_IN
+    source_demos: int = 200
+    target_demos: int = 10
+    updates: int = 6000
+    checkpoint_every: int = 2000
+    validation_episodes: int = 40
+    test_episodes: int = 100
+    max_steps: int = 200
+    overrides: tuple[str, ...] = field(default_factory=tuple)
+    preset: str = "cpu"
+
+    @property
+    def target_world(self) -> World:
+        """Where policies are evaluated."""
+        return World(self.task, shift=self.shift, max_steps=self.max_steps)
+
+    def config(self, folder: Path, method: str, seed: int) -> TrainConfig:
+        """The configuration of one training."""
+        return load_config(
+            self.preset,
+            method,
+            [
+                f"data.source={folder / 'source'}",
+                f"data.target={folder / 'target'}",
+                f"data.source_demos={self.source_demos}",
+                f"data.target_demos={self.target_demos}",
+                f"optim.updates={self.updates}",
+                f"checkpoint_every={self.checkpoint_every}",
+                f"seed={seed}",
+                *self.overrides,
+            ],
+        )
+
+    def trainings(self) -> Iterator[tuple[str, str, int]]:
+        """(name of the run, method, training seed), seed by seed, so that a part is already a comparison."""
+        for seed in self.seeds:
+            for method in self.methods:
+                yield f"{method}-{seed}", method, seed
+
+
+def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Report:
+    """Run, or continue, every step; returns the final report, which is also in ``folder``.
+
+    Raises:
+        SimrealError: a step cannot be done; says why.
+        KeyboardInterrupt: everything finished so far is kept.
+    """
+    from simreal_agents.experiment_pictures import draw_domains, draw_features, draw_plan
+
+    pictures = folder / "pictures"
+    with _step(console, "Demonstrations"):
+        prepare_data(experiment, folder, console)
+        draw_domains(folder, pictures / "domains.png")
+    for name, method, seed in experiment.trainings():
+        with _step(console, f"Training {name}"):
+            train(
+                experiment.config(folder, method, seed), folder / "runs" / name, resume=True, console=console
+            )
+    with _step(console, "Success over training"):
+        curves = validate(experiment, folder)
+        success_over_updates(curves, pictures / "success_over_updates.png")
+    with _step(console, "Final test at each method's best checkpoint"):
+        final = final_test(experiment, folder, curves)
+        draw_features(experiment, folder, pictures / "features.png")
+        if "uot" in experiment.methods:
+            draw_plan(folder, f"uot-{experiment.seeds[0]}", pictures / "transport_plan.png")
+    final.print(console)
+    final.write(folder)
+    console.print(f"Report: {folder / 'report.md'}    Pictures: {pictures}")
+    return final
+
+
+def train_one(config: TrainConfig, run: Path, console: Console) -> None:
+    """Train, or go on if the run was begun."""
+    train(config, run, resume=(run / "config.json").exists(), console=console)
+
+
+def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None:
+    """Fetch and import the human demonstration, generate the source from it, record the target."""
+    human = folder / "human"
+    if not any(human.glob("episode_*.hdf5")):
+        file = fetch_demonstrations([experiment.task])[experiment.task]
+        with DatasetWriter(human) as writer:
+            for episode in import_demonstrations(file, experiment.task):
+                writer.add(episode)
+    workers = available_cores()
+    source = Generator(human, World(experiment.task))
+    _fill(folder / "source", source, experiment.source_demos, 0, workers, console)
+    target = ExpertRecorder(World(experiment.task, shift=experiment.shift), "in")
+    _fill(folder / "target", target, experiment.target_demos, TARGET_SEED, workers, console)
+
+
+def _fill(
+    path: Path, recipe: Generator | ExpertRecorder, episodes: int, seed: int, workers: int, console: Console
+) -> None:
+    from rich.progress import track
+
+    attempts: Iterator[Attempt] = fill_dataset(path, recipe.make_work, episodes, seed, workers)
+    solved = sum(
+        attempt.episode is not None for attempt in track(attempts, path.name, total=episodes, console=console)
+    )
+    if solved:
+        console.print(f"{path}: {solved} episodes")
+
+
+def checkpoints(experiment: Experiment) -> list[int]:
+    """Updates after which every run has a checkpoint."""
+    return [
+        *range(experiment.checkpoint_every, experiment.updates, experiment.checkpoint_every),
+        experiment.updates,
+    ]
+
+
+def validate(experiment: Experiment, folder: Path) -> list[SuccessCount]:
+    """Evaluate every checkpoint; one point a method, region and number of updates, seeds pooled."""
+    seeds = range(FIRST_SEED, FIRST_SEED + experiment.validation_episodes)
+    counts = []
+    for updates in checkpoints(experiment):
+        final = _evaluate(experiment, folder, dict.fromkeys(experiment.methods, updates), seeds, "validation")
+        counts += [
+            SuccessCount(cell.name, cell.region, updates, cell.successes, cell.trials) for cell in final.cells
+        ]
+    return counts
+
+
+def final_test(experiment: Experiment, folder: Path, curves: Sequence[SuccessCount]) -> Report:
+    """Judge each method at its best checkpoint on episodes that took no part in choosing it."""
+    best = {}
+    for method in experiment.methods:
+        successes: dict[int, int] = {}
+        for count in curves:
+            if count.method == method:
+                successes[count.updates] = successes.get(count.updates, 0) + count.successes
+        best[method] = max(successes, key=lambda updates: (successes[updates], -updates))
+    seeds = range(TEST_SEED, TEST_SEED + experiment.test_episodes)
+    return _evaluate(experiment, folder, best, seeds, "test")
+
+
+def _evaluate(
+    experiment: Experiment, folder: Path, updates: dict[str, int], seeds: range, where: str
+) -> Report:
+    actors: dict[str, ActorSource] = {}
+    method_of: dict[str, tuple[str, int]] = {}
+    for name, method, seed in experiment.trainings():
+        label = f"{name}@{updates[method]}"
+        actors[label] = TrainedPolicy.at(folder / "runs" / name, str(updates[method]))
+        method_of[label] = (method, seed)
+    with success_bar(len(actors) * len(EVALUATED_REGIONS) * len(seeds), where) as show:
+        results: list[EpisodeResult] = evaluate(
+            actors,
+            experiment.target_world,
+            EVALUATED_REGIONS,
+            seeds,
+            folder / where,
+            available_cores(),
+            show,
+        )
+    return report(pool(results, method_of), get_task(experiment.task).stages)
+
+
+@contextmanager
+def _step(console: Console, title: str) -> Iterator[None]:
+    console.rule(f"[bold]{title}", align="left")
+    yield

@@ -1,0 +1,84 @@
+"""Pictures of an experiment: what the domains look like, how features mix, what is transported where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from simreal_agents.alignment import normalize, solve, squared_distances
+from simreal_agents.batches import Sampler
+from simreal_agents.experiment import Experiment
+from simreal_agents.pictures import features_tsne, sample_frames, transport_plan
+from simreal_agents.policy import load_policy
+from simreal_agents.train import load_domains, stored_config
+from simreal_datasets.frames import Frames
+from simreal_datasets.pairing import pair
+
+TSNE_FRAMES = 400
+"""Frames of each domain in the t-SNE."""
+
+
+def draw_domains(folder: Path, path: Path) -> Path:
+    """Frames of both domains: five moments of the first episode of each."""
+    columns = []
+    for domain in ("source", "target"):
+        frames = Frames.load(folder / domain, 1)
+        columns.append(frames.images[np.linspace(0, len(frames) - 1, 6).astype(int)])
+    return sample_frames(columns[0], columns[1], path)
+
+
+def draw_features(experiment: Experiment, folder: Path, path: Path) -> Path:
+    """t-SNE of the same frames of both domains under each method's final policy (first training seed)."""
+    rng = np.random.default_rng(0)
+    images, domains, progress = [], [], []
+    for domain in ("source", "target"):
+        budget = experiment.source_demos if domain == "source" else experiment.target_demos
+        frames = Frames.load(folder / domain, budget)
+        chosen = rng.choice(len(frames), min(TSNE_FRAMES, len(frames)), replace=False)
+        episode = np.searchsorted(frames.starts, chosen, side="right") - 1
+        images.append(frames.images[chosen])
+        domains += [domain] * len(chosen)
+        progress.append((chosen - frames.starts[episode]) / np.diff(frames.starts)[episode])
+    both = np.concatenate(images)
+    seed = experiment.seeds[0]
+    features = {
+        method: load_policy(folder / "runs" / f"{method}-{seed}", device="cpu").encode(both)
+        for method in experiment.methods
+    }
+    return features_tsne(features, domains, path, np.concatenate(progress))
+
+
+def draw_plan(folder: Path, run: str, path: Path) -> Path:
+    """The transport plan of one alignment batch under the final policy."""
+    config = stored_config(folder / "runs" / run)
+    source, target = load_domains(config)
+    assert source is not None
+    assert target is not None
+    pairing = pair(source.paths_m(), target.paths_m(), cache=Path(config.data.target) / ".pairing")
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    policy = load_policy(folder / "runs" / run, device="cpu")
+    z, z_target = normalize(
+        config.alignment.normalize_features,
+        torch.from_numpy(policy.encode(source.images[draw.align_source])),
+        torch.from_numpy(policy.encode(target.images[draw.align_target])),
+    )
+    cost = config.alignment.feature_cost * squared_distances(z, z_target)
+    positions = (
+        torch.from_numpy(source.end_effector_positions_m[draw.align_source]),
+        torch.from_numpy(target.end_effector_positions_m[draw.align_target]),
+    )
+    cost = cost + config.alignment.label_cost * squared_distances(*positions)
+    plan, _ = solve(config.alignment_kind, config.alignment, cost)
+    return transport_plan(
+        plan.numpy(),
+        path,
+        _episode_and_step(source, draw.align_source),
+        _episode_and_step(target, draw.align_target),
+    )
+
+
+def _episode_and_step(frames: Frames, indices: np.ndarray) -> np.ndarray:
+    episode = np.searchsorted(frames.starts, indices, side="right") - 1
+    return np.stack([episode, indices - frames.starts[episode]], axis=1)

@@ -1,0 +1,41 @@
+"""The main experiment: five methods, three training seeds, success over updates, in and out of distribution.
+
+    python benchmarks/cotraining.py out/cotraining            # hours; interrupt and repeat at will
+    python benchmarks/cotraining.py out/part --seeds 0 --methods uot cotrain
+
+Everything is kept and continued: run it in pieces. Equal data, equal updates; each method's best checkpoint
+is chosen on one set of reset seeds and judged once on another.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from simreal_agents.experiment import Experiment, run_experiment
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--task", default="Lift")
+    parser.add_argument("--methods", nargs="+", default=["uot", "cotrain", "mmd", "source", "target"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--shift", default=Experiment("Lift").shift)
+    parser.add_argument("--source-demos", type=int, default=200)
+    parser.add_argument("--target-demos", type=int, default=10)
+    parser.add_argument("--updates", type=int, default=6000)
+    parser.add_argument("--checkpoint-every", type=int, default=1500)
+    parser.add_argument("--validation-episodes", type=int, default=50)
+    parser.add_argument("--test-episodes", type=int, default=100)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    arguments = vars(parser.parse_args())
+    folder = arguments.pop("folder")
+    experiment = Experiment(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
+    run_experiment(experiment, folder, Console())
+
+
+if __name__ == "__main__":
+    main()

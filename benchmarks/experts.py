@@ -1,0 +1,37 @@
+"""Success of the scripted experts over many seeds.
+
+python benchmarks/experts.py --episodes 200 --noise 0.01
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from simreal_agents.experts import EXPERTS, make_expert
+from simreal_agents.statistics import wilson_interval
+from simreal_envs.loop import run_episode
+from simreal_envs.world import World
+from simreal_envs.wrappers import ActionNoise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--noise", type=float, nargs="*", default=(0.0, 0.01, 0.02), help="metres")
+    arguments = parser.parse_args()
+    for task in EXPERTS:
+        for noise_m in arguments.noise:
+            env = ActionNoise(World(task, obs="state").make("all"), std_m=noise_m)
+            expert = make_expert(env)
+            outcomes = [run_episode(env, expert, seed=seed) for seed in range(arguments.episodes)]
+            solved = sum(outcome.success for outcome in outcomes)
+            steps = sorted(outcome.steps for outcome in outcomes)
+            low, high = wilson_interval(solved, len(outcomes))
+            print(
+                f"{task}, noise {noise_m} m: {solved}/{len(outcomes)} [{100 * low:.0f}, {100 * high:.0f}] %, "
+                f"median {steps[len(steps) // 2]} steps"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Poses (4, 4), and the native ``pose`` action: [x, y, z, rx, ry, rz, gripper], base frame, m and rad."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
+
+from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+
+
+def pose(rotation: ArrayLike, position_m: ArrayLike) -> np.ndarray:
+    """A (4, 4) pose from a (3, 3) rotation and a position (3,)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = position_m
+    return matrix
+
+
+def pose_from_action(action: ArrayLike) -> np.ndarray:
+    """The target pose (4, 4) of a ``pose`` action (7,)."""
+    action = np.asarray(action, dtype=np.float64)
+    return pose(Rotation.from_rotvec(action[3:6]).as_matrix(), action[:3])
+
+
+def actions_from_poses(poses: ArrayLike, gripper: ArrayLike) -> np.ndarray:
+    """The actions (T, 7) float64 that ask for poses (T, 4, 4) with ``gripper`` (T,)."""
+    poses = np.asarray(poses, dtype=np.float64)
+    rotvec = Rotation.from_matrix(poses[:, :3, :3]).as_rotvec()
+    return np.concatenate([poses[:, :3, 3], rotvec, np.asarray(gripper)[:, None]], axis=1)
+
+
+def reachable_action(pose_target_in_base: ArrayLike, gripper: float) -> np.ndarray:
+    """The action (7,) float32 of one target pose, its position clipped to the workspace."""
+    action = actions_from_poses([pose_target_in_base], [gripper])[0]
+    action[:3] = np.clip(action[:3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
+    return action.astype(np.float32)

@@ -1,0 +1,285 @@
+"""Experts, generation from a demonstration, and filling a dataset with what succeeds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from simreal_agents.collect import ExpertRecorder
+from simreal_agents.experts import make_expert
+from simreal_datasets.episode import DatagenInfo
+from simreal_datasets.fill import LAST_SEED, Attempt, fill_dataset
+from simreal_datasets.generate import SELECTIONS, Generator, load_segments, select
+from simreal_datasets.segments import MAX_SPEED_MPS, MAX_TURN_RADPS, Segment, bridge, cut, move, retime
+from simreal_datasets.store import Dataset
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.loop import run_episode
+from simreal_envs.poses import pose
+from simreal_envs.spec import CONTROL_HZ, IMAGE_KEY
+from simreal_envs.tasks import Subtask, get_task
+from simreal_envs.world import World
+from simreal_envs.wrappers import ActionNoise
+
+# --- experts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["Lift", "Stack"])
+@pytest.mark.parametrize("noise_m", [0.0, 0.01])
+def test_the_expert_solves_the_task_and_recovers_from_disturbances(task: str, noise_m: float) -> None:
+    env = ActionNoise(World(task, obs="state").make("all"), std_m=noise_m)
+    expert = make_expert(env)
+    assert all(run_episode(env, expert, seed=seed).success for seed in range(10))
+
+
+def test_disturbances_are_executed_but_not_recorded() -> None:
+    calm, disturbed = (ActionNoise(World("Lift", obs="state").make("all"), std_m=s) for s in (0.0, 0.02))
+    for env in (calm, disturbed):
+        env.reset(seed=0)
+    action = np.array([0.46, 0.03, 0.27, np.pi, 0.0, 0.0, -1.0], np.float32)
+    before = action.copy()
+    for _ in range(5):
+        calm.step(action)
+        disturbed.step(action)
+    np.testing.assert_array_equal(action, before)
+    positions = [e.unwrapped.end_effector_pose_in_base()[:3, 3] for e in (calm, disturbed)]  # type: ignore[attr-defined]
+    assert np.linalg.norm(positions[0] - positions[1]) > 1e-3
+
+
+# --- segments ---------------------------------------------------------------------------------------
+
+
+def random_pose(rng: np.random.Generator) -> np.ndarray:
+    return pose(Rotation.random(random_state=int(rng.integers(2**31))).as_matrix(), rng.uniform(-0.3, 0.3, 3))
+
+
+def random_path(rng: np.random.Generator, length: int) -> np.ndarray:
+    turns = Rotation.from_rotvec(np.cumsum(rng.normal(0, 0.01, (length, 3)), axis=0))
+    path = np.tile(np.eye(4), (length, 1, 1))
+    path[:, :3, :3] = turns.as_matrix()
+    path[:, :3, 3] = np.cumsum(rng.normal(0, 0.004, (length, 3)), axis=0)
+    return path
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 200))
+def test_retiming_keeps_ends_switches_and_limits(seed: int, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    path = random_path(rng, length)
+    gripper = np.where(np.arange(length) < length // 2, -1.0, 1.0)
+    fast, commands = retime(path, gripper)
+    np.testing.assert_allclose(fast[[0, -1]], path[[0, -1]], atol=1e-9)
+    assert (commands[0], commands[-1]) == (gripper[0], gripper[-1])
+    assert (np.diff(commands) >= 0).all()
+    assert len(fast) == len(commands)
+    if len(fast) > 3:
+        # Sampling rounds the number of steps, so a step may exceed the limit by one part in its number.
+        slack = 1 + 1 / (len(fast) - 2)
+        steps_m = np.linalg.norm(np.diff(fast[:, :3, 3], axis=0), axis=1)
+        assert steps_m.max() <= slack * MAX_SPEED_MPS / CONTROL_HZ + 1e-9
+        turns = Rotation.from_matrix(fast[1:, :3, :3] @ fast[:-1, :3, :3].transpose(0, 2, 1)).magnitude()
+        assert turns.max() <= slack * MAX_TURN_RADPS / CONTROL_HZ + 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 4]))
+def test_moved_segments_keep_their_pose_relative_to_the_object(seed: int, symmetry: int) -> None:
+    rng = np.random.default_rng(seed)
+    segment = Segment(Subtask("part", "cube"), random_path(rng, 20), -np.ones(20), random_pose(rng), None)
+    now = random_pose(rng)
+    moved = move(segment, now, symmetry, random_pose(rng), None)
+    relative = np.linalg.inv(segment.reference) @ segment.targets
+    found = np.linalg.inv(now) @ moved
+    candidates = [
+        pose(Rotation.from_euler("z", 2 * np.pi * k / symmetry).as_matrix(), np.zeros(3)) @ relative
+        for k in range(symmetry)
+    ]
+    assert min(np.abs(found - c).max() for c in candidates) < 1e-9
+
+
+def test_an_unmoved_scene_gives_the_demonstration_back() -> None:
+    rng = np.random.default_rng(0)
+    held = rng.normal(0, 0.01, 3)
+    hand = random_pose(rng)
+    segment = Segment(
+        Subtask("p", "cubeB", held="cubeA"), random_path(rng, 9), np.ones(9), random_pose(rng), held
+    )
+    held_now = pose(np.eye(3), hand[:3, :3] @ held + hand[:3, 3])
+    np.testing.assert_allclose(
+        move(segment, segment.reference, 1, hand, held_now), segment.targets, atol=1e-9
+    )
+
+
+def test_the_hand_makes_up_for_a_displaced_grasp() -> None:
+    """The object, not the hand, goes where the demonstration took it."""
+    rng = np.random.default_rng(1)
+    then, slip = np.array([0.0, 0.0, 0.01]), np.array([0.004, -0.003, 0.0])
+    hand = random_pose(rng)
+    segment = Segment(
+        Subtask("p", "cubeB", held="cubeA"), random_path(rng, 9), np.ones(9), random_pose(rng), then
+    )
+    held_now = pose(np.eye(3), hand[:3, :3] @ (then + slip) + hand[:3, 3])
+    moved = move(segment, segment.reference, 1, hand, held_now)
+    object_then = segment.targets[:, :3, :3] @ then + segment.targets[:, :3, 3]
+    object_now = moved[:, :3, :3] @ (then + slip) + moved[:, :3, 3]
+    np.testing.assert_allclose(object_now, object_then, atol=1e-9)
+
+
+def test_a_bridge_leads_from_one_pose_to_the_other_within_the_limits() -> None:
+    rng = np.random.default_rng(2)
+    start, end = random_pose(rng), random_pose(rng)
+    path = np.concatenate([start[None], bridge(start, end), end[None]])
+    assert np.linalg.norm(np.diff(path[:, :3, 3], axis=0), axis=1).max() <= MAX_SPEED_MPS / CONTROL_HZ + 1e-9
+
+
+def test_a_demonstration_that_never_completes_a_part_cannot_be_cut() -> None:
+    path = random_path(np.random.default_rng(0), 30)
+    signals = dict.fromkeys(get_task("Stack").stages, np.zeros(30))
+    objects = {"cubeA": path, "cubeB": path}
+    info = DatagenInfo(path, objects, signals, path, -np.ones((30, 1)))
+    with pytest.raises(DataError, match="'lift' is never reached"):
+        cut(info, get_task("Stack"))
+
+
+def test_selection_prefers_what_is_near() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.tile(np.eye(4), (3, 1, 1))
+    segments = [
+        Segment(Subtask("p", "cube"), targets, np.ones(3), pose(np.eye(3), [0.01 * i, 0, 0]), None)
+        for i in range(20)
+    ]
+    now = pose(np.eye(3), [0.10, 0, 0])
+    chosen = {select("nearest_object", segments, now, np.eye(4), rng) for _ in range(100)}
+    assert chosen == {9, 10, 11}
+    assert len({select("random", segments, now, np.eye(4), rng) for _ in range(300)}) == 20
+
+
+# --- generation -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", params=["Lift", "Stack"])
+def demonstrations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two state demonstrations by the expert."""
+    path = tmp_path_factory.mktemp("demonstrations") / request.param
+    list(fill_dataset(path, ExpertRecorder(World(request.param, obs="state"), "all").make_work, 2, 0, 1))
+    return path
+
+
+def test_generation_succeeds_and_its_data_can_be_generated_from(demonstrations: Path, tmp_path: Path) -> None:
+    task, segments = load_segments(demonstrations)
+    assert len(segments) == 2
+    recipe = Generator(demonstrations, World(task, image_size=(24, 32)))
+    attempts = list(fill_dataset(tmp_path / "generated", recipe.make_work, 4, 100, 1))
+    assert len(attempts) <= 6
+    dataset = Dataset(tmp_path / "generated")
+    assert len(dataset) == 4
+    episode = dataset.read(0)
+    assert episode.observations[IMAGE_KEY].shape == (len(episode), 24, 32, 3)
+    assert episode.meta["actor"] == "generate"
+    assert episode.datagen is not None
+    np.testing.assert_allclose(
+        episode.datagen.eef_pose[:, :3, 3], episode.observations["robot0_eef_pos"], atol=1e-3
+    )
+    assert len(load_segments(tmp_path / "generated")[1]) == 4
+
+
+def test_every_selection_works(demonstrations: Path) -> None:
+    task, _ = load_segments(demonstrations)
+    for selection in SELECTIONS:
+        work = Generator(demonstrations, World(task, obs="state"), selection=selection).make_work()
+        assert any(work(seed, lambda: None).episode is not None for seed in range(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"selection": "best"}, "Unknown selection 'best'"),
+        ({"region": "left"}, "Unknown region 'left'"),
+        ({"noise_m": 1.0}, "Action noise 1.0 m"),
+        ({"source": Path("nowhere")}, "nowhere does not exist"),
+    ],
+)
+def test_a_bad_recipe_is_refused_at_once(demonstrations: Path, change: dict[str, Any], message: str) -> None:
+    task, _ = load_segments(demonstrations)
+    arguments: dict[str, Any] = {"source": demonstrations, "world": World(task), "region": "all"} | change
+    with pytest.raises((UsageError, DataError), match=message):
+        Generator(**arguments).check()
+
+
+# --- filling ----------------------------------------------------------------------------------------
+
+
+def recipe() -> ExpertRecorder:
+    return ExpertRecorder(World("Lift", obs="state"), "in")
+
+
+def stored(path: Path) -> list[tuple[int, float]]:
+    dataset = Dataset(path)
+    return [(info.meta["seed"], float(dataset.read(i).actions.sum())) for i, info in enumerate(dataset.infos)]
+
+
+def test_what_is_stored_does_not_depend_on_the_workers(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        list(fill_dataset(tmp_path / str(workers), recipe().make_work, 5, 10, workers))
+    assert stored(tmp_path / "1") == stored(tmp_path / "2")
+    assert [seed for seed, _ in stored(tmp_path / "1")] == [10, 11, 12, 13, 14]
+
+
+def test_a_dataset_is_continued_after_its_last_seed(tmp_path: Path) -> None:
+    list(fill_dataset(tmp_path / "parts", recipe().make_work, 2, 0, 1))
+    assert len(list(fill_dataset(tmp_path / "parts", recipe().make_work, 4, 0, 1))) == 2
+    assert list(fill_dataset(tmp_path / "parts", recipe().make_work, 4, 0, 1)) == []
+    list(fill_dataset(tmp_path / "whole", recipe().make_work, 4, 0, 1))
+    assert stored(tmp_path / "parts") == stored(tmp_path / "whole")
+
+
+def _never(seed: int, heartbeat: Any) -> Attempt:
+    return Attempt(seed, "in", "reach", None)
+
+
+def test_a_hopeless_recipe_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Only 0 of 100 attempts succeeded"):
+        list(fill_dataset(tmp_path / "d", partial(lambda: _never), 50, 0, 1))
+
+
+@pytest.mark.parametrize(("episodes", "seed"), [(0, 0), (1, -1), (1, LAST_SEED)])
+def test_numbers_out_of_range_are_refused(tmp_path: Path, episodes: int, seed: int) -> None:
+    with pytest.raises(UsageError):
+        list(fill_dataset(tmp_path / "d", recipe().make_work, episodes, seed, 1))
+
+
+def test_ctrl_c_keeps_every_finished_episode(tmp_path: Path) -> None:
+    simreal = Path(sys.executable).with_name("simreal")
+    command = [simreal, "collect", "d", "--task", "Lift", "--obs", "state"]
+    process = subprocess.Popen(
+        [*command, "--episodes", "500"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("d/episode_*.hdf5"))) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    dataset = Dataset(tmp_path / "d")
+    assert len(dataset) >= 3
+    assert dataset.damaged == []
+    assert [info.meta["seed"] for info in dataset.infos] == list(range(len(dataset)))
