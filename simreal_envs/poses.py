@@ -32,6 +32,6 @@ def actions_from_poses(poses: ArrayLike, gripper: ArrayLike) -> np.ndarray:
 
 def reachable_action(pose_target_in_base: ArrayLike, gripper: float) -> np.ndarray:
     """The action (7,) float32 of one target pose, its position clipped to the workspace."""
-    action = actions_from_poses([pose_target_in_base], [gripper])[0]
+    action = actions_from_poses(np.asarray(pose_target_in_base)[None], [gripper])[0]
     action[:3] = np.clip(action[:3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
     return action.astype(np.float32)
