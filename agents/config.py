@@ -6,9 +6,6 @@ method, then the overrides. A key that does not exist and a value of another typ
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from simreal_agents.overrides import assign, flatten, plain
 from simreal_envs.errors import DataError, UsageError, unknown
 from simreal_envs.spec import PROPRIOCEPTION, check_choice
 
@@ -180,7 +178,7 @@ class OptimConfig:
     weight_decay: float = 1e-4
     """Of AdamW."""
     gradient_clip: float = 10.0
-    """Largest norm of the gradient; null gradients beyond it are scaled down."""
+    """Largest norm of the gradient; a larger one is scaled down to it."""
     ema_decay: float = 0.99
     """The policy's weights are an exponential average with this decay; 0 turns it off."""
 
@@ -220,8 +218,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as written to ``config.json``."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -231,8 +228,8 @@ class TrainConfig:
             UsageError: a key that does not exist, or a value of another type or out of range.
         """
         config = cls()
-        for key, value in _flatten(values):
-            _assign(config, key, value)
+        for key, value in flatten(values):
+            assign(config, key, value)
         _check(config)
         return config
 
@@ -261,20 +258,20 @@ def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[st
     values = yaml.safe_load(file.read_text()) or {}
     of_method = (values.pop("methods", None) or {}).get(method, {})
     config = TrainConfig()
-    for key, value in [*_flatten(values), *_flatten(of_method), ("method", method)]:
-        _assign(config, key, value)
+    for key, value in [*flatten(values), *flatten(of_method), ("method", method)]:
+        assign(config, key, value)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise UsageError(f"Override {override!r} must be key=value, for example optim.updates=3000.")
-        _assign(config, key.strip(), text)
+        assign(config, key.strip(), text)
     _check(config)
     return config
 
 
 def config_values(config: TrainConfig) -> dict[str, Any]:
     """Every value by its dotted key: ``{"optim.updates": 6000, ...}``."""
-    return dict(_flatten(config.to_dict()))
+    return dict(flatten(config.to_dict()))
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
@@ -283,77 +280,20 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{key}.")
-        else:
-            flat.append((f"{prefix}{key}", value))
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _assign(config: TrainConfig, key: str, value: Any) -> None:
-    """Set one value by its dotted key, checking that the key exists and the type fits."""
-    valid = config_values(config)
-    owner: Any = config
-    *path, name = key.split(".")
-    for part in path:
-        owner = getattr(owner, part, None) if part in _field_names(owner) else None
-    if not dataclasses.is_dataclass(owner) or name not in _field_names(owner):
-        raise unknown("config key", key, valid)
-    hint = typing.get_type_hints(type(owner))[name]
-    if dataclasses.is_dataclass(hint):
-        raise unknown("config key", key, (k for k in valid if k.startswith(f"{key}.")))
-    if (
-        isinstance(value, str) and hint is not str
-    ):  # from the command line, or 1e-3, which YAML takes for text
-        value = yaml.safe_load(value)
-    setattr(owner, name, _convert(key, value, hint))
-
-
-def _field_names(owner: Any) -> set[str]:
-    return {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
-
-
-def _convert(key: str, value: Any, hint: Any) -> Any:
-    """The value as the annotated type."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        return None if value is None else _convert(key, value, arguments[0])
-    if origin is Literal:
-        return check_choice(key, "none" if value is None else str(value), arguments)
-    if origin is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    if hint is float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    if hint in (bool, int, str) and type(value) is hint:
-        return value
-    name = "list of names" if origin is tuple else hint.__name__
-    raise UsageError(f"Config {key} = {value!r} is not of type {name}.")
-
-
 _AT_LEAST_ONE = (
     "batch.size", "batch.alignment_size", "encoder.stem_stride", "encoder.keypoints", "encoder.features",
     "head.predict", "head.execute", "head.hidden", "head.flow_steps", "optim.updates", "threads", "log_every",
     "checkpoint_every", "alignment.max_iterations",
 )  # fmt: skip
-_POSITIVE = ("alignment.epsilon", "alignment.tau", "alignment.tolerance", "optim.learning_rate")
+_POSITIVE = (
+    "alignment.epsilon", "alignment.tau", "alignment.tolerance", "optim.learning_rate", "optim.gradient_clip",
+)  # fmt: skip
 
 
 def _check(config: TrainConfig) -> None:
     """What types cannot say."""
     check_choice("method", config.method, METHODS)
-    for key, value in _flatten(config.to_dict()):
+    for key, value in flatten(config.to_dict()):
         if key in _AT_LEAST_ONE and value < 1:
             raise UsageError(f"Config {key} = {value} must be at least 1.")
         if key in _POSITIVE and not value > 0:
