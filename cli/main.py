@@ -15,7 +15,6 @@ from typer.core import TyperGroup
 from simreal_cli import data
 from simreal_cli.collect import collect
 from simreal_cli.demo import demo
-from simreal_cli.demo import demo
 from simreal_cli.doctor import doctor
 from simreal_cli.eval import evaluate_runs
 from simreal_cli.generate import generate
@@ -90,7 +89,6 @@ app.command()(collect)
 app.command()(generate)
 app.command()(train)
 app.command("eval")(evaluate_runs)
-app.command()(demo)
 app.command()(demo)
 app.command()(doctor)
 
