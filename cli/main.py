@@ -85,8 +85,6 @@ def program(
 app.add_typer(data.app, name="data")
 app.command()(collect)
 app.command()(generate)
-app.command()(collect)
-app.command()(generate)
 app.command()(train)
 app.command("eval")(evaluate_runs)
 app.command()(demo)
