@@ -15,6 +15,10 @@ from simreal_envs.errors import DataError
 LOG_NAME = "episodes.jsonl"
 
 
+Key = tuple[str, str, str, str, int, str, int]
+"""Actor, task, env, shift, max_steps, region, seed."""
+
+
 @dataclass(frozen=True)
 class EpisodeResult:
     """How one episode of one policy ended.
@@ -23,6 +27,7 @@ class EpisodeResult:
         name: of the policy, as reports show it.
         actor: what exactly was played, for a policy its checkpoint and the digest of its weights.
         seed: of the reset.
+        max_steps: after which the episode was ended.
         stages_reached: how many of the task's stages.
         failed_at: first stage not reached; empty after success.
         replicate: tells apart trainings of one method where a report pools them; else 0.
@@ -39,12 +44,13 @@ class EpisodeResult:
     steps: int
     stages_reached: int
     failed_at: str
+    max_steps: int
     replicate: int = 0
 
     @property
-    def key(self) -> tuple[str, str, str, str, str, int]:
+    def key(self) -> Key:
         """What need not be played twice."""
-        return (self.actor, self.task, self.env, self.shift, self.region, self.seed)
+        return (self.actor, self.task, self.env, self.shift, self.max_steps, self.region, self.seed)
 
 
 class EpisodeLog:
@@ -82,7 +88,7 @@ class EpisodeLog:
         self._write_csv()
         self._file.close()
 
-    def find(self, key: tuple[str, str, str, str, str, int], name: str) -> EpisodeResult | None:
+    def find(self, key: Key, name: str) -> EpisodeResult | None:
         """The result of an episode, under the name the policy has today; None if it was not played."""
         result = self._results.get(key)
         return None if result is None else replace(result, name=name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from simreal_agents.episode_log import EpisodeLog, EpisodeResult
+from simreal_agents.episode_log import EpisodeLog, EpisodeResult, Key
 from simreal_agents.sources import ActorSource
 from simreal_datasets.fill import LAST_SEED
 from simreal_envs.errors import UsageError
@@ -34,8 +34,10 @@ class _Trial:
     region: str
     seed: int
 
-    def key(self, world: World) -> tuple[str, str, str, str, str, int]:
-        return (self.actor, world.task, world.env, world.shift, self.region, self.seed)
+    def key(self, world: World) -> Key:
+        return (
+            self.actor, world.task, world.env, world.shift, world.max_steps, self.region, self.seed
+        )  # fmt: skip
 
 
 def evaluate(
@@ -126,6 +128,7 @@ class _Player:
             shift=self._world.shift,
             region=trial.region,
             seed=trial.seed,
+            max_steps=self._world.max_steps,
             success=outcome.success,
             steps=outcome.steps,
             stages_reached=outcome.stages_reached,

@@ -98,7 +98,8 @@ class Learner:
         inputs = self._gather("inputs", (source, target))
         chunks = network.actions(self._gather("chunks", (source, target)))
         clone = network.head.loss(network.condition(cloned, inputs), chunks, self.generators["head"])
-        loss, logged = clone, {"clone": clone.detach()}
+        loss = clone
+        logged: dict[str, Tensor | float] = {"clone": clone.detach()}
         if len(draw.align_source):
             alignment = self._align(draw, z, z_target)
             weight = config.alignment.weight * min(
@@ -114,7 +115,7 @@ class Learner:
         self.optimizer.step()
         self.update += 1
         decay = min(config.optim.ema_decay, self.update / (self.update + 10))
-        torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
+        torch._foreach_lerp_([*self.average.parameters()], [*self.parameters], 1 - decay)
         return {**logged, "loss": loss.detach(), "gradient_norm": norm}
 
     def save(self, run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ def evaluate_runs(
     output: Annotated[
         Path, typer.Option(help="Folder for results; what it holds is not played again.")
     ] = Path("out/eval"),
+    max_steps: Annotated[int, typer.Option(min=1, help="End an episode after so many steps of 50 ms.")] = 500,
     video: Annotated[
         int, typer.Option(min=0, help="Write GIFs of so many failures a policy and region.")
     ] = 0,
@@ -66,7 +68,7 @@ def evaluate_runs(
             f"--seed is {seed}; evaluation seeds start at {FIRST_SEED}, after those of demonstrations."
         )
     actors = _actors(runs, checkpoint)
-    world = _world(actors, task, env, shift)
+    world = replace(_world(actors, task, env, shift), max_steps=max_steps)
     regions = region.split(",")
     seeds = range(seed, seed + episodes)
     with success_bar(len(actors) * len(regions) * episodes) as show:

@@ -174,7 +174,7 @@ def _result(name="uot", region="in", seed=FIRST_SEED, failed_at="", **changes) -
     values = {"name": name, "actor": name, "task": "Lift", "env": "sim", "shift": "none", "region": region}
     return EpisodeResult(
         **values | {"seed": seed, "success": success, "steps": 50, "stages_reached": reached}
-        | {"failed_at": failed_at} | changes
+        | {"failed_at": failed_at, "max_steps": 500} | changes
     )  # fmt: skip
 
 

@@ -15,17 +15,12 @@ import numpy as np
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import MissingDependencyError
 from simreal_envs.shifts import Shift
+from simreal_envs.sim import NO_OPENGL
 from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.spec import BASE_IN_WORLD_M
 
 NEAR_M, FAR_M = 0.05, 10.0
 MAX_GEOMS = 1000
-
-NO_OPENGL = (
-    "No OpenGL for rendering ({reason}). On Debian or Ubuntu: apt-get install libegl1 libgl1 libgles2, "
-    "or for software rendering: apt-get install libosmesa6 and set MUJOCO_GL=osmesa. "
-    "`simreal doctor` tests each."
-)
 
 
 @lru_cache(maxsize=1)
