@@ -22,7 +22,10 @@ app = typer.Typer(
 @app.command()
 def fetch(
     tasks: Annotated[
-        list[str] | None, typer.Argument(help="Lift, Stack, NutAssembly; all three if none is named.")
+        list[str] | None,
+        typer.Argument(
+            help="Lift, Stack, NutAssembly (kept, but not a task here yet); all three if none is named."
+        ),
     ] = None,
 ) -> None:
     """Fetch human demonstrations into the cache and print where they are.

@@ -16,7 +16,11 @@ def demo(
     task: Annotated[str, typer.Option(help="Lift or Stack.")] = "Lift",
     quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: about ten minutes.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder to fill, or to continue.", show_default="out/demo-<task>")
+        Path | None,
+        typer.Option(
+            help="Folder to fill, or to continue.",
+            show_default="out/demo-<task>, with --quick out/demo-<task>-quick",
+        ),
     ] = None,
 ) -> None:
     """Train co-training and unbalanced optimal transport, and compare them in a stand-in for the real world.

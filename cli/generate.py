@@ -14,7 +14,7 @@ def generate(
     ],
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
     episodes: Annotated[int, typer.Option(help="Stop when the dataset holds this many.")] = 200,
-    shift: Annotated[str, typer.Option(help="How the world looks.")] = "none",
+    shift: Annotated[str, typer.Option(help="How the world looks, e.g. viewpoint:0.5+texture.")] = "none",
     region: Annotated[str, typer.Option(help="Where objects start: in, ood or all.")] = "all",
     obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.")] = (72, 96),
@@ -22,7 +22,9 @@ def generate(
         str,
         typer.Option(help="Which demonstration a part is taken from: random, nearest_object, nearest_robot."),
     ] = "nearest_object",
-    noise: Annotated[float, typer.Option(help="Disturbance of the arm in metres; 0 to 0.05.")] = 0.003,
+    noise: Annotated[
+        float, typer.Option(help="Disturb the arm by this many metres, unrecorded; 0 to 0.05.")
+    ] = 0.003,
     seed: Annotated[int, typer.Option(help="First reset seed.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
 ) -> None:

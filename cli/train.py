@@ -21,8 +21,10 @@ def train(
     target_demos: Annotated[int | None, typer.Option(help="Budget of target demonstrations.")] = None,
     updates: Annotated[int | None, typer.Option(help="Length of the run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    preset: Annotated[str, typer.Option(help="cpu, or paper for the published settings.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="cpu, or paper: the published loss and batch, for a GPU.")
+    ] = "cpu",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other value, as key=value; repeatable. --keys lists them."),
