@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from simreal_agents.config import AlignmentConfig
-from simreal_agents.transport import transport_plan
+from simreal_agents.transport import pot_plan, transport_plan
 
 
 @dataclass
@@ -66,7 +66,8 @@ def solve(kind: str, config: AlignmentConfig, cost: Tensor) -> tuple[Tensor, int
         # diagonal; the objective falls into n problems with C_ii + (epsilon + 2 tau) log(n P_ii) = 0.
         return torch.diag(torch.exp(-cost.diagonal() / (config.epsilon + 2 * config.tau)) / len(cost)), 0
     tau = math.inf if kind == "ot" else config.tau
-    plan, iterations = transport_plan(
+    sinkhorn = pot_plan if config.solver == "pot" else transport_plan
+    plan, iterations = sinkhorn(
         cost.double().cpu().numpy(), config.epsilon, tau, config.tolerance, config.max_iterations
     )
     return torch.from_numpy(plan).to(cost), iterations
@@ -76,8 +77,8 @@ def normalize(kind: str, z: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
     """Features before the cost: as they are, of length 1, or in units of the batch's standard deviation."""
     if kind == "l2":
         return torch.nn.functional.normalize(z, dim=1), torch.nn.functional.normalize(z_target, dim=1)
-    if kind == "std":
-        scale = torch.cat([z, z_target]).detach().std(dim=0).mean().clamp_min(1e-6)
+    if kind == "std":  # with its gradient: else features would shrink for ever
+        scale = torch.cat([z, z_target]).std(dim=0).mean().clamp_min(1e-6)
         return z / scale, z_target / scale
     return z, z_target
 

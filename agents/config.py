@@ -133,8 +133,12 @@ class AlignmentConfig:
     """a1 in C = a1 |z - z'|^2 + a2 |x - x'|^2."""
     label_cost: float = 20.0
     """a2; per square metre if the label is a position."""
-    label: Literal["eef_pos", "action"] = "eef_pos"
-    """x: the end-effector position in metres, or the normalised action."""
+    label: Literal["eef_path", "eef_pos", "action"] = "eef_path"
+    """x: where the end effector is now and at three moments to come (metres), where it is now (as
+    published), or the normalised action."""
+    path_steps: int = 16
+    """Steps between the moments of eef_path. A hand that starts from the same place for every object says
+    nothing yet about where the object is; where it will go does."""
     normalize_features: Literal["none", "l2", "std"] = "none"
     """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation."""
     epsilon: float = 0.02
@@ -143,6 +147,8 @@ class AlignmentConfig:
     """Weight of the marginals' KL: small leaves states unmatched, large gives balanced transport."""
     mmd_kernel: Literal["energy", "rbf"] = "energy"
     """energy distance, or a sum of Gaussian kernels around the median distance."""
+    solver: Literal["numba", "pot"] = "numba"
+    """numba: our compiled Sinkhorn. pot: the POT library's, many times slower; the same plan."""
     max_iterations: int = 300
     """Of the transport solver."""
     tolerance: float = 1e-4
@@ -283,7 +289,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 _AT_LEAST_ONE = (
     "batch.size", "batch.alignment_size", "encoder.stem_stride", "encoder.keypoints", "encoder.features",
     "head.predict", "head.execute", "head.hidden", "head.flow_steps", "optim.updates", "threads", "log_every",
-    "checkpoint_every", "alignment.max_iterations",
+    "checkpoint_every", "alignment.max_iterations", "alignment.path_steps",
 )  # fmt: skip
 _POSITIVE = (
     "alignment.epsilon", "alignment.tau", "alignment.tolerance", "optim.learning_rate", "optim.gradient_clip",

@@ -21,7 +21,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simreal_agents.collect import ExpertRecorder
 from simreal_agents.config import TrainConfig, load_config
 from simreal_agents.episode_log import EpisodeResult
 from simreal_agents.evaluation import FIRST_SEED, evaluate
@@ -124,9 +123,9 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
         draw_domains(folder, pictures / "domains.png")
     for name, method, seed in experiment.trainings():
         with _step(console, f"Training {name}"):
-            train(
-                experiment.config(folder, method, seed), folder / "runs" / name, resume=True, console=console
-            )
+            run = folder / "runs" / name
+            begun = (run / "config.json").exists()
+            train(experiment.config(folder, method, seed), run, resume=begun, console=console)
     with _step(console, "Success over training"):
         curves = validate(experiment, folder)
         success_over_updates(curves, pictures / "success_over_updates.png")
@@ -141,13 +140,12 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
     return final
 
 
-def train_one(config: TrainConfig, run: Path, console: Console) -> None:
-    """Train, or go on if the run was begun."""
-    train(config, run, resume=(run / "config.json").exists(), console=console)
-
-
 def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None:
-    """Fetch and import the human demonstration, generate the source from it, record the target."""
+    """Fetch and import the human demonstration, generate the source, record the target.
+
+    In the stand-in for the real world nobody can teleoperate, so the same human's motion is replayed there:
+    moved to each scene, executed, seen through that world's camera.
+    """
     human = folder / "human"
     if not any(human.glob("episode_*.hdf5")):
         file = fetch_demonstrations([experiment.task])[experiment.task]
@@ -155,15 +153,13 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
             for episode in import_demonstrations(file, experiment.task):
                 writer.add(episode)
     workers = available_cores()
-    source = Generator(human, World(experiment.task))
+    source = Generator(human, World(experiment.task), region="all")
     _fill(folder / "source", source, experiment.source_demos, 0, workers, console)
-    target = ExpertRecorder(World(experiment.task, shift=experiment.shift), "in")
+    target = Generator(human, World(experiment.task, shift=experiment.shift), region="in")
     _fill(folder / "target", target, experiment.target_demos, TARGET_SEED, workers, console)
 
 
-def _fill(
-    path: Path, recipe: Generator | ExpertRecorder, episodes: int, seed: int, workers: int, console: Console
-) -> None:
+def _fill(path: Path, recipe: Generator, episodes: int, seed: int, workers: int, console: Console) -> None:
     from rich.progress import track
 
     attempts: Iterator[Attempt] = fill_dataset(path, recipe.make_work, episodes, seed, workers)

@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from simreal_agents.alignment import normalize, solve, squared_distances
-from simreal_agents.batches import Sampler
 from simreal_agents.experiment import Experiment
+from simreal_agents.learner import Learner
 from simreal_agents.pictures import features_tsne, sample_frames, transport_plan
 from simreal_agents.policy import load_policy
 from simreal_agents.train import load_domains, stored_config
 from simreal_datasets.frames import Frames
-from simreal_datasets.pairing import pair
 
 TSNE_FRAMES = 400
 """Frames of each domain in the t-SNE."""
@@ -56,21 +54,15 @@ def draw_plan(folder: Path, run: str, path: Path) -> Path:
     source, target = load_domains(config)
     assert source is not None
     assert target is not None
-    pairing = pair(source.paths_m(), target.paths_m(), cache=Path(config.data.target) / ".pairing")
-    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    learner = Learner(config, source, target)
+    draw = learner.sampler.draw()
     policy = load_policy(folder / "runs" / run, device="cpu")
-    z, z_target = normalize(
-        config.alignment.normalize_features,
-        torch.from_numpy(policy.encode(source.images[draw.align_source])),
-        torch.from_numpy(policy.encode(target.images[draw.align_target])),
+    z, z_target = (
+        torch.from_numpy(policy.encode(frames.images[chosen]))
+        for frames, chosen in ((source, draw.align_source), (target, draw.align_target))
     )
-    cost = config.alignment.feature_cost * squared_distances(z, z_target)
-    positions = (
-        torch.from_numpy(source.end_effector_positions_m[draw.align_source]),
-        torch.from_numpy(target.end_effector_positions_m[draw.align_target]),
-    )
-    cost = cost + config.alignment.label_cost * squared_distances(*positions)
-    plan, _ = solve(config.alignment_kind, config.alignment, cost)
+    plan = learner.align(draw, z, z_target).plan
+    assert plan is not None
     return transport_plan(
         plan.numpy(),
         path,

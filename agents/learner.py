@@ -21,6 +21,9 @@ from simreal_agents.policy import build_network, load_weights, pick_device
 from simreal_datasets.frames import Frames
 from simreal_datasets.pairing import pair
 
+PATH_MOMENTS = 4
+"""Moments of the label ``eef_path``, the present one among them."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -30,12 +33,14 @@ class Domain:
         images: (N, H, W, 3) uint8.
         inputs: (N, P) policy inputs.
         positions_m: (N, 3) of the end effector, base frame.
+        paths_m: (N, 12) of the end effector now and at the three moments to come of ``alignment.path_steps``.
         chunks: (N, horizon, A) encoded actions from each frame on.
     """
 
     images: NDArray[np.uint8]
     inputs: NDArray[np.float32]
     positions_m: NDArray[np.float32]
+    paths_m: NDArray[np.float32]
     chunks: NDArray[np.float32]
 
     @classmethod
@@ -43,9 +48,13 @@ class Domain:
         """Encode all frames once."""
         codec = ActionCodec(frames.world["action_kind"], config.head.action_frame)
         positions = frames.end_effector_positions_m
-        chunks = frames.actions[frames.chunk_indices(np.arange(len(frames)), config.head.predict)]
+        every = np.arange(len(frames))
+        chunks = frames.actions[frames.chunk_indices(every, config.head.predict)]
+        step = config.alignment.path_steps
+        moments = frames.chunk_indices(every, PATH_MOMENTS * step)[:, ::step]
         inputs = policy_inputs(frames.proprioception, config.head.proprioception)
-        return cls(frames.images, inputs, positions, codec.encode(chunks, positions))
+        paths = positions[moments].reshape(len(frames), -1)
+        return cls(frames.images, inputs, positions, paths, codec.encode(chunks, positions))
 
 
 class Learner:
@@ -101,7 +110,7 @@ class Learner:
         loss = clone
         logged: dict[str, Tensor | float] = {"clone": clone.detach()}
         if len(draw.align_source):
-            alignment = self._align(draw, z, z_target)
+            alignment = self.align(draw, z, z_target)
             weight = config.alignment.weight * min(
                 1.0, (self.update + 1) / (config.alignment.warmup_updates + 1)
             )
@@ -151,16 +160,18 @@ class Learner:
         self.rng.bit_generator.state = state["sampler"]
         self.update = int(state["update"])
 
-    def _align(self, draw: Draw, z: Tensor, z_target: Tensor) -> Alignment:
+    def align(self, draw: Draw, z: Tensor, z_target: Tensor) -> Alignment:
+        """Alignment of the drawn pairs of frames, whose features are given."""
         none = np.empty(0, np.int64)
-
-        def labels(source: Indices, target: Indices) -> Tensor:
-            if self.config.alignment.label == "eef_pos":
-                return self._gather("positions_m", (source, target))
-            return self.network.actions(self._gather("chunks", (source, target))[:, 0])
-
-        x, x_target = labels(draw.align_source, none), labels(none, draw.align_target)
+        x, x_target = self._labels(draw.align_source, none), self._labels(none, draw.align_target)
         return align(self.config.alignment_kind, self.config.alignment, z, z_target, x, x_target)
+
+    def _labels(self, source: Indices, target: Indices) -> Tensor:
+        """What the alignment matches besides features, (n, d)."""
+        label = self.config.alignment.label
+        if label == "action":
+            return self.network.actions(self._gather("chunks", (source, target))[:, 0])
+        return self._gather("positions_m" if label == "eef_pos" else "paths_m", (source, target))
 
     def _gather(self, quantity: str, frames: tuple[Indices, ...]) -> Tensor:
         """Rows of source, target, source, ... frames, one below the other, on the device."""

@@ -42,6 +42,27 @@ def transport_plan(
     return plan, sweeps
 
 
+def pot_plan(
+    cost: NDArray[np.float64],
+    epsilon: float,
+    tau: float = math.inf,
+    tolerance: float = 1e-4,
+    max_iterations: int = 300,
+) -> tuple[NDArray[np.float64], int]:
+    """The same by the POT library: its stabilised Sinkhorn, with p q^T named as the reference measure."""
+    import ot
+
+    p, q = ot.unif(cost.shape[0]), ot.unif(cost.shape[1])
+    options = {"numItermax": max_iterations, "stopThr": tolerance, "log": True, "warn": False}
+    if math.isinf(tau):
+        plan, log = ot.bregman.sinkhorn_stabilized(p, q, cost, epsilon, **options)
+        return plan, int(log["n_iter"])
+    plan, log = ot.unbalanced.sinkhorn_unbalanced(
+        p, q, cost, epsilon, tau, method="sinkhorn_stabilized", reg_type="kl", c=np.outer(p, q), **options
+    )
+    return plan, len(log["err"])
+
+
 @numba.njit(cache=True, nogil=True)
 def _sinkhorn(
     cost: NDArray[np.float64], epsilon: float, relaxation: float, tolerance: float, max_iterations: int

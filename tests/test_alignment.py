@@ -198,3 +198,13 @@ def test_normalized_features_do_not_depend_on_their_scale(kind: str) -> None:
     loss = align("uot", config, z, z_target, x, x).loss
     scaled = align("uot", config, 9 * z, 9 * z_target, x, x).loss
     assert float(loss) == pytest.approx(float(scaled), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["uot", "ot"])
+def test_both_solvers_give_the_same_plan(kind: str) -> None:
+    cost = torch.rand((20, 24), generator=torch.Generator().manual_seed(0))
+    plans = [
+        solve(kind, AlignmentConfig(epsilon=0.1, solver=name, tolerance=1e-10, max_iterations=5000), cost)[0]
+        for name in ("numba", "pot")
+    ]
+    torch.testing.assert_close(plans[0], plans[1], atol=1e-7, rtol=1e-5)

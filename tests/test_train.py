@@ -248,7 +248,7 @@ def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -
     }
 
 
-@pytest.mark.parametrize("label", ["eef_pos", "action"])
+@pytest.mark.parametrize("label", ["eef_path", "eef_pos", "action"])
 def test_alignment_does_not_change_what_is_cloned_at_weight_zero(label: str, data: Path) -> None:
     frames = load_domains(load_config("cpu", "uot", settings_of(data)))
     learner = Learner(
