@@ -80,6 +80,13 @@ def normalize(kind: str, z: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
     if kind == "std":  # with its gradient: else features would shrink for ever
         scale = torch.cat([z, z_target]).std(dim=0).mean().clamp_min(1e-6)
         return z / scale, z_target / scale
+    if kind == "whiten":
+        both = torch.cat([z, z_target])
+        covariance = torch.cov(both.T) + 1e-8 * torch.eye(z.shape[1], device=z.device)
+        ridge = 1e-2 * covariance.diagonal().mean() * torch.eye(z.shape[1], device=z.device)
+        root = torch.linalg.cholesky(covariance + ridge)
+        whitened = torch.linalg.solve_triangular(root, (both - both.mean(0)).T, upper=False).T
+        return whitened[: len(z)], whitened[len(z) :]
     return z, z_target
 
 

@@ -79,6 +79,8 @@ class EncoderConfig:
     """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
     keypoints: int = 32
     """Maps of the spatial soft-argmax."""
+    view_affine: bool = True
+    """Move the keypoints by an affine map that the whole image decides: a simple change of view."""
     features: int = 64
     """Length of the feature z."""
 
@@ -139,7 +141,7 @@ class AlignmentConfig:
     path_steps: int = 16
     """Steps between the moments of eef_path. A hand that starts from the same place for every object says
     nothing yet about where the object is; where it will go does."""
-    normalize_features: Literal["none", "l2", "std"] = "none"
+    normalize_features: Literal["none", "l2", "std", "whiten"] = "none"
     """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation."""
     epsilon: float = 0.02
     """Weight of KL(P || p q^T)."""

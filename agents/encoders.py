@@ -19,6 +19,27 @@ class SpatialSoftArgmax(nn.Module):
         return torch.cat([x, y], dim=1)
 
 
+class ViewAffine(nn.Module):
+    """Move all keypoints of an image by one affine map of the plane, which the image as a whole decides.
+
+    Seen by another camera, points of a table move by a homography, which one affine map approximates. Six
+    numbers a view can be learnt from few demonstrations and hold beyond them. Starts as the identity.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(channels, 6)
+        nn.init.zeros_(self.affine.weight)
+        nn.init.zeros_(self.affine.bias)
+
+    def forward(self, points: Tensor, maps: Tensor) -> Tensor:
+        """(B, 2 K) as x..., y... and maps (B, C, h, w) -> (B, 2 K)."""
+        change = self.affine(maps.float().mean(dim=(2, 3)))[..., None]
+        x, y = points.float().chunk(2, dim=1)
+        xx, xy, x0, yx, yy, y0 = change.unbind(1)
+        return torch.cat([x + xx * x + xy * y + x0, y + yx * x + yy * y + y0], dim=1)
+
+
 class CNN(nn.Module):
     """Three convolutions with GroupNorm, keypoints by spatial soft-argmax, a linear map.
 
@@ -33,14 +54,19 @@ class CNN(nn.Module):
             *_block(3, width, kernel=stride + 2, stride=stride),
             *_block(width, 2 * width, kernel=3, stride=2),
             *_block(2 * width, 4 * width, kernel=3, stride=1),
-            nn.Conv2d(4 * width, config.keypoints, 1),
         )
+        self.detectors = nn.Conv2d(4 * width, config.keypoints, 1)
         self.keypoints = SpatialSoftArgmax()
+        self.view = ViewAffine(4 * width) if config.view_affine else None
         self.feature = nn.Linear(2 * config.keypoints, config.features)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-0.5, 0.5] -> features (B, F) float32."""
-        return self.feature(self.keypoints(self.maps(images))).float()
+        maps = self.maps(images)
+        points = self.keypoints(self.detectors(maps))
+        if self.view is not None:
+            points = self.view(points, maps)
+        return self.feature(points).float()
 
 
 def _block(channels: int, out: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:

@@ -14,12 +14,16 @@ and run in pieces::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from simreal_agents.config import TrainConfig, load_config
 from simreal_agents.episode_log import EpisodeResult
@@ -34,7 +38,7 @@ from simreal_datasets.fill import Attempt, fill_dataset
 from simreal_datasets.generate import Generator
 from simreal_datasets.robosuite_import import import_demonstrations
 from simreal_datasets.store import DatasetWriter
-from simreal_envs.parallel import available_cores
+from simreal_envs.parallel import Heartbeat, Work, available_cores, run_in_processes
 from simreal_envs.shifts import STAND_IN
 from simreal_envs.tasks import get_task
 from simreal_envs.world import World
@@ -97,6 +101,7 @@ class Experiment:
                 f"optim.updates={self.updates}",
                 f"checkpoint_every={self.checkpoint_every}",
                 f"seed={seed}",
+                "threads=1",
                 *self.overrides,
             ],
         )
@@ -121,11 +126,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
     with _step(console, "Demonstrations"):
         prepare_data(experiment, folder, console)
         draw_domains(folder, pictures / "domains.png")
-    for name, method, seed in experiment.trainings():
-        with _step(console, f"Training {name}"):
-            run = folder / "runs" / name
-            begun = (run / "config.json").exists()
-            train(experiment.config(folder, method, seed), run, resume=begun, console=console)
+    with _step(console, "Training, one run a core"):
+        train_all(experiment, folder, console)
     with _step(console, "Success over training"):
         curves = validate(experiment, folder)
         success_over_updates(curves, pictures / "success_over_updates.png")
@@ -138,6 +140,63 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
     final.write(folder)
     console.print(f"Report: {folder / 'report.md'}    Pictures: {pictures}")
     return final
+
+
+def train_all(experiment: Experiment, folder: Path, console: Console) -> None:
+    """Train, or go on with, every run; as many at once as there are cores, with one thread each."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    runs = [folder / "runs" / name for name, _, _ in experiment.trainings()]
+    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+        bars = {run: progress.add_task(run.name, total=experiment.updates) for run in runs}
+
+        def show() -> None:
+            for run, bar in bars.items():
+                progress.update(bar, completed=_updates_logged(run))
+
+        make_work = partial(_make_trainer, experiment, folder)
+        with _watched(show):
+            for _ in run_in_processes(make_work, list(experiment.trainings()), available_cores()):
+                pass
+
+
+def _make_trainer(experiment: Experiment, folder: Path) -> Work[tuple[str, str, int], None]:
+    return partial(_train_one, experiment, folder)
+
+
+def _train_one(
+    experiment: Experiment, folder: Path, training: tuple[str, str, int], heartbeat: Heartbeat
+) -> None:
+    heartbeat()
+    name, method, seed = training
+    run = folder / "runs" / name
+    train(experiment.config(folder, method, seed), run, resume=(run / "config.json").exists())
+
+
+def _updates_logged(run: Path) -> int:
+    """How far a run has come, by the last line of its log."""
+    try:
+        return int(json.loads((run / "log.jsonl").read_text().splitlines()[-1])["update"])
+    except (OSError, IndexError, ValueError):  # not begun, or a line being written
+        return 0
+
+
+@contextmanager
+def _watched(look: Callable[[], object], every_s: float = 1.0) -> Iterator[None]:
+    """Call ``look`` again and again, and once at the end, while the body runs."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(every_s):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        look()
 
 
 def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None:
@@ -160,8 +219,6 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
 
 
 def _fill(path: Path, recipe: Generator, episodes: int, seed: int, workers: int, console: Console) -> None:
-    from rich.progress import track
-
     attempts: Iterator[Attempt] = fill_dataset(path, recipe.make_work, episodes, seed, workers)
     solved = sum(
         attempt.episode is not None for attempt in track(attempts, path.name, total=episodes, console=console)
