@@ -22,6 +22,9 @@ from torch import Tensor
 from simreal_agents.config import AlignmentConfig
 from simreal_agents.transport import pot_plan, transport_plan
 
+RIDGE = 0.01
+"""Directions with less than this share of the mean variance count as noise in whitening."""
+
 
 @dataclass
 class Alignment:
@@ -74,7 +77,7 @@ def solve(kind: str, config: AlignmentConfig, cost: Tensor) -> tuple[Tensor, int
 
 
 def normalize(kind: str, z: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Features before the cost: as they are, of length 1, or in units of the batch's standard deviation."""
+    """Features before the cost: as they are, of length 1, in units of the batch's deviation, or white."""
     if kind == "l2":
         return torch.nn.functional.normalize(z, dim=1), torch.nn.functional.normalize(z_target, dim=1)
     if kind == "std":  # with its gradient: else features would shrink for ever
@@ -82,11 +85,11 @@ def normalize(kind: str, z: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
         return z / scale, z_target / scale
     if kind == "whiten":
         both = torch.cat([z, z_target])
-        covariance = torch.cov(both.T) + 1e-8 * torch.eye(z.shape[1], device=z.device)
-        ridge = 1e-2 * covariance.diagonal().mean() * torch.eye(z.shape[1], device=z.device)
+        covariance = torch.cov(both.T)
+        ridge = (RIDGE * covariance.diagonal().mean() + 1e-8) * torch.eye(z.shape[1], device=z.device)
         root = torch.linalg.cholesky(covariance + ridge)
-        whitened = torch.linalg.solve_triangular(root, (both - both.mean(0)).T, upper=False).T
-        return whitened[: len(z)], whitened[len(z) :]
+        white = torch.linalg.solve_triangular(root, (both - both.mean(0)).T, upper=False).T
+        return white[: len(z)], white[len(z) :]
     return z, z_target
 
 

@@ -65,7 +65,7 @@ class BatchConfig:
     """Share drawn uniformly from all source frames."""
     target: float = 0.125
     """Share drawn uniformly from the target frames."""
-    alignment_size: int = 32
+    alignment_size: int = 48
     """Further samples a domain for the alignment."""
 
 
@@ -77,11 +77,11 @@ class EncoderConfig:
     """Channels of the first layer; the next two have twice and four times as many."""
     stem_stride: int = 4
     """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
-    keypoints: int = 32
+    keypoints: int = 16
     """Maps of the spatial soft-argmax."""
     view_affine: bool = True
     """Move the keypoints by an affine map that the whole image decides: a simple change of view."""
-    features: int = 64
+    features: int = 16
     """Length of the feature z."""
 
 
@@ -109,8 +109,9 @@ class HeadConfig:
 class AugmentConfig:
     """Random changes of each training image."""
 
-    shift_px: int = 4
-    """Shift by up to so many pixels, edges repeated."""
+    shift_px: int = 1
+    """Shift by up to so many pixels, edges repeated. A pixel is several millimetres on the table, and the
+    demonstrated action does not shift along."""
     brightness: float = 0.2
     """Factor drawn from 1 +- this."""
     contrast: float = 0.2
@@ -131,9 +132,9 @@ class AlignmentConfig:
     """lambda."""
     warmup_updates: int = 0
     """Updates over which the weight rises linearly from zero."""
-    feature_cost: float = 0.05
+    feature_cost: float = 0.03
     """a1 in C = a1 |z - z'|^2 + a2 |x - x'|^2."""
-    label_cost: float = 20.0
+    label_cost: float = 200.0
     """a2; per square metre if the label is a position."""
     label: Literal["eef_path", "eef_pos", "action"] = "eef_path"
     """x: where the end effector is now and at three moments to come (metres), where it is now (as
@@ -141,8 +142,9 @@ class AlignmentConfig:
     path_steps: int = 16
     """Steps between the moments of eef_path. A hand that starts from the same place for every object says
     nothing yet about where the object is; where it will go does."""
-    normalize_features: Literal["none", "l2", "std", "whiten"] = "none"
-    """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation."""
+    normalize_features: Literal["none", "l2", "std", "whiten"] = "whiten"
+    """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation;
+    whiten makes the batch's covariance the identity, so that no direction can be aligned by shrinking it."""
     epsilon: float = 0.02
     """Weight of KL(P || p q^T)."""
     tau: float = 0.5
@@ -167,7 +169,7 @@ class PairingConfig:
     """How the cutoff is given: as a quantile of the distances, or in metres."""
     sharpness: float = 5.0
     """k of w = 1 / (1 + exp(k (d - c))): relative to c for quantile, in 1/m for metres."""
-    cutoff: float = 0.1
+    cutoff: float = 0.005
     """c."""
     window: int = 2
     """The source frame lies at most so many frames from the match of the target frame."""

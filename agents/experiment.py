@@ -73,11 +73,11 @@ class Experiment:
     methods: tuple[str, ...] = ("uot", "cotrain")
     seeds: tuple[int, ...] = (0,)
     shift: str = STAND_IN
-    source_demos: int = 200
-    target_demos: int = 10
-    updates: int = 6000
-    checkpoint_every: int = 2000
-    validation_episodes: int = 40
+    source_demos: int = 800
+    target_demos: int = 20
+    updates: int = 4000
+    checkpoint_every: int = 1000
+    validation_episodes: int = 25
     test_episodes: int = 100
     max_steps: int = 200
     overrides: tuple[str, ...] = field(default_factory=tuple)

@@ -55,12 +55,22 @@ DURATIONS_MINUTES = {"Lift": {False: 40, True: 8}, "Stack": {False: 100, True: 1
 """Measured on two cores; see docs/benchmarks.md."""
 
 
+SOURCE_DEMOS = {"Lift": 800, "Stack": 300}
+MAX_STEPS = {"Lift": 200, "Stack": 300}
+
+
 def demo_experiment(task: str, quick: bool) -> Experiment:
     """The sizes of the demo."""
     from simreal_agents.experiment import Experiment
 
     if quick:
         return Experiment(
-            task, updates=1000, checkpoint_every=500, source_demos=60, validation_episodes=8, test_episodes=20
+            task,
+            source_demos=100,
+            updates=1000,
+            checkpoint_every=500,
+            validation_episodes=8,
+            test_episodes=20,
+            max_steps=MAX_STEPS[task],
         )
-    return Experiment(task)
+    return Experiment(task, source_demos=SOURCE_DEMOS[task], max_steps=MAX_STEPS[task])

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from simreal_envs.opengl import choose_backend
 from simreal_envs.spec import ENVS, check_choice
 
 MIN_CORES, MIN_MEMORY_GB, MIN_DISK_GB = 2, 4, 6
@@ -131,9 +132,7 @@ def _at_least(subject: str, value: float, needed: float, unit: str, remedy: str)
 
 def _opengl() -> Iterator[Finding]:
     """Render one picture with each backend, each in a process of its own as MuJoCo loads only one."""
-    import simreal_envs.sim  # noqa: F401  (chooses a backend where none is chosen)
-
-    wanted = os.environ.get("MUJOCO_GL", "glfw")  # MuJoCo's own default
+    wanted = choose_backend()
     faults = {backend: _render_fault(backend) for backend in BACKENDS}
     working = [backend for backend, fault in faults.items() if not fault]
     for backend, fault in faults.items():

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simreal_agents.alignment import align, energy_distance, rbf, solve, squared_distances
+from simreal_agents.alignment import align, energy_distance, normalize, rbf, solve, squared_distances
 from simreal_agents.config import AlignmentConfig
 from simreal_agents.transport import transport_plan
 
@@ -137,7 +137,9 @@ def test_gradient_reaches_the_encoder_through_the_feature_cost_alone(kind: str) 
     generator = torch.Generator().manual_seed(0)
     z, z_target = (torch.randn(6, 4, generator=generator, requires_grad=True) for _ in range(2))
     x, x_target = (torch.randn(6, 3, generator=generator, requires_grad=True) for _ in range(2))
-    config = AlignmentConfig(feature_cost=0.3, label_cost=0.7, epsilon=0.5, tau=0.5)
+    config = AlignmentConfig(
+        feature_cost=0.3, label_cost=0.7, epsilon=0.5, tau=0.5, normalize_features="none"
+    )
     result = align(kind, config, z, z_target, x, x_target)
     assert result.plan is not None
     assert not result.plan.requires_grad
@@ -208,3 +210,27 @@ def test_both_solvers_give_the_same_plan(kind: str) -> None:
         for name in ("numba", "pot")
     ]
     torch.testing.assert_close(plans[0], plans[1], atol=1e-7, rtol=1e-5)
+
+
+def test_whitened_features_are_white_and_ignore_linear_maps() -> None:
+    """Mixing and rescaling features by any invertible map leaves distances between whitened ones alone."""
+    generator = torch.Generator().manual_seed(0)
+    z, z_target = (torch.randn((200, 4), generator=generator, dtype=torch.float64) for _ in range(2))
+    mixing = torch.randn((4, 4), generator=generator, dtype=torch.float64)
+    white, white_target = normalize("whiten", z, z_target)
+    covariance = torch.cov(torch.cat([white, white_target]).T)
+    torch.testing.assert_close(covariance, torch.eye(4, dtype=torch.float64), atol=0.05, rtol=0)
+    mixed = normalize("whiten", z @ mixing, z_target @ mixing)
+    torch.testing.assert_close(
+        squared_distances(*mixed), squared_distances(white, white_target), atol=0.5, rtol=0.2
+    )
+
+
+def test_scaled_features_cannot_be_aligned_by_shrinking() -> None:
+    """Under std and whiten the loss does not change when all features shrink."""
+    generator = torch.Generator().manual_seed(1)
+    z, z_target, x = (torch.randn((16, 3), generator=generator) for _ in range(3))
+    for kind in ("std", "whiten"):
+        config = AlignmentConfig(normalize_features=kind)
+        losses = [align("uot", config, scale * z, scale * z_target, x, x).loss for scale in (1.0, 0.1)]
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=1e-3)

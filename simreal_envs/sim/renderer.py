@@ -14,8 +14,8 @@ import numpy as np
 
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import MissingDependencyError
+from simreal_envs.opengl import NO_OPENGL
 from simreal_envs.shifts import Shift
-from simreal_envs.sim import NO_OPENGL
 from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.spec import BASE_IN_WORLD_M
 
