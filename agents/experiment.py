@@ -60,6 +60,7 @@ class Experiment:
         seeds: training seeds of every method.
         shift: how the target world looks; the source is unshifted.
         source_demos, target_demos: demonstrations of each domain, the same for every method.
+        noise_m: disturbance of the arm in all demonstrations, which show how to recover from it.
         updates: training updates, the same for every method.
         checkpoint_every: updates between the points of the learning curve.
         validation_episodes: rollouts a checkpoint, region and training seed.
@@ -75,6 +76,7 @@ class Experiment:
     shift: str = STAND_IN
     source_demos: int = 800
     target_demos: int = 20
+    noise_m: float = 0.01
     updates: int = 4000
     checkpoint_every: int = 1000
     validation_episodes: int = 25
@@ -212,9 +214,11 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
             for episode in import_demonstrations(file, experiment.task):
                 writer.add(episode)
     workers = available_cores()
-    source = Generator(human, World(experiment.task), region="all")
+    noise_m = experiment.noise_m
+    source = Generator(human, World(experiment.task), "all", noise_m=noise_m)
     _fill(folder / "source", source, experiment.source_demos, 0, workers, console)
-    target = Generator(human, World(experiment.task, shift=experiment.shift), region="in")
+    shifted = World(experiment.task, shift=experiment.shift)
+    target = Generator(human, shifted, "in", noise_m=noise_m)
     _fill(folder / "target", target, experiment.target_demos, TARGET_SEED, workers, console)
 
 
