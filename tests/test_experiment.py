@@ -1,0 +1,77 @@
+"""The whole path, small: demonstrations, two methods, curves, a final test, pictures; then once more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from simreal_agents.collect import ExpertRecorder
+from simreal_agents.episode_log import LOG_NAME
+from simreal_agents.experiment import Experiment, checkpoints, run_experiment
+from simreal_datasets.fill import fill_dataset
+from simreal_envs.world import World
+
+TINY = Experiment(
+    "Lift",
+    shift="viewpoint:0.5+texture",
+    source_demos=4,
+    target_demos=2,
+    updates=6,
+    checkpoint_every=3,
+    validation_episodes=1,
+    test_episodes=2,
+    max_steps=8,
+    overrides=("batch.size=8", "batch.alignment_size=4"),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished experiment whose source demonstrations come from the expert instead of a human."""
+    folder = tmp_path_factory.mktemp("experiment")
+    list(fill_dataset(folder / "human", ExpertRecorder(World("Lift", obs="state"), "all").make_work, 2, 0, 1))
+    run_experiment(TINY, folder, Console(quiet=True))
+    return folder
+
+
+def test_every_method_is_judged_on_the_same_episodes(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    cells = {(cell["name"], cell["region"]): cell["trials"] for cell in summary["cells"]}
+    assert cells == {(m, r): 2 for m in ("uot", "cotrain") for r in ("in", "ood")}
+    lines = [json.loads(line) for line in (finished / "test" / LOG_NAME).read_text().splitlines()]
+    seeds = {(line["name"].split("-")[0], line["region"]): set() for line in lines}
+    for line in lines:
+        seeds[line["name"].split("-")[0], line["region"]].add(line["seed"])
+    assert len({frozenset(s) for s in seeds.values()}) == 1
+
+
+def test_validation_and_test_have_no_episode_in_common(finished: Path) -> None:
+    seeds = [
+        {json.loads(line)["seed"] for line in (finished / name / LOG_NAME).read_text().splitlines()}
+        for name in ("validation", "test")
+    ]
+    assert seeds[0].isdisjoint(seeds[1])
+
+
+def test_pictures_can_be_opened(finished: Path) -> None:
+    names = {"domains", "success_over_updates", "features", "transport_plan"}
+    assert {path.stem for path in (finished / "pictures").glob("*.png")} == names
+    for path in (finished / "pictures").glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+
+
+def test_a_finished_experiment_is_not_done_again(finished: Path) -> None:
+    files = [path for path in finished.rglob("*") if path.suffix in (".hdf5", ".safetensors", ".jsonl")]
+    before = {path: path.stat().st_mtime_ns for path in files if path.name != "dataset.hdf5"}
+    run_experiment(TINY, finished, Console(quiet=True))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_checkpoints_end_with_the_last_update() -> None:
+    assert checkpoints(TINY) == [3, 6]
+    assert checkpoints(Experiment("Lift", updates=2500, checkpoint_every=1000)) == [1000, 2000, 2500]
