@@ -194,7 +194,10 @@ def test_batches_give_the_same_chunks_as_single_observations(run: Path) -> None:
     single = np.concatenate([policy.predict_batch([o]) for o in observations])
     positions = [0, 1, 2, 6]
     assert together[..., positions] == pytest.approx(single[..., positions], abs=1e-5)
-    assert policy.encode(np.stack([o["agentview_image"] for o in observations])).shape == (5, load_config().encoder.features)
+    assert policy.encode(np.stack([o["agentview_image"] for o in observations])).shape == (
+        5,
+        load_config().encoder.features,
+    )
 
 
 class World(gym.Env[Any, Any]):
