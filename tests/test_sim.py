@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -250,3 +252,13 @@ def test_success_is_robosuites(task: str) -> None:
         world.set_sim_state(state)
         assert world.scene._check_success()
         assert world.scene.reward() == 1.0
+
+
+def test_torch_can_be_trained_with_after_rendering() -> None:
+    """An optimiser imports torch's compiler, whose LLVM must get along with the renderer's."""
+    code = (
+        "from simreal_envs.world import World; World('Lift').make('in').reset(seed=0);"
+        "import torch; torch.optim.AdamW([torch.zeros(1)]); import torch._dynamo"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ import numpy as np
 
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import MissingDependencyError
-from simreal_envs.opengl import NO_OPENGL
+from simreal_envs.opengl import NO_OPENGL, load_other_llvm_first
 from simreal_envs.shifts import Shift
 from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.spec import BASE_IN_WORLD_M
@@ -26,6 +26,7 @@ MAX_GEOMS = 1000
 @lru_cache(maxsize=1)
 def _gl_context() -> Any:
     """The process's one OpenGL context."""
+    load_other_llvm_first()
     try:
         # MuJoCo itself chooses when first imported, which may have been before us and without a display.
         backend = import_module(f"mujoco.{os.environ['MUJOCO_GL']}") if "MUJOCO_GL" in os.environ else mujoco
