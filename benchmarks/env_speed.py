@@ -2,7 +2,8 @@
 
     python benchmarks/env_speed.py --task Lift --size 84 84 --rounds 5
 
-Rounds alternate between the two, so that a busy machine slows both; medians are reported.
+Each lives in a process of its own (two OpenGL contexts in one disturb each other); rounds alternate between
+them, so that a busy machine slows both. Medians are reported.
 """
 
 from __future__ import annotations
@@ -11,29 +12,62 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.spatial.transform import Rotation
 
-import simreal_envs  # noqa: F401
-from simreal_envs.poses import reachable_action
-from simreal_envs.tasks import get_task
+Step = Callable[[], Any]
 
 
-def steps_per_s(step: Callable[[np.ndarray], Any], action: np.ndarray, steps: int) -> float:
+@cache
+def ours(task: str, size: tuple[int, int], depth: bool) -> tuple[Step, Step]:
+    """What makes one step, and one reset, of simreal."""
+    from simreal_envs.poses import reachable_action
+    from simreal_envs.world import World
+
+    world: Any = World(task, obs="image+depth" if depth else "image", image_size=size).make("all").unwrapped
+    world.reset(seed=0)
+    action = reachable_action(world.end_effector_pose_in_base(), -1.0)
+    return (lambda: world.step(action)), world.reset
+
+
+@cache
+def theirs(task: str, size: tuple[int, int], depth: bool) -> tuple[Step, Step]:
+    """The same of robosuite, which resets by building the scene anew unless told otherwise."""
+    from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
+    from simreal_envs.sim.scene import TabletopScene
+    from simreal_envs.tasks import get_task
+
+    scene = TabletopScene(
+        get_task(task),
+        has_offscreen_renderer=True,
+        use_camera_obs=True,
+        camera_heights=size[0],
+        camera_widths=size[1],
+        camera_depths=depth,
+        hard_reset=True,
+    )
+    scene.reset()
+    physics = Physics(scene.sim.model._model, scene.sim.data._data, scene.task.objects)
+    pose = physics.end_effector_pose_in_base()
+    site = Rotation.from_matrix(pose[:3, :3] @ GRIP_SITE_IN_HAND).as_rotvec()
+    action = np.r_[pose[:3, 3], site, -1.0]
+    return (lambda: scene.step(action)), scene.reset
+
+
+def seconds(make: Callable[..., tuple[Step, Step]], world: tuple[Any, ...], what: int, times: int) -> float:
+    """Seconds a step (``what`` 0) or a reset (1)."""
+    call = make(*world)[what]
     start = time.perf_counter()
-    for _ in range(steps):
-        step(action)
-    return steps / (time.perf_counter() - start)
-
-
-def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
 
 
 def main() -> None:
@@ -41,56 +75,27 @@ def main() -> None:
     parser.add_argument("--task", default="Lift")
     parser.add_argument("--size", type=int, nargs=2, default=(84, 84), metavar=("H", "W"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=60, help="a round")
+    parser.add_argument("--steps", type=int, default=40, help="a round")
     arguments = parser.parse_args()
-    height, width = arguments.size
-
-    from simreal_envs.sim.scene import TabletopScene
-
-    table = Table("", "simreal", "robosuite", "ratio", title=f"{arguments.task}, {height} x {width}, medians")
-    for depth in (False, True):
-        ours = gym.make(
-            f"simreal/{arguments.task}-v0",
-            obs="image+depth" if depth else "image",
-            image_size=(height, width),
-        )
-        theirs = TabletopScene(
-            get_task(arguments.task),
-            has_offscreen_renderer=True,
-            use_camera_obs=True,
-            camera_heights=height,
-            camera_widths=width,
-            camera_depths=depth,
-        )
-        ours.reset(seed=0)
-        theirs.reset()
-        world: Any = ours.unwrapped
-        pose = world.end_effector_pose_in_base()
-        action = reachable_action(pose, -1.0)
-        # robosuite's own action: the grip site's axes instead of the hand's.
-        from scipy.spatial.transform import Rotation
-
-        from simreal_envs.sim.physics import GRIP_SITE_IN_HAND
-
-        site = Rotation.from_matrix(pose[:3, :3] @ GRIP_SITE_IN_HAND).as_rotvec()
-        their_action = np.r_[pose[:3, 3], site, -1.0]
-        rates: dict[str, list[float]] = {"ours": [], "theirs": []}
-        for _ in range(arguments.rounds):
-            rates["ours"].append(steps_per_s(world.step, action, arguments.steps))
-            rates["theirs"].append(steps_per_s(theirs.step, their_action, arguments.steps))
-        a, b = (statistics.median(rates[name]) for name in ("ours", "theirs"))
-        what = "image and depth" if depth else "image"
-        table.add_row(f"steps/s, {what}", f"{a:.0f}", f"{b:.1f}", f"{a / b:.1f}")
-        if not depth:
-            theirs.hard_reset = True
-            resets = ([], [])  # type: tuple[list[float], list[float]]
-            for _ in range(arguments.rounds):
-                resets[0].append(statistics.median(seconds(ours.reset) for _ in range(20)))
-                resets[1].append(seconds(theirs.reset))
-            a, b = statistics.median(resets[0]), statistics.median(resets[1])
-            table.add_row("reset, ms (default)", f"{1e3 * a:.2f}", f"{1e3 * b:.0f}", f"{b / a:.0f}")
-        ours.close()
-        theirs.close()
+    size = tuple(arguments.size)
+    table = Table(
+        "", "simreal", "robosuite", "ratio", title=f"{arguments.task}, {size[0]} x {size[1]}, medians"
+    )
+    measurements = (
+        ("ms a step, image", False, 0, arguments.steps, arguments.steps),
+        ("ms a step, image and depth", True, 0, arguments.steps, arguments.steps),
+        ("ms a reset, image", False, 1, 20, 1),
+    )
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, context) as our_process, ProcessPoolExecutor(1, context) as their_process:
+        for name, depth, what, our_times, their_times in measurements:
+            world = (arguments.task, size, depth)
+            taken: tuple[list[float], list[float]] = ([], [])
+            for _ in range(arguments.rounds + 1):
+                taken[0].append(our_process.submit(seconds, ours, world, what, our_times).result())
+                taken[1].append(their_process.submit(seconds, theirs, world, what, their_times).result())
+            a, b = (1e3 * statistics.median(t[1:]) for t in taken)  # the first round warms up
+            table.add_row(name, f"{a:.2f}", f"{b:.1f}", f"{b / a:.1f}")
     Console().print(table)
 
 
