@@ -52,7 +52,7 @@ def demo(
 
 
 DURATIONS_MINUTES = {"Lift": {False: 20, True: 8}, "Stack": {False: 40, True: 15}}
-"""On two cores. Only the quick Lift is measured as a whole (docs/benchmarks.md), the others by their parts."""
+"""On two cores. Only the quick Lift is measured as a whole (docs/benchmarks.md), others by their parts."""
 
 
 SOURCE_DEMOS = {"Lift": 800, "Stack": 300}
