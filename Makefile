@@ -1,6 +1,6 @@
 # From a fresh clone, with Python 3.10 to 3.12 and a package index:
 #   make demo                 one human demonstration to a policy in an unseen domain, about 20 minutes on 2 cores
-#   make demo QUICK=1         the same program, smaller: about 8 minutes
+#   make demo QUICK=1         the same program, smaller: about 6 minutes
 #   make demo TASK=Stack      another task
 #   make test                 the tests
 #   make check                format, lint, types, direction of imports

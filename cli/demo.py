@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def demo(
     task: Annotated[str, typer.Option(help="Lift or Stack.")] = "Lift",
-    quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: about eight minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: about six minutes.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +51,7 @@ def demo(
     run_experiment(experiment, folder, console)
 
 
-DURATIONS_MINUTES = {"Lift": {False: 20, True: 8}, "Stack": {False: 40, True: 15}}
+DURATIONS_MINUTES = {"Lift": {False: 20, True: 6}, "Stack": {False: 40, True: 15}}
 """On two cores. Only the quick Lift is measured as a whole (docs/benchmarks.md), others by their parts."""
 
 
