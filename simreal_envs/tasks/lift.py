@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simreal_envs.tasks.base import Range, Subtask, Task
+from simreal_envs.tasks.materials import wood
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject
@@ -35,16 +36,10 @@ class Lift(Task):
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import BoxObject
-        from robosuite.utils.mjcf_utils import CustomMaterial
 
-        wood = CustomMaterial(
-            texture="WoodRed",
-            tex_name="redwood",
-            mat_name="redwood_mat",
-            tex_attrib={"type": "cube"},
-            mat_attrib={"texrepeat": "1 1", "specular": "0.4", "shininess": "0.1"},
+        cube = BoxObject(
+            name="cube", size=[CUBE_HALF_SIZE_M] * 3, rgba=[1, 0, 0, 1], material=wood("WoodRed", "redwood")
         )
-        cube = BoxObject(name="cube", size=[CUBE_HALF_SIZE_M] * 3, rgba=[1, 0, 0, 1], material=wood)
         return {"cube": cube}
 
     def stages_reached(self, physics: Physics) -> dict[str, bool]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simreal_envs.tasks.base import Range, Subtask, Task
+from simreal_envs.tasks.materials import wood
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject
@@ -42,16 +43,6 @@ class Stack(Task):
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import BoxObject
-        from robosuite.utils.mjcf_utils import CustomMaterial
-
-        def wood(texture: str, name: str) -> CustomMaterial:
-            return CustomMaterial(
-                texture=texture,
-                tex_name=name,
-                mat_name=f"{name}_mat",
-                tex_attrib={"type": "cube"},
-                mat_attrib={"texrepeat": "1 1", "specular": "0.4", "shininess": "0.1"},
-            )
 
         red, green = wood("WoodRed", "redwood"), wood("WoodGreen", "greenwood")
         return {
