@@ -28,6 +28,10 @@ class MissingDependencyError(SimrealError):
     """A library or driver is not there; the message holds the command that installs it."""
 
 
+class RobotError(SimrealError):
+    """The robot, its gripper or its camera cannot do what was asked; the message names the cause."""
+
+
 def unknown(what: str, value: object, valid: Iterable[str]) -> UsageError:
     """Build the error for a name that is not one of the valid ones.
 
