@@ -17,6 +17,11 @@ def pose(rotation: ArrayLike, position_m: ArrayLike) -> np.ndarray:
     return matrix
 
 
+def quaternion_xyzw(rotation: ArrayLike) -> np.ndarray:
+    """Unit quaternion (4,) float32 with w >= 0 of a (3, 3) rotation."""
+    return Rotation.from_matrix(np.asarray(rotation)).as_quat(canonical=True).astype(np.float32)
+
+
 def pose_from_action(action: ArrayLike) -> np.ndarray:
     """The target pose (4, 4) of a ``pose`` action (7,)."""
     action = np.asarray(action, dtype=np.float64)

@@ -11,14 +11,15 @@ from scipy.spatial.transform import Rotation
 
 from simreal_envs import spec
 from simreal_envs.cameras import THIRD_PERSON
-from simreal_envs.errors import UsageError
-from simreal_envs.poses import pose
+from simreal_envs.poses import pose, quaternion_xyzw
 from simreal_envs.shifts import move_camera, parse_shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene  # after the renderer, which chooses the GL backend
 from simreal_envs.spec import FloatArray, ObservationSpec
 from simreal_envs.tasks import get_task
+from simreal_envs.tasks.placement import asked_placement
+from simreal_envs.tasks.progress import Progress
 
 START_NOISE_RAD = 0.02
 """Standard deviation of each start joint, as robosuite's default."""
@@ -77,7 +78,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             self._renderer = Renderer(self.physics.model, self.camera, self._shifts, quality)
         self._large_renderer: Renderer | None = None
         self._sensor_rng = np.random.default_rng()
-        self._reached: dict[str, bool] = {}
+        self._progress = Progress(self.task.stages)
         self._placement_region = region
 
     # --- Gymnasium --------------------------------------------------------------------------------
@@ -88,12 +89,12 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         super().reset(seed=seed)
         noise = self.np_random.normal(0.0, START_NOISE_RAD, 7)
         placement = self.task.sample_placement(self.region, self.np_random)
-        placement |= self._asked_placement(options)
+        placement |= asked_placement(self.task, options)
         # One draw, so that frames are noisy in the same way however many were rendered before.
         self._sensor_rng = np.random.default_rng(self.np_random.integers(2**63))
         self.physics.reset(spec.START_JOINTS_RAD + noise, placement)
         self._placement_region = self.task.region_of(placement)
-        self._reached = dict.fromkeys(self.task.stages, False)
+        self._progress = Progress(self.task.stages)
         return self.observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -113,6 +114,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             self._large_renderer = Renderer(self.physics.model, camera, self._shifts, self.quality)
         return self._large_renderer.render(self.physics.data)[0]
 
+    def stop(self) -> None:
+        """Nothing moves between steps, so there is nothing to stop."""
+
     def close(self) -> None:
         for renderer in (self._renderer, self._large_renderer):
             if renderer is not None:
@@ -127,13 +131,13 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         hand = physics.end_effector_pose_in_base()
         observation = {
             "robot0_eef_pos": hand[:3, 3].astype(np.float32),
-            "robot0_eef_quat": _quaternion_xyzw(hand[:3, :3]),
+            "robot0_eef_quat": quaternion_xyzw(hand[:3, :3]),
             "robot0_joint_pos": physics.joint_positions_rad.astype(np.float32),
             "robot0_gripper_qpos": physics.finger_positions_m.astype(np.float32),
         }
         if "state" in groups:
             poses = [physics.object_pose_in_base(name) for name in self.task.objects]
-            parts = [part for p in poses for part in (p[:3, 3], _quaternion_xyzw(p[:3, :3]))]
+            parts = [part for p in poses for part in (p[:3, 3], quaternion_xyzw(p[:3, :3]))]
             observation[spec.OBJECT_KEY] = np.concatenate(parts).astype(np.float32)
         if self._renderer is not None:
             image, depth = self._renderer.render(physics.data, depth="depth" in groups)
@@ -186,26 +190,13 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _asked_placement(self, options: dict[str, Any] | None) -> dict[str, tuple[float, float, float]]:
-        asked = dict((options or {}).get("placement", {}))
-        for name in asked:
-            spec.check_choice("object", name, self.task.objects)
-        for name, values in asked.items():
-            if len(values) != 3 or not np.isfinite(values).all():
-                raise UsageError(f"Placement of {name!r} is {values!r}; it must be (x m, y m, yaw rad).")
-        return asked
-
     def _info(self) -> dict[str, Any]:
         now = self.task.stages_reached(self.physics)
-        before = True
-        for stage in self.task.stages:  # a stage counts once those before it have been reached
-            self._reached[stage] = self._reached[stage] or (before and now[stage])
-            before = self._reached[stage]
-        reached = [stage for stage in self.task.stages if self._reached[stage]]
+        self._progress.update(now)
         return {
             "success": now[self.task.stages[-1]],
-            "stage": reached[-1] if reached else "start",
-            "stages_reached": len(reached),
+            "stage": self._progress.furthest,
+            "stages_reached": len(self._progress.reached),
             "subtask_signals": now,
             "time_s": self.physics.time_s,
             "placement_region": self._placement_region,
@@ -213,8 +204,3 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             "object_poses_in_base": self.object_poses_in_base(),
             "end_effector_pose_in_base": self.end_effector_pose_in_base(),
         }
-
-
-def _quaternion_xyzw(rotation: FloatArray) -> np.ndarray:
-    """Unit quaternion (4,) float32 with w >= 0."""
-    return Rotation.from_matrix(rotation).as_quat(canonical=True).astype(np.float32)
