@@ -31,6 +31,7 @@ class EpisodeResult:
         stages_reached: how many of the task's stages.
         failed_at: first stage not reached; empty after success.
         replicate: tells apart trainings of one method where a report pools them; else 0.
+        interrupted: what broke it off (a reflex, a lost link, ...); it counts as failed.
     """
 
     name: str
@@ -46,6 +47,7 @@ class EpisodeResult:
     failed_at: str
     max_steps: int
     replicate: int = 0
+    interrupted: str = ""
 
     @property
     def key(self) -> Key:

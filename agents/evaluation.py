@@ -57,7 +57,7 @@ def evaluate(
         regions: ``in``, ``ood`` or ``all``.
         seeds: reset seeds, the same for every actor and region.
         output: folder of the log (:class:`EpisodeLog`); episodes found in it are not played again.
-        workers: processes; 1 plays in this one.
+        workers: processes; 1 plays in this one. There is only one robot.
         on_result: called for every episode, those found in the log first.
 
     Returns:
@@ -87,6 +87,7 @@ def evaluate(
             _check(actors, world, regions[0])
         for result in results.values():
             on_result(result)
+        workers = min(workers, world.workers or workers)
         playing = run_in_processes(partial(_Player, actors, world), missing, workers)
         with closing(playing):  # stops the processes, whatever happens here
             for result in playing:
@@ -132,7 +133,8 @@ class _Player:
             success=outcome.success,
             steps=outcome.steps,
             stages_reached=outcome.stages_reached,
-            failed_at="" if outcome.success else stages[outcome.stages_reached],
+            failed_at="" if outcome.success else stages[min(outcome.stages_reached, len(stages) - 1)],
+            interrupted=outcome.interrupted,
         )
 
     def _set_up(self, trial: _Trial) -> tuple[gym.Env[Any, Any], Actor]:

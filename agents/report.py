@@ -30,6 +30,8 @@ class Cell:
     high: float
     failed_at: dict[str, int]
     """How many episodes failed at each stage."""
+    interrupted: int = 0
+    """How many of the failed ones a fault broke off."""
 
     @property
     def rate(self) -> float:
@@ -117,10 +119,15 @@ class Report:
             )  # fmt: skip
         stages = list(dict.fromkeys(stage for cell in self.cells for stage in cell.failed_at))
         if any(sum(cell.failed_at.values()) for cell in self.cells):
+            broken = ["interrupted"] if any(cell.interrupted for cell in self.cells) else []
             yield (
                 "Episodes that failed, by the first stage not reached",
-                ["policy", "region", *stages],
-                [[c.name, c.region, *(str(c.failed_at[stage]) for stage in stages)] for c in self.cells],
+                ["policy", "region", *stages, *broken],
+                [
+                    [c.name, c.region, *(str(c.failed_at[stage]) for stage in stages)]
+                    + [str(c.interrupted) for _ in broken]
+                    for c in self.cells
+                ],
             )
 
 
@@ -177,7 +184,8 @@ def _cell(name: str, region: str, results: Sequence[EpisodeResult], stages: Sequ
     failed = Counter(result.failed_at for result in results if not result.success)
     low, high = wilson_interval(successes, len(results))
     failed_at = {stage: failed[stage] for stage in stages}
-    return Cell(name, region, successes, len(results), low, high, failed_at)
+    interrupted = sum(bool(result.interrupted) for result in results)
+    return Cell(name, region, successes, len(results), low, high, failed_at, interrupted)
 
 
 def _paired(

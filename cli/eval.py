@@ -23,7 +23,10 @@ def evaluate_runs(
         list[str], typer.Argument(help="Run folders, or `expert`. The first is compared with each other.")
     ],
     task: Annotated[str | None, typer.Option(help="Task of the expert; a run knows its own.")] = None,
-    env: Annotated[str, typer.Option(help="World: sim.")] = "sim",
+    env: Annotated[str, typer.Option(help="World: sim, rig (the virtual robot) or real.")] = "sim",
+    host: Annotated[
+        str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
+    ] = None,
     shift: Annotated[
         str, typer.Option(help="What looks different, joined by +: viewpoint, texture, light, colour, noise.")
     ] = "none",
@@ -56,6 +59,8 @@ def evaluate_runs(
     `simreal eval runs/uot --checkpoint 3000 --region ood --video 5 --output out/uot-3000`
 
     `simreal eval expert --task Stack --episodes 200 --workers 2`
+
+    `simreal eval runs/uot --env real --host 172.16.0.2 --episodes 20`
     """
     from simreal_agents.evaluation import FIRST_SEED, evaluate
     from simreal_agents.progress import success_bar
@@ -68,7 +73,7 @@ def evaluate_runs(
             f"--seed is {seed}; evaluation seeds start at {FIRST_SEED}, after those of demonstrations."
         )
     actors = _actors(runs, checkpoint)
-    world = replace(_world(actors, task, env, shift), max_steps=max_steps)
+    world = replace(_world(actors, task, env, shift, host), max_steps=max_steps)
     regions = region.split(",")
     seeds = range(seed, seed + episodes)
     with success_bar(len(actors) * len(regions) * episodes) as show:
@@ -95,7 +100,7 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
     return actors
 
 
-def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: str) -> World:
+def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: str, host: str | None) -> World:
     """The world that all of them were made for."""
     from simreal_agents.sources import TrainedPolicy
     from simreal_envs.world import World
@@ -104,7 +109,7 @@ def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: st
     if not trained:
         if task is None:
             raise UsageError("The expert alone does not say which task: give --task.")
-        return World(task, env, shift, obs="state")
+        return World(task, env, shift, obs="state", host=host)
     (first, about), *others = trained.items()
     for what in ("task", "image_size"):
         for name, other in others:
@@ -115,7 +120,7 @@ def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: st
     if task not in (None, about["task"]):
         raise UsageError(f"--task is {task}, but {first!r} was trained for {about['task']}.")
     height, width = about["image_size"]
-    return World(about["task"], env, shift, obs="image", image_size=(height, width))
+    return World(about["task"], env, shift, obs="image", image_size=(height, width), host=host)
 
 
 def _workers(text: str) -> int:

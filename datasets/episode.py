@@ -6,6 +6,7 @@ The file has robomimic's layout, so it alone is a robomimic dataset with one dem
     data/demo_0               attrs: num_samples, model_file (MJCF), simreal (JSON: our metadata)
     data/demo_0/obs/<name>    (T, ...), images uint8 (T, H, W, 3), depth float32 (T, H, W, 1)
     data/demo_0/actions       (T, A)    rewards (T,)    dones (T,)    states (T, S)
+    data/demo_0/timing/<name> (T,) seconds, of worlds that run in real time
     data/demo_0/datagen_info  MimicGen's fields; attrs: env_interface_name, env_interface_type
 
 Frames. In memory every pose is in the robot base frame, the end effector with the axes of Franka's hand.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -70,6 +71,8 @@ class Episode:
         states: (T, S) float64 simulator states [time, qpos, qvel], each before its action.
         model_xml: the MJCF that ``states`` belong to.
         datagen: MimicGen's fields, if the world knows its objects.
+        timing: name -> (T,) float64 seconds: when each observation was made, and how late; see
+            :data:`simreal_datasets.recorder.TIMING`.
     """
 
     observations: dict[str, np.ndarray]
@@ -80,6 +83,7 @@ class Episode:
     states: np.ndarray | None = None
     model_xml: str | None = None
     datagen: DatagenInfo | None = None
+    timing: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -125,6 +129,8 @@ def encode(episode: Episode) -> bytes:
             demo["states"] = np.asarray(episode.states, dtype=np.float64)
         for name, values in episode.observations.items():
             _write_observation(demo, name, np.asarray(values))
+        for name, values in episode.timing.items():
+            demo[f"timing/{name}"] = np.asarray(values, dtype=np.float64)
         if episode.datagen is not None:
             _write_datagen(demo.create_group("datagen_info"), episode.datagen, task)
         file.flush()
@@ -175,6 +181,7 @@ def decode(file: h5py.File, keys: Iterable[str] | None = None) -> Episode:
         states=demo["states"][()] if "states" in demo else None,
         model_xml=demo.attrs.get("model_file"),
         datagen=_read_datagen(demo["datagen_info"]) if "datagen_info" in demo else None,
+        timing={name: values[()] for name, values in demo.get("timing", {}).items()},
     )
 
 
@@ -185,7 +192,7 @@ def _check(episode: Episode) -> None:
     length = len(episode)
     if length == 0:
         raise UsageError("An episode needs at least one step.")
-    arrays = {"rewards": episode.rewards, "dones": episode.dones} | episode.observations
+    arrays = {"rewards": episode.rewards, "dones": episode.dones} | episode.timing | episode.observations
     if episode.states is not None:
         arrays["states"] = episode.states
     for name, values in arrays.items():

@@ -11,6 +11,10 @@ from simreal_datasets.episode import DatagenInfo, Episode
 from simreal_envs.loop import Outcome, Step
 from simreal_envs.poses import pose_from_action
 
+TIMING = ("time_s", "late_s", "frame_age_s")
+"""Recorded of worlds that run in real time: the world's clock, by how much the step that led to the
+observation missed its deadline, and the age of the camera's frame."""
+
 
 class EpisodeRecorder:
     """Records one episode: hand it to ``run_episode`` as ``recorder``, then call :meth:`finish`.
@@ -46,6 +50,8 @@ class EpisodeRecorder:
             "stages_reached": outcome.stages_reached,
             "placement_region": first.get("placement_region"),
         }
+        if outcome.interrupted:
+            meta["interrupted"] = outcome.interrupted
         has_states = "sim_state" in first
         return Episode(
             observations={
@@ -58,6 +64,9 @@ class EpisodeRecorder:
             states=np.stack([step.info["sim_state"] for step in steps]) if has_states else None,
             model_xml=env.unwrapped.model_xml if has_states else None,  # type: ignore[attr-defined]
             datagen=_datagen(steps, meta["action_kind"]) if "object_poses_in_base" in first else None,
+            timing={name: np.array([step.info[name] for step in steps]) for name in TIMING}
+            if "late_s" in first
+            else {},
         )
 
 

@@ -50,6 +50,7 @@ class Outcome:
         steps: number of actions taken.
         stage: name of the furthest stage reached; the first stage *not* reached is where it failed.
         stages_reached: how many of the task's stages were reached.
+        interrupted: what broke the episode off (a reflex, a lost link, ...); empty if nothing did.
     """
 
     seed: int | None
@@ -58,6 +59,7 @@ class Outcome:
     stage: str
     stages_reached: int
     total_reward: float
+    interrupted: str = ""
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,28 +75,35 @@ def run_episode(
     recorder: Recorder | None = None,
     deterministic: bool = True,
 ) -> Outcome:
-    """Reset the world, let the actor act until the episode ends, and say how it went."""
-    observation, info = env.reset(seed=seed, options=options)
-    state: Any = None
-    start = np.array([True])
-    total_reward, steps = 0.0, 0
-    while True:
-        action, state = actor.predict(observation, state, start, deterministic)
-        next_observation, reward, terminated, truncated, next_info = env.step(action)
-        if recorder is not None:
-            recorder(Step(observation, action, float(reward), terminated, truncated, info))
-        total_reward += float(reward)
-        steps += 1
-        start[0] = False
-        observation, info = next_observation, next_info
-        if terminated or truncated:
-            break
+    """Reset the world, let the actor act until the episode ends, and say how it went.
+
+    However it ends, by an error or Ctrl-C too, the world is stopped before this returns.
+    """
+    world: Any = env.unwrapped
+    try:
+        observation, info = env.reset(seed=seed, options=options)
+        state: Any = None
+        start = np.array([True])
+        total_reward, steps, done = 0.0, 0, False
+        while not done:
+            action, state = actor.predict(observation, state, start, deterministic)
+            next_observation, reward, terminated, truncated, next_info = env.step(action)
+            if recorder is not None:
+                recorder(Step(observation, action, float(reward), terminated, truncated, info))
+            total_reward += float(reward)
+            steps += 1
+            start[0] = False
+            observation, info = next_observation, next_info
+            done = terminated or truncated
+    finally:
+        world.stop()
     return Outcome(
         seed=seed,
-        success=bool(info["success"]),
+        success=bool(info["success"]) and not info.get("interrupted"),
         steps=steps,
         stage=str(info["stage"]),
         stages_reached=int(info["stages_reached"]),
         total_reward=total_reward,
+        interrupted=str(info.get("interrupted", "")),
         info=info,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from simreal_envs.errors import UsageError
 from simreal_envs.spec import ENVS, HORIZON, check_choice
 
 TASK_NAMES = ("Lift", "Stack")
@@ -27,15 +28,37 @@ def register() -> None:
         )
 
 
-def make_env(task: str, env: str = "sim", **kwargs: Any) -> gym.Env[Any, Any]:
+def make_env(
+    task: str,
+    env: str = "sim",
+    host: str | None = None,
+    shift: str = "none",
+    serial: str | None = None,
+    **kwargs: Any,
+) -> gym.Env[Any, Any]:
     """Make one world of a task.
 
     Args:
         task: name of the task.
-        env: which world.
-        kwargs: see :class:`simreal_envs.sim.env.SimEnv`.
+        env: ``sim``, ``rig`` (the virtual rig) or ``real``.
+        host: address of the robot; a rig without one is started here, and ended with the environment.
+        shift: how the world looks; hardware looks as it looks.
+        serial: of the RealSense, where there are several.
+        kwargs: see :class:`simreal_envs.sim.env.SimEnv` and :class:`simreal_envs.robot.env.RobotEnv`.
+
+    Raises:
+        UsageError: an argument is not one of the valid ones, or does not go with ``env``.
     """
     check_choice("env", env, ENVS)
-    from simreal_envs.sim.env import SimEnv
+    if env == "sim":
+        from simreal_envs.sim.env import SimEnv
 
-    return SimEnv(task, **kwargs)
+        if host is not None or serial is not None:
+            raise UsageError("env 'sim' has no host and no camera serial; they go with env 'rig' or 'real'.")
+        return SimEnv(task, shift=shift, **kwargs)
+
+    from simreal_envs.robot.backends import Hardware, VirtualRig
+    from simreal_envs.robot.env import RobotEnv
+
+    backend = VirtualRig(task, host, shift) if env == "rig" else Hardware(host, shift, serial)
+    return RobotEnv(task, backend, **kwargs)

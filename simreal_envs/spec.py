@@ -33,7 +33,7 @@ HORIZON = 500
 
 START_JOINTS_RAD = np.array([0.0916, -0.1983, -0.0199, -2.4732, -0.0131, 2.3040, 0.8481])
 
-ENVS = ("sim",)
+ENVS = ("sim", "rig", "real")
 REGIONS = ("in", "ood", "all")
 ACTION_KINDS = ("pose", "delta", "joint")
 OBSERVATION_GROUPS = ("state", "image", "depth")

@@ -26,6 +26,7 @@ class World:
     obs: str = "image"
     image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
     max_steps: int = HORIZON
+    host: str | None = None
 
     def __post_init__(self) -> None:
         from simreal_envs.shifts import parse_shift
@@ -36,6 +37,15 @@ class World:
         ObservationSpec.parse(self.obs, self.image_size)
         if self.max_steps < 1:
             raise UsageError(f"max_steps {self.max_steps} must be at least 1.")
+        if self.env == "sim" and self.host is not None:
+            raise UsageError(f"host {self.host!r} goes with env 'rig' or 'real', not with 'sim'.")
+        if self.env == "real" and self.host is None:
+            raise UsageError("env 'real' needs the address of the robot, for example --host 172.16.0.2.")
+
+    @property
+    def workers(self) -> int | None:
+        """How many environments may exist at once; None: any number. There is one robot at a host."""
+        return None if self.env == "sim" else 1
 
     def make(self, region: str, **kwargs: Any) -> gym.Env[Any, Any]:
         """The environment, with objects starting in ``region``."""
@@ -48,5 +58,6 @@ class World:
             image_size=self.image_size,
             region=region,
             max_episode_steps=self.max_steps,
+            host=self.host,
             **kwargs,
         )

@@ -1,0 +1,270 @@
+"""The real world behind the contract of ``spec.py``: a Franka Panda and a third-person RealSense D435.
+
+The virtual rig is the same class: only the camera's context and the table's :class:`Scene` differ.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from simreal_envs import spec
+from simreal_envs.cameras import Camera
+from simreal_envs.errors import RobotError, UsageError
+from simreal_envs.poses import pose_from_action, quaternion_xyzw
+from simreal_envs.robot.arm import Arm, ArmState
+from simreal_envs.robot.backends import Backend
+from simreal_envs.robot.camera import Frame
+from simreal_envs.robot.images import fit_colour, fit_depth
+from simreal_envs.robot.pace import Pace
+from simreal_envs.robot.safety import Limits, load_limits
+from simreal_envs.spec import FloatArray, ObservationSpec
+from simreal_envs.tasks import get_task
+from simreal_envs.tasks.placement import asked_placement
+from simreal_envs.tasks.progress import Progress
+
+log = logging.getLogger("simreal.robot")
+
+RAISE_M = 0.10
+"""How far the hand rises at the beginning of a reset, away from what it may hold or touch."""
+START_NOISE_RAD = 0.02
+"""As in simulation."""
+
+
+class RobotEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+    """A task on the robot. Made by ``gym.make("simreal/Lift-v0", env="real", host="172.16.0.2")``.
+
+    Args:
+        task: name of the task.
+        backend: what is robot, camera and table here.
+        obs: observation groups; ``state`` only where object poses are known (the rig).
+        image_size: (height, width) in pixels; cropped and scaled from the camera's 480 x 640.
+        region: where objects start: ``in``, ``ood`` or ``all``.
+        limits: file of safety limits; None takes the package's ``limits.yaml``.
+        render_mode: ``rgb_array`` for :meth:`render`, the camera's own image.
+
+    ``reset`` raises the hand, opens it, moves to the start joints and has the objects placed. The arm is
+    controlled from the first step on, until :meth:`stop`, the end of the episode or the watchdog.
+
+    A fault (reflex, user stop, lost link, old image, a limit) ends the episode: the step returns
+    ``truncated=True`` and ``info["interrupted"]`` names the cause; the next ``reset`` recovers.
+
+    Raises:
+        UsageError: an argument is not one of the valid ones.
+        RobotError: robot or camera cannot be reached; names the cause.
+        MissingDependencyError: the extra ``real`` is not installed.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}
+    action_kind = "pose"
+
+    def __init__(
+        self,
+        task: str,
+        backend: Backend,
+        obs: str = "image",
+        image_size: tuple[int, int] = spec.DEFAULT_IMAGE_SIZE,
+        region: str = "all",
+        limits: Path | str | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.task = get_task(task)
+        self.observation_spec = ObservationSpec.parse(obs, image_size)
+        self.region = spec.check_choice("region", region, spec.REGIONS)
+        self.render_mode = render_mode
+        self.observation_space = self.observation_spec.space(len(self.task.objects))
+        self.action_space = spec.action_space(self.action_kind)
+        self.limits: Limits = load_limits(limits)
+        self._backend = backend
+        if "state" in self.observation_spec.groups and not backend.knows_objects:
+            raise UsageError("Unknown observation 'state' for env 'real'. Valid: image, depth.")
+        with ExitStack() as stack:  # what was opened is closed again if the rest cannot be
+            stack.enter_context(backend)
+            self._camera = backend.open_camera(depth="depth" in self.observation_spec.groups)
+            stack.callback(self._camera.close)
+            self.camera: Camera = backend.calibrated(self._camera).resized(self.observation_spec.image_size)
+            self.scene = backend.open_scene(self.task, self._look)
+            self.arm = Arm(backend.host, self.limits)
+            stack.callback(self.arm.close)
+            self._open = stack.pop_all()
+        self._pace = Pace()
+        self._progress = Progress(self.task.stages)
+        self._interrupted = ""
+        self._controlled = False
+        self._late_s = 0.0
+        self._placement_region = region
+
+    # --- Gymnasium --------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        super().reset(seed=seed)
+        # The draws of simulation in its order, so that a seed means the same start everywhere.
+        noise = self.np_random.normal(0.0, START_NOISE_RAD, 7)
+        placement = self.task.sample_placement(self.region, self.np_random)
+        placement |= asked_placement(self.task, options)
+        self.stop()
+        self._recover()
+        self.arm.open_gripper()
+        self.arm.move_up(RAISE_M)
+        self.arm.move_to_joints(spec.START_JOINTS_RAD + noise)
+        self.scene.place(placement)
+        self._placement_region = self.task.region_of(placement)
+        self._progress = Progress(self.task.stages)
+        self._late_s = 0.0
+        state, frame = self.arm.state(), self._fresh_frame()
+        return self._observation(state, frame), self._info(state, frame)
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        checked = spec.check_action(action, self.action_kind)
+        if self._interrupted:
+            raise RobotError(f"The episode was interrupted ({self._interrupted}); reset before stepping on.")
+        if not self._controlled:
+            self.arm.start()
+            self._controlled = True
+            self._pace.start()
+        self.arm.command(pose_from_action(checked), float(checked[6]))
+        self._late_s = self._pace.wait()
+        state = self.arm.state()
+        self._interrupted = state.fault
+        frame = self._frame_or_fault()
+        info = self._info(state, frame)
+        success = bool(info["success"]) and not self._interrupted
+        if success or self._interrupted:
+            self.stop()
+        if self._interrupted:
+            log.error("Episode interrupted: %s", self._interrupted)
+        observation = self._observation(state, frame)
+        return observation, float(success), success, bool(self._interrupted), info
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """The camera's image (480, 640, 3)."""
+        return self._camera.latest().colour if self.render_mode == "rgb_array" else None
+
+    def stop(self) -> None:
+        """End control of the arm; it holds itself where it is."""
+        if self._controlled:
+            self._controlled = False
+            self.arm.stop()
+
+    def close(self) -> None:
+        self._open.close()
+
+    # --- what recording, experts and operators use --------------------------------------------------
+
+    def end_effector_pose_in_base(self) -> FloatArray:
+        """(4, 4)."""
+        return self.arm.state().pose_in_base
+
+    def object_poses_in_base(self) -> dict[str, FloatArray]:
+        """Each object's (4, 4) pose; empty on hardware."""
+        return self.scene.object_poses_in_base()
+
+    def guide(self, on: bool) -> None:
+        """Let a person move the arm by hand, or hold it again."""
+        self.stop()
+        self.arm.guide(on)
+
+    def observe(self) -> dict[str, np.ndarray]:
+        """The observation of this moment."""
+        return self._observation(self.arm.state(), self._fresh_frame())
+
+    def describe(self) -> dict[str, Any]:
+        """What an episode recorded here should say about its world; JSON-able."""
+        return {
+            "task": self.task.name,
+            "env": self._backend.name,
+            "shift": self._backend.shift,
+            "region": self.region,
+            "action_kind": self.action_kind,
+            "obs": list(self.observation_spec.groups),
+            "image_size": list(self.observation_spec.image_size),
+            "control_hz": spec.CONTROL_HZ,
+            "camera": self.camera.to_json() | {"serial": self._camera.serial},
+            "limits": self.limits.to_json(),
+            "versions": dict(_versions("simreal", "panda-python", "pyrealsense2", "gymnasium")),
+        }
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """After a fault of the arm: ask, then free it."""
+        cause = self.arm.state().fault
+        if cause:
+            if not self.scene.may_recover(cause):
+                raise RobotError(f"The robot stopped ({cause}) and may not move until that is mended.")
+            self.arm.recover()
+        self._interrupted = ""
+
+    def _fresh_frame(self) -> Frame:
+        return self._camera.latest(max_age_s=self.limits.max_frame_age_s)
+
+    def _frame_or_fault(self) -> Frame:
+        """The latest frame; an old one interrupts the episode."""
+        try:
+            return self._fresh_frame()
+        except RobotError as error:
+            self._interrupted = self._interrupted or str(error)
+            return self._camera.latest()
+
+    def _look(self) -> tuple[np.ndarray, Camera]:
+        return self._fresh_frame().colour, self._backend.calibrated(self._camera)
+
+    def _observation(self, state: ArmState, frame: Frame) -> dict[str, np.ndarray]:
+        groups, size = self.observation_spec.groups, self.observation_spec.image_size
+        finger_m = state.gripper_width_m / 2
+        observation = {
+            "robot0_eef_pos": state.pose_in_base[:3, 3].astype(np.float32),
+            "robot0_eef_quat": quaternion_xyzw(state.pose_in_base[:3, :3]),
+            "robot0_joint_pos": state.joints_rad.astype(np.float32),
+            "robot0_gripper_qpos": np.array([finger_m, -finger_m], np.float32),
+        }
+        if "state" in groups:
+            poses = self.scene.object_poses_in_base()
+            parts = [p for name in self.task.objects for p in _position_and_quaternion(poses[name])]
+            observation[spec.OBJECT_KEY] = np.concatenate(parts).astype(np.float32)
+        if "image" in groups:
+            observation[spec.IMAGE_KEY] = fit_colour(frame.colour, size)
+        if "depth" in groups and frame.depth_m is not None:
+            observation[spec.DEPTH_KEY] = fit_depth(frame.depth_m, size)
+        return observation
+
+    def _info(self, state: ArmState, frame: Frame) -> dict[str, Any]:
+        signals = self.scene.subtask_signals()
+        self._progress.update(signals)
+        info: dict[str, Any] = {
+            "success": signals[self.task.stages[-1]],
+            "stage": self._progress.furthest,
+            "stages_reached": len(self._progress.reached),
+            "subtask_signals": signals,
+            "time_s": state.time_s,
+            "late_s": self._late_s,
+            "frame_age_s": frame.age_s,
+            "interrupted": self._interrupted,
+            "placement_region": self._placement_region,
+            "end_effector_pose_in_base": state.pose_in_base,
+        }
+        if poses := self.scene.object_poses_in_base():
+            info["object_poses_in_base"] = poses
+        return info
+
+
+def _position_and_quaternion(pose: FloatArray) -> tuple[np.ndarray, np.ndarray]:
+    return pose[:3, 3], quaternion_xyzw(pose[:3, :3])
+
+
+def _versions(*names: str) -> list[tuple[str, str]]:
+    found = []
+    for name in names:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:  # installed in another way, e.g. built from source
+            continue
+    return found

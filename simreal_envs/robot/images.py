@@ -1,0 +1,32 @@
+"""From the camera's frame to an observation: cropped around the centre to the aspect ratio, then scaled.
+
+The same map as :meth:`simreal_envs.cameras.Camera.resized`, so that the intrinsics stay true.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def fit_colour(colour: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 to ``size``; every new pixel is the mean of those it covers."""
+    picture = Image.fromarray(colour).resize(size[::-1], Image.Resampling.BOX, box=_box(colour.shape, size))
+    return np.asarray(picture)
+
+
+def fit_depth(depth_m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) float32 metres to ``size``; nearest, since a mean over an edge would be nowhere."""
+    picture = Image.fromarray(depth_m).resize(
+        size[::-1], Image.Resampling.NEAREST, box=_box(depth_m.shape, size)
+    )
+    return np.asarray(picture)
+
+
+def _box(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower border of what is kept."""
+    height, width = shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    crop_height, crop_width = size[0] / scale, size[1] / scale
+    left, upper = (width - crop_width) / 2, (height - crop_height) / 2
+    return left, upper, left + crop_width, upper + crop_height
