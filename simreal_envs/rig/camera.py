@@ -1,0 +1,160 @@
+"""The rig's camera: a process that draws the scene as a D435 would see it, 30 times a second.
+
+What does not move is drawn once and kept; a frame draws only the robot and the objects, and puts them in
+front of it by depth. The pixels are those of the whole scene, at a quarter of the time.
+"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from simreal_envs.cameras import Camera
+from simreal_envs.errors import RobotError
+from simreal_envs.latest import Latest
+from simreal_envs.rig.stereo import FAULTS, FPS, FRAMES, colour_camera, depth_camera, stereo_depth_mm
+from simreal_envs.shifts import Shift, parse_shift
+from simreal_envs.sim.lowpoly import simplified
+from simreal_envs.sim.renderer import Renderer
+from simreal_envs.sim.scene import TabletopScene
+from simreal_envs.tasks import get_task
+
+STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
+"""What the rig's physics publishes as ``rig-<host>-state``."""
+
+NICENESS = 5
+"""The arm's 1 kHz loop goes first where cores are few."""
+PATIENCE_S = 30.0
+"""How long the physics may take to start."""
+
+
+class StillCamera:
+    """Colour and depth of a scene through a camera that does not move."""
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, camera: Camera, shifts: Sequence[Shift]):
+        moving = model.body_weldid[model.geom_bodyid] != 0
+        still = Renderer(_without(model, moving), camera, shifts)
+        colour, depth_m = still.render(data, depth=True)
+        still.close()
+        assert depth_m is not None
+        self._colour, self._depth_m = colour, depth_m
+        self._renderer = Renderer(_without(model, ~moving), camera, shifts)
+
+    def render(self, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
+        """Colour (H, W, 3) uint8 and depth (H, W) float32 metres along the optical axis."""
+        colour, depth_m = self._renderer.render(data, depth=True)
+        assert depth_m is not None
+        behind = (depth_m >= self._depth_m)[..., None]
+        np.copyto(colour, self._colour, where=behind)
+        return colour, np.minimum(depth_m, self._depth_m)
+
+    def close(self) -> None:
+        """Free the GPU's copy of the model."""
+        self._renderer.close()
+
+
+def _without(model: mujoco.MjModel, hidden: np.ndarray) -> mujoco.MjModel:
+    """A copy that is drawn without some of its geoms (group 0 is not drawn)."""
+    rest = copy.copy(model)
+    rest.geom_group[hidden] = 0
+    return rest
+
+
+class PooledNoise(np.random.Generator):
+    """Normal noise from a stock drawn once: a frame needs a million, too many to draw afresh."""
+
+    STOCK = 2**22
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self._stock = np.random.default_rng(seed).standard_normal(self.STOCK, dtype=np.float32)
+        self._stock.flags.writeable = False
+
+    def standard_normal(self, size: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:  # type: ignore[override]
+        """(*size) float32, from a random place in the stock."""
+        count = int(np.prod(size))
+        start = int(self.integers(self.STOCK - count))
+        return self._stock[start : start + count].reshape(size)
+
+
+class SceneD435:
+    """Renders a task's scene as the rig's D435 measures it: colour, and stereo depth of another sensor."""
+
+    def __init__(self, model: mujoco.MjModel, shift: str, seed: int | None = None) -> None:
+        self.camera = colour_camera(shift)
+        self._model, self._data = model, mujoco.MjData(model)
+        self._shifts = parse_shift(shift)
+        self._noise = PooledNoise(seed)
+        low = simplified(model)
+        mujoco.mj_kinematics(model, self._data)
+        mujoco.mj_camlight(model, self._data)
+        self._colour = StillCamera(low, self._data, self.camera, self._shifts)
+        self._depth = StillCamera(low, self._data, depth_camera(self.camera), ())
+
+    def capture(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Colour (480, 640, 3) uint8 and depth (480, 640) uint16 mm, not aligned, at joint positions."""
+        self._data.qpos[:] = qpos[: self._model.nq]
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        colour, _ = self._colour.render(self._data)
+        for shift in self._shifts:
+            colour = shift.degrade(colour, self._noise)
+        _, depth_m = self._depth.render(self._data)
+        return colour, stereo_depth_mm(depth_m, self._noise.standard_normal(depth_m.shape))
+
+    def close(self) -> None:
+        """Free what the GPU holds."""
+        self._colour.close()
+        self._depth.close()
+
+
+def run_camera(host: str, task: str, shift: str) -> None:
+    """Publish frames of the rig at ``host`` for as long as the process that started this one lives.
+
+    Raises:
+        RobotError: the rig's physics did not start.
+    """
+    os.nice(NICENESS)
+    scene = TabletopScene(get_task(task))
+    scene.reset()
+    camera = SceneD435(scene.sim.model._model, shift)
+    state = _wait_for(f"rig-{host}-state", STATE)
+    frame = np.zeros((), FRAMES)
+    frame["pose_camera_in_base"] = camera.camera.pose_in_base
+    faults: Latest | None = None
+    parent = multiprocessing.parent_process()
+    with Latest(f"rig-{host}-camera", FRAMES, create=True) as frames:
+        deadline = time.monotonic()
+        while parent is None or parent.is_alive():
+            faults = faults or _open(f"rig-{host}-faults", FAULTS)
+            asked = faults.read() if faults else np.zeros((), FAULTS)
+            frame["plugged"] = not asked["camera_unplug"]
+            if frame["plugged"] and not asked["camera_stall"]:
+                frame["time_s"] = time.monotonic()
+                frame["colour"], frame["depth_mm"] = camera.capture(state.read()["qpos"])
+                frame["number"] += 1
+            frames.write(frame)
+            deadline = max(deadline + 1 / FPS, time.monotonic())  # a late frame delays the next ones
+            time.sleep(max(0.0, deadline - time.monotonic()))
+
+
+def _open(name: str, dtype: np.dtype) -> Latest | None:
+    try:
+        return Latest(name, dtype)
+    except FileNotFoundError:
+        return None
+
+
+def _wait_for(name: str, dtype: np.dtype) -> Latest:
+    give_up = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up:
+        if found := _open(name, dtype):
+            return found
+        time.sleep(0.05)
+    raise RobotError(f"The rig's physics published no {name!r} within {PATIENCE_S:.0f} s.")

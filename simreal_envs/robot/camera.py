@@ -1,0 +1,217 @@
+"""An Intel RealSense as a source of the latest image and its age."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from simreal_envs.errors import RobotError, UsageError
+from simreal_envs.robot.librealsense import librealsense
+from simreal_envs.spec import FloatArray
+
+HEIGHT, WIDTH, FPS = 480, 640, 30
+FIRST_FRAME_S = 5.0
+"""How long a camera may take to start streaming."""
+SILENCE_S = 0.5
+"""After so long without a frame the camera is looked for again."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image, and the depth aligned to it.
+
+    Attributes:
+        colour: (480, 640, 3) uint8 RGB.
+        depth_m: (480, 640) float32 metres along the colour camera's optical axis, 0 where there is no
+            reading; None if the camera was opened without depth.
+        time_s: ``time.monotonic()`` when it arrived from the device.
+        number: the device's frame number.
+    """
+
+    colour: np.ndarray
+    depth_m: np.ndarray | None
+    time_s: float
+    number: int
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it arrived."""
+        return time.monotonic() - self.time_s
+
+
+class RealSense:
+    """A streaming camera: colour, and depth aligned to it, 640 x 480 at 30 fps.
+
+    A thread of its own takes the frames, so that :meth:`latest` never waits. After a stall or an unplugged
+    cable it goes on by itself as soon as the camera is back.
+
+    Args:
+        depth: stream depth too.
+        serial: of the camera; needed only if several are plugged in.
+        context: ``pyrealsense2.context`` to find cameras in; the default is the machine's.
+
+    Raises:
+        RobotError: no camera, or it does not stream; says what to do.
+        UsageError: there is no camera with this serial, or several and none was named.
+        MissingDependencyError: the extra ``real`` is not installed.
+    """
+
+    size = (HEIGHT, WIDTH)
+
+    def __init__(self, depth: bool = True, serial: str | None = None, context: Any = None) -> None:
+        self._rs = librealsense()
+        self._context = context or self._rs.context()
+        self._named = serial
+        self._depth = depth
+        self._align = self._rs.align(self._rs.stream.color)
+        self._frame: Frame | None = None
+        self._fault = ""
+        self._ended = threading.Event()
+        self.serial = choose_camera(self._serials(), serial)
+        self._pipeline = self._started()
+        self._thread = threading.Thread(target=self._run, name="realsense", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)  # librealsense aborts a program that ends while streaming
+        try:
+            self._wait_for_first_frame()
+        except RobotError:
+            self.close()
+            raise
+
+    def latest(self, max_age_s: float = np.inf) -> Frame:
+        """The newest frame.
+
+        Raises:
+            RobotError: it is older than ``max_age_s``; names the cause.
+        """
+        assert self._frame is not None
+        frame = self._frame
+        if frame.age_s > max_age_s:
+            cause = (
+                self._fault or "frames are late: is the machine overloaded, or the USB port slower than 3.0?"
+            )
+            raise RobotError(
+                f"Camera {self.serial}: the latest image is {frame.age_s:.2f} s old, "
+                f"{max_age_s:.2f} s at most is allowed: {cause}"
+            )
+        return frame
+
+    def close(self) -> None:
+        """Stop streaming."""
+        atexit.unregister(self.close)
+        self._ended.set()
+        self._thread.join()
+
+    def __enter__(self) -> RealSense:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _serials(self) -> list[str]:
+        return [d.get_info(self._rs.camera_info.serial_number) for d in self._context.query_devices()]
+
+    def _started(self) -> Any:
+        """A pipeline that streams; sets the intrinsics."""
+        rs = self._rs
+        config, pipeline = rs.config(), rs.pipeline(self._context)
+        if self._named:
+            config.enable_device(self._named)
+        config.enable_stream(rs.stream.color, WIDTH, HEIGHT, rs.format.rgb8, FPS)
+        if self._depth:
+            config.enable_stream(rs.stream.depth, WIDTH, HEIGHT, rs.format.z16, FPS)
+        try:
+            profile = pipeline.start(config)
+        except RuntimeError as error:
+            raise RobotError(
+                f"Camera {self.serial} does not stream {WIDTH} x {HEIGHT} at {FPS} fps ({error}). Is another "
+                "program using it, and is it plugged into a USB 3 port? `simreal doctor --env real` tests it."
+            ) from error
+        k = profile.get_stream(rs.stream.color).as_video_stream_profile().get_intrinsics()
+        self.intrinsics: FloatArray = np.array([[k.fx, 0.0, k.ppx], [0.0, k.fy, k.ppy], [0.0, 0.0, 1.0]])
+        self._depth_unit_m = (
+            profile.get_device().first_depth_sensor().get_depth_scale() if self._depth else 0.0
+        )
+        return pipeline
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                frames = self._pipeline.wait_for_frames(round(1000 * SILENCE_S))
+                self._frame = self._read(frames)
+                self._fault = ""
+            except RuntimeError as error:  # librealsense's only kind
+                self._fault = f"it is plugged in but sends nothing ({error})."
+                self._restart()
+        self._stop_pipeline()
+
+    def _read(self, frames: Any) -> Frame:
+        arrived_s = time.monotonic()
+        depth_m = None
+        if self._depth:
+            frames = self._align.process(frames)
+            raw = np.asanyarray(frames.get_depth_frame().get_data())
+            depth_m = raw * np.float32(self._depth_unit_m)
+        colour = frames.get_color_frame()
+        return Frame(np.array(colour.get_data()), depth_m, arrived_s, colour.get_frame_number())
+
+    def _restart(self) -> None:
+        """Let go of a silent camera; take it again if it is there."""
+        self._stop_pipeline()
+        while not self._ended.wait(0.1):
+            if self.serial not in self._serials():
+                self._fault = "it is unplugged; check the cable at both ends."
+                continue
+            try:
+                self._pipeline = self._started()
+                return
+            except RobotError as error:
+                self._fault = str(error)
+
+    def _stop_pipeline(self) -> None:
+        try:
+            self._pipeline.stop()
+        except RuntimeError:  # it was not streaming any more
+            return
+
+    def _wait_for_first_frame(self) -> None:
+        give_up = time.monotonic() + FIRST_FRAME_S
+        while self._frame is None:
+            if time.monotonic() > give_up:
+                raise RobotError(
+                    f"Camera {self.serial} sent no image within {FIRST_FRAME_S:.0f} s: {self._fault} Plug it "
+                    "out and in again, into a USB 3 port of the machine itself."
+                )
+            time.sleep(0.01)
+
+
+def choose_camera(plugged: list[str], asked: str | None) -> str:
+    """The serial to open.
+
+    >>> choose_camera(["123"], None)
+    '123'
+
+    Raises:
+        RobotError: none is plugged in.
+        UsageError: another than the ones there was asked for, or several are there and none was.
+    """
+    if not plugged:
+        raise RobotError(
+            "No RealSense camera found. Plug it into a USB 3 port; if it is plugged in, install "
+            "librealsense's udev rules (99-realsense-libusb.rules) and plug it in again."
+        )
+    if asked is None and len(plugged) > 1:
+        raise UsageError(f"Several cameras are plugged in; name one of: {', '.join(plugged)}.")
+    if asked is not None and asked not in plugged:
+        raise UsageError(f"No camera with serial {asked!r}. Plugged in: {', '.join(plugged)}.")
+    return asked or plugged[0]
