@@ -2,6 +2,7 @@
 #   make demo                 one human demonstration to a policy in an unseen domain, about 20 minutes on 2 cores
 #   make demo QUICK=1         the same program, smaller: about 6 minutes
 #   make demo TASK=Stack      another task
+#   make demo ENV=rig         the target world is a virtual robot, driven in real time by the robot's own driver
 #   make test                 the tests
 #   make check                format, lint, types, direction of imports
 # The first of them creates .venv; it is renewed when pyproject.toml or constraints.txt changes.
@@ -15,6 +16,7 @@ PACKAGES := simreal_envs simreal_datasets simreal_agents simreal_cli
 
 TASK ?= Lift
 QUICK ?=
+ENV ?= sim
 ARGS ?=
 
 # Rendering without a display; `simreal doctor` says which backends work here.
@@ -23,7 +25,7 @@ export MUJOCO_GL ?= egl
 .PHONY: demo test check format types venv clean
 
 demo: $(READY)
-	$(BIN)/simreal demo --task $(TASK) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+	$(BIN)/simreal demo --task $(TASK) --env $(ENV) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 test: $(READY)
 	$(BIN)/pytest $(ARGS)

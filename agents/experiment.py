@@ -18,7 +18,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -59,12 +59,13 @@ class Experiment:
         methods: rows of :data:`simreal_agents.config.METHODS`; the first is compared with each other.
         seeds: training seeds of every method.
         shift: how the target world looks; the source is unshifted.
+        env: what the target world is: ``sim``, or ``rig``, which runs in real time over the robot's protocol.
         source_demos, target_demos: demonstrations of each domain, the same for every method.
         noise_m: disturbance of the arm in all demonstrations, which show how to recover from it.
         updates: training updates, the same for every method.
         checkpoint_every: updates between the points of the learning curve.
-        validation_episodes: rollouts a checkpoint, region and training seed.
-        test_episodes: rollouts of the best checkpoint.
+        validation_episodes: rollouts a checkpoint, region and training seed, always in simulation.
+        test_episodes: rollouts of the best checkpoint, in the target world.
         max_steps: rollouts end after so many steps.
         overrides: ``key=value`` settings of :class:`simreal_agents.config.TrainConfig`, for every method.
         preset: settings that the overrides start from.
@@ -74,6 +75,7 @@ class Experiment:
     methods: tuple[str, ...] = ("uot", "cotrain")
     seeds: tuple[int, ...] = (0,)
     shift: str = STAND_IN
+    env: str = "sim"
     source_demos: int = 800
     target_demos: int = 20
     noise_m: float = 0.01
@@ -87,8 +89,13 @@ class Experiment:
 
     @property
     def target_world(self) -> World:
-        """Where policies are evaluated."""
-        return World(self.task, shift=self.shift, max_steps=self.max_steps)
+        """Where the target demonstrations are recorded, and policies judged."""
+        return World(self.task, self.env, self.shift, max_steps=self.max_steps)
+
+    @property
+    def validation_world(self) -> World:
+        """Where checkpoints are chosen: it looks like the target world, and is faster than real time."""
+        return replace(self.target_world, env="sim")
 
     def config(self, folder: Path, method: str, seed: int) -> TrainConfig:
         """The configuration of one training."""
@@ -217,8 +224,8 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
     noise_m = experiment.noise_m
     source = Generator(human, World(experiment.task), "all", noise_m=noise_m)
     _fill(folder / "source", source, experiment.source_demos, 0, workers, console)
-    shifted = World(experiment.task, shift=experiment.shift)
-    target = Generator(human, shifted, "in", noise_m=noise_m)
+    target = Generator(human, experiment.target_world, "in", noise_m=noise_m)
+    workers = experiment.target_world.workers or workers
     _fill(folder / "target", target, experiment.target_demos, TARGET_SEED, workers, console)
 
 
@@ -244,7 +251,8 @@ def validate(experiment: Experiment, folder: Path) -> list[SuccessCount]:
     seeds = range(FIRST_SEED, FIRST_SEED + experiment.validation_episodes)
     counts = []
     for updates in checkpoints(experiment):
-        final = _evaluate(experiment, folder, dict.fromkeys(experiment.methods, updates), seeds, "validation")
+        chosen = dict.fromkeys(experiment.methods, updates)
+        final = _evaluate(experiment, folder, chosen, seeds, experiment.validation_world, "validation")
         counts += [
             SuccessCount(cell.name, cell.region, updates, cell.successes, cell.trials) for cell in final.cells
         ]
@@ -261,11 +269,11 @@ def final_test(experiment: Experiment, folder: Path, curves: Sequence[SuccessCou
                 successes[count.updates] = successes.get(count.updates, 0) + count.successes
         best[method] = max(successes, key=lambda updates: (successes[updates], -updates))
     seeds = range(TEST_SEED, TEST_SEED + experiment.test_episodes)
-    return _evaluate(experiment, folder, best, seeds, "test")
+    return _evaluate(experiment, folder, best, seeds, experiment.target_world, "test")
 
 
 def _evaluate(
-    experiment: Experiment, folder: Path, updates: dict[str, int], seeds: range, where: str
+    experiment: Experiment, folder: Path, updates: dict[str, int], seeds: range, world: World, where: str
 ) -> Report:
     actors: dict[str, ActorSource] = {}
     method_of: dict[str, tuple[str, int]] = {}
@@ -276,7 +284,7 @@ def _evaluate(
     with success_bar(len(actors) * len(EVALUATED_REGIONS) * len(seeds), where) as show:
         results: list[EpisodeResult] = evaluate(
             actors,
-            experiment.target_world,
+            world,
             EVALUATED_REGIONS,
             seeds,
             folder / where,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 def demo(
     task: Annotated[str, typer.Option(help="Lift or Stack.")] = "Lift",
     quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: about six minutes.")] = False,
+    env: Annotated[
+        str, typer.Option(help="The target world: sim, or rig (the virtual robot, in real time).")
+    ] = "sim",
     output: Annotated[
         Path | None,
         typer.Option(
             help="Folder to fill, or to continue.",
-            show_default="out/demo-<task>, with --quick out/demo-<task>-quick",
+            show_default="out/demo-<task>, then -rig and -quick where they are asked for",
         ),
     ] = None,
 ) -> None:
@@ -35,42 +38,52 @@ def demo(
     `simreal demo --quick`
 
     `simreal demo --task Stack --output out/stack`
+
+    `simreal demo --env rig --quick`
     """
     from simreal_agents.experiment import run_experiment
     from simreal_envs.spec import check_choice
 
     check_choice("task", task, DURATIONS_MINUTES)
-    experiment = demo_experiment(task, quick)
+    check_choice("env of the demo", env, ("sim", "rig"))
+    experiment = demo_experiment(task, quick, env)
     console = Console()
     console.print(
         f"[bold]{task}[/], {' and '.join(experiment.methods)}: {experiment.source_demos} source and "
         f"{experiment.target_demos} target demonstrations, {experiment.updates} updates each. "
-        f"About {DURATIONS_MINUTES[task][quick]} minutes on two cores."
+        f"About {DURATIONS_MINUTES[task][quick] + (env == 'rig') * RIG_MINUTES[quick]} minutes on two cores."
     )
-    folder = output or Path("out") / f"demo-{task.lower()}{'-quick' if quick else ''}"
+    name = "-".join(["demo", task.lower(), *(["rig"] if env == "rig" else []), *(["quick"] if quick else [])])
+    folder = output or Path("out") / name
     run_experiment(experiment, folder, console)
 
 
 DURATIONS_MINUTES = {"Lift": {False: 20, True: 6}, "Stack": {False: 40, True: 15}}
 """On two cores. Only the quick Lift is measured as a whole (docs/benchmarks.md), others by their parts."""
 
+RIG_MINUTES = {False: 25, True: 10}
+"""What comes on top in real time."""
 
 SOURCE_DEMOS = {"Lift": 800, "Stack": 300}
 MAX_STEPS = {"Lift": 200, "Stack": 300}
 
 
-def demo_experiment(task: str, quick: bool) -> Experiment:
+RIG_TEST_EPISODES = {False: 20, True: 5}
+
+
+def demo_experiment(task: str, quick: bool, env: str = "sim") -> Experiment:
     """The sizes of the demo."""
     from simreal_agents.experiment import Experiment
 
+    sizes: dict[str, Any] = {"source_demos": SOURCE_DEMOS[task]}
     if quick:
-        return Experiment(
-            task,
-            source_demos=100,
-            updates=1000,
-            checkpoint_every=500,
-            validation_episodes=8,
-            test_episodes=20,
-            max_steps=MAX_STEPS[task],
-        )
-    return Experiment(task, source_demos=SOURCE_DEMOS[task], max_steps=MAX_STEPS[task])
+        sizes = {
+            "source_demos": 100,
+            "updates": 1000,
+            "checkpoint_every": 500,
+            "validation_episodes": 8,
+            "test_episodes": 20,
+        }
+    if env == "rig":
+        sizes["test_episodes"] = RIG_TEST_EPISODES[quick]
+    return Experiment(task, env=env, max_steps=MAX_STEPS[task], **sizes)

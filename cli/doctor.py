@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from simreal_cli.doctor_robot import examine_robot
+from simreal_cli.finding import Finding, Status
 from simreal_envs.opengl import choose_backend
 from simreal_envs.spec import ENVS, check_choice
 
@@ -38,23 +41,15 @@ renderer.update_scene(data)
 assert renderer.render()[32, 32, 0] > 0, "the picture is black"
 """
 
-Status = Literal["ok", "warn", "fail"]
 _COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-class Finding(NamedTuple):
-    """One line: what was looked at, how it is, and what to do about it."""
-
-    status: Status
-    subject: str
-    found: str
-    remedy: str = ""
-
-
 def doctor(
-    env: Annotated[str, typer.Option(help="World to check the machine for: sim.")] = "sim",
+    env: Annotated[str, typer.Option(help="World to check the machine for: sim, rig or real.")] = "sim",
+    host: Annotated[str | None, typer.Option(help="Address of the robot or of a running rig.")] = None,
+    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
 ) -> None:
-    """Check this machine: versions, memory, disk, OpenGL, device, cache.
+    """Check this machine: versions, memory, disk, OpenGL, device, cache; with --env also robot and camera.
 
     The exit code is 1 if something that is needed fails.
 
@@ -62,12 +57,14 @@ def doctor(
 
     `simreal doctor`
 
-    `MUJOCO_GL=osmesa simreal doctor --env sim`
+    `simreal doctor --env real --host 172.16.0.2`
+
+    `MUJOCO_GL=osmesa simreal doctor --env rig`
     """
     check_choice("env", env, ENVS)
     console = Console()
     failed = False
-    for finding in examine():
+    for finding in chain(examine(), examine_robot(env, host, serial) if env != "sim" else ()):
         failed |= finding.status == "fail"
         console.print(
             f"[{_COLOURS[finding.status]}]{finding.status:4}[/] [bold]{escape(finding.subject)}[/] "

@@ -6,7 +6,7 @@ States come first; only what succeeded is rendered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -170,30 +170,33 @@ class Generator:
         task, _ = load_segments(self.source)
         if task != self.world.task:
             raise DataError(f"Dataset {self.source} is of task {task!r}, not {self.world.task!r}.")
-        if self.world.env != "sim":
-            raise UsageError(f"Generation needs env 'sim', not {self.world.env!r}.")
+        if self.world.env == "real":
+            raise UsageError("Generation needs object poses, which env 'real' has not. Valid: sim, rig.")
 
     def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
         """What a worker does for each seed."""
         _, demonstrations = load_segments(self.source)
+        if self.world.env != "sim":  # in real time nothing can be shown afterwards
+            live = ActionNoise(replace(self.world, max_steps=MAX_STEPS).make(self.region), self.noise_m)
+            return partial(_attempt, self, live, None, demonstrations)
         blind = World(self.world.task, obs="state", max_steps=MAX_STEPS)
         env = ActionNoise(blind.make(self.region), self.noise_m)
         shown = (
             self.world.make(self.region) if self.world.obs != "state" or self.world.shift != "none" else None
         )
-        return partial(_attempt, env, shown, demonstrations, self.selection)
+        return partial(_attempt, self, env, shown, demonstrations)
 
 
 def _attempt(
+    recipe: Generator,
     env: gym.Env[Any, Any],
     shown: gym.Env[Any, Any] | None,
     demonstrations: Sequence[Sequence[Segment]],
-    selection: str,
     seed: int,
     heartbeat: Heartbeat,
 ) -> Attempt:
     heartbeat()
-    actor = SegmentActor(env.unwrapped, demonstrations, selection, np.random.default_rng([seed, 1]))
+    actor = SegmentActor(env.unwrapped, demonstrations, recipe.selection, np.random.default_rng([seed, 1]))
     recorder = EpisodeRecorder()
     outcome = run_episode(env, actor, seed=seed, recorder=recorder)
     region = str(outcome.info["placement_region"])
@@ -202,6 +205,11 @@ def _attempt(
         return Attempt(seed, region, outcome.stage, None)
     if shown is not None:
         episode = show(episode, shown, seed)
+    episode.meta["generation"] = {
+        "source": str(recipe.source),
+        "selection": recipe.selection,
+        "noise_m": recipe.noise_m,
+    }
     return Attempt(seed, region, outcome.stage, episode)
 
 

@@ -37,7 +37,7 @@ START_NOISE_RAD = 0.02
 """As in simulation."""
 
 
-class RobotEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
     """A task on the robot. Made by ``gym.make("simreal/Lift-v0", env="real", host="172.16.0.2")``.
 
     Args:

@@ -183,6 +183,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             "action_kind": self.action_kind,
             "obs": list(self.observation_spec.groups),
             "image_size": list(self.observation_spec.image_size),
+            "quality": self.quality,
             "control_hz": spec.CONTROL_HZ,
             "camera": self.camera.to_json(),
             "versions": {name: version(name) for name in ("simreal", "robosuite", "mujoco", "gymnasium")},

@@ -1,0 +1,16 @@
+"""One line of ``simreal doctor``."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Status = Literal["ok", "warn", "fail"]
+
+
+class Finding(NamedTuple):
+    """What was looked at, how it is, and what to do about it."""
+
+    status: Status
+    subject: str
+    found: str
+    remedy: str = ""
