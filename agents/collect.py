@@ -1,15 +1,17 @@
-"""Collecting demonstrations from scripted experts."""
+"""Collecting demonstrations from whoever acts alone: scripted experts and trained policies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
 
-from simreal_agents.experts import EXPERTS, make_expert
+from simreal_agents.evaluation import one_torch_thread
+from simreal_agents.experts import EXPERTS
+from simreal_agents.sources import ActorSource, Expert
 from simreal_datasets.fill import Attempt
 from simreal_datasets.recorder import EpisodeRecorder
 from simreal_envs.loop import Actor, run_episode
@@ -20,12 +22,14 @@ from simreal_envs.wrappers import ActionNoise, check_noise
 
 
 @dataclass(frozen=True)
-class ExpertRecorder:
-    """The recipe of ``simreal collect --by expert`` that every worker process follows."""
+class ActorRecorder:
+    """The recipe of ``simreal collect`` that every worker process follows; ``name`` says who acted."""
 
     world: World
     region: str
     noise_m: float = 0.0
+    source: ActorSource = field(default_factory=Expert)
+    name: str = "expert"
 
     def check(self) -> None:
         """Refuse what cannot work before any process starts.
@@ -34,7 +38,8 @@ class ExpertRecorder:
             UsageError: names what does not fit.
         """
         check_choice("region", self.region, REGIONS)
-        check_choice("task with a scripted expert", self.world.task, EXPERTS)
+        if isinstance(self.source, Expert):
+            check_choice("task with a scripted expert", self.world.task, EXPERTS)
         check_noise(self.noise_m)
 
     def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
@@ -42,13 +47,14 @@ class ExpertRecorder:
         env: gym.Env[Any, Any] = self.world.make(self.region)
         if self.noise_m > 0:
             env = ActionNoise(env, self.noise_m)
-        return partial(_record, env, make_expert(env))
+        return partial(_record, env, self.source.make(env), self.name)
 
 
-def _record(env: gym.Env[Any, Any], actor: Actor, seed: int, heartbeat: Heartbeat) -> Attempt:
+def _record(env: gym.Env[Any, Any], actor: Actor, name: str, seed: int, heartbeat: Heartbeat) -> Attempt:
     heartbeat()
     recorder = EpisodeRecorder()
-    outcome = run_episode(env, actor, seed=seed, recorder=recorder)
-    episode = recorder.finish(env, outcome, "expert")
+    with one_torch_thread():
+        outcome = run_episode(env, actor, seed=seed, recorder=recorder)
+    episode = recorder.finish(env, outcome, name)
     region = str(outcome.info["placement_region"])
     return Attempt(seed, region, outcome.stage, episode if outcome.success else None)

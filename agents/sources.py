@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium as gym
 
+from simreal_envs.errors import unknown
 from simreal_envs.loop import Actor
 
 
@@ -82,3 +84,17 @@ class Expert:
         from simreal_agents.experts import make_expert
 
         return make_expert(env)
+
+
+def named_source(name: str, others: Iterable[str] = ()) -> ActorSource:
+    """What ``expert`` or the path of a run folder stands for.
+
+    Raises:
+        UsageError: neither; names them and ``others``.
+        DataError: a run without checkpoints.
+    """
+    if name == "expert":
+        return Expert()
+    if Path(name).is_dir():
+        return TrainedPolicy.at(Path(name))
+    raise unknown("actor", name, ("expert", *others, "a run folder"))

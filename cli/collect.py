@@ -7,15 +7,24 @@ from typing import Annotated
 
 import typer
 
-ACTORS = ("expert",)
+BY_HAND_STEPS = 1200
+"""People take their time: 60 s."""
 
 
 def collect(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
     task: Annotated[str, typer.Option(help="Lift or Stack.", show_default=False)],
     episodes: Annotated[int, typer.Option(help="Stop when the dataset holds this many.")] = 10,
-    by: Annotated[str, typer.Option(help="Who acts: expert (scripted).")] = "expert",
-    env: Annotated[str, typer.Option(help="Which world: sim.")] = "sim",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Who acts: expert (scripted); keyboard, spacemouse, gamepad, guiding (you); or a run folder."
+        ),
+    ] = "expert",
+    env: Annotated[str, typer.Option(help="Which world: sim, rig (the virtual robot) or real.")] = "sim",
+    host: Annotated[
+        str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
+    ] = None,
     shift: Annotated[str, typer.Option(help="How it looks, e.g. viewpoint:0.5+texture.")] = "none",
     region: Annotated[str, typer.Option(help="Where objects start: in, ood or all.")] = "all",
     obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
@@ -24,28 +33,54 @@ def collect(
         float, typer.Option(help="Disturb the arm by this many metres, to show recovery; 0 to 0.05.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="First reset seed.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="End an episode after so many steps of 50 ms.", show_default="500; by hand 1200"
+        ),
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Full speed of a device, m/s; 0.1 turns by 1 rad/s.")] = 0.1,
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core. There is one robot.")] = 0,
 ) -> None:
     """Record demonstrations until the dataset holds enough; a dataset that was begun is continued.
 
-    Only successful episodes are kept. Ctrl-C keeps every finished one.
+    Only successful episodes are kept. Ctrl-C keeps every finished one. By hand you see the camera, begin with
+    a first motion, and keep, discard or repeat each episode by a key; on hardware you say what is solved.
 
     **Examples**
 
     `simreal collect data/target --task Lift --shift viewpoint+texture --region in --seed 500000`
 
     `simreal collect data/state --task Stack --obs state --noise 0.01 --episodes 100`
+
+    `simreal collect data/lift-keyboard --task Lift --by keyboard`
+
+    `simreal collect data/stack-real --task Stack --env real --host 172.16.0.2 --by guiding --episodes 25`
+
+    `simreal collect data/lift-policy --task Lift --by runs/uot`
     """
-    from simreal_agents.collect import ExpertRecorder
+    from simreal_agents.collect import ActorRecorder
+    from simreal_agents.session import BY_HAND, run_session
+    from simreal_agents.sources import named_source
     from simreal_cli.progress import show_attempts
     from simreal_datasets.fill import fill_dataset
+    from simreal_envs.errors import UsageError
     from simreal_envs.parallel import available_cores
-    from simreal_envs.spec import check_choice
+    from simreal_envs.spec import HORIZON
     from simreal_envs.world import World
 
-    check_choice("actor", by, ACTORS)
-    world = World(task, env, shift, obs, image_size)
-    recipe = ExpertRecorder(world, region, noise)
+    source = None if by in BY_HAND else named_source(by, BY_HAND)
+    steps = max_steps or (HORIZON if source else BY_HAND_STEPS)
+    world = World(task, env, shift, obs, image_size, steps, host)
+    if source is None or world.env == "real":
+        if noise:
+            raise UsageError(f"--noise {noise} disturbs scripted experts and policies on sim and rig only.")
+        session = run_session(world, region, by, source, dataset, episodes, seed, speed)
+        counts = ", ".join(f"{number} {result}" for result, number in session.results.items())
+        typer.echo(f"{dataset} holds {session.stored} episodes. This session: {counts or 'none'}.")
+        return
+    recipe = ActorRecorder(world, region, noise, source, by)
     recipe.check()
-    attempts = fill_dataset(dataset, recipe.make_work, episodes, seed, workers or available_cores())
+    workers = min(workers or available_cores(), world.workers or available_cores())
+    attempts = fill_dataset(dataset, recipe.make_work, episodes, seed, workers)
     show_attempts(attempts, dataset, episodes)

@@ -45,13 +45,7 @@ def fill_dataset(
         UsageError: the number or the seed is out of range.
         DataError: the dataset is of another kind, or attempts keep failing.
     """
-    if episodes < 1:
-        raise UsageError(f"{episodes} episodes: at least 1 is needed.")
-    if not 0 <= first_seed < LAST_SEED:
-        raise UsageError(
-            f"Seed {first_seed} must be from 0 to {LAST_SEED - 1}; later ones are for evaluation."
-        )
-    stored, next_seed = _progress(path, first_seed)
+    stored, next_seed = resume_point(path, episodes, first_seed)
     attempts = successes = 0
     with DatasetWriter(path) as writer:
         while stored < episodes:
@@ -73,8 +67,18 @@ def fill_dataset(
                 )
 
 
-def _progress(path: Path, first_seed: int) -> tuple[int, int]:
-    """How many episodes are there, and which seed comes next."""
+def resume_point(path: Path, episodes: int, first_seed: int) -> tuple[int, int]:
+    """How many of ``episodes`` are there, and which seed comes next.
+
+    Raises:
+        UsageError: the number or the seed is out of range.
+    """
+    if episodes < 1:
+        raise UsageError(f"{episodes} episodes: at least 1 is needed.")
+    if not 0 <= first_seed < LAST_SEED:
+        raise UsageError(
+            f"Seed {first_seed} must be from 0 to {LAST_SEED - 1}; later ones are for evaluation."
+        )
     if not path.is_dir() or not any(path.glob("episode_*.hdf5")):
         return 0, first_seed
     infos = Dataset(path).infos

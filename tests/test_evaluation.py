@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from simreal_agents.collect import ExpertRecorder
+from simreal_agents.collect import ActorRecorder
 from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
 from simreal_agents.evaluation import FIRST_SEED, evaluate
@@ -134,7 +134,7 @@ def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     world = World("Lift", obs="image", image_size=(72, 96))
     for domain, seed in (("source", 0), ("target", 1)):
-        recipe = ExpertRecorder(world, "in")
+        recipe = ActorRecorder(world, "in")
         list(fill_dataset(folder / domain, recipe.make_work, 1, seed, workers=1))
     overrides = [f"data.source={folder / 'source'}", f"data.target={folder / 'target'}", "optim.updates=2"]
     train(load_config("cpu", "cotrain", [*overrides, "checkpoint_every=1"]), folder / "run")

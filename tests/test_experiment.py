@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from simreal_agents.collect import ExpertRecorder
+from simreal_agents.collect import ActorRecorder
 from simreal_agents.episode_log import LOG_NAME
 from simreal_agents.experiment import Experiment, checkpoints, run_experiment
 from simreal_datasets.fill import fill_dataset
@@ -33,7 +33,7 @@ TINY = Experiment(
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished experiment whose source demonstrations come from the expert instead of a human."""
     folder = tmp_path_factory.mktemp("experiment")
-    list(fill_dataset(folder / "human", ExpertRecorder(World("Lift", obs="state"), "all").make_work, 2, 0, 1))
+    list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all").make_work, 2, 0, 1))
     run_experiment(TINY, folder, Console(quiet=True))
     return folder
 

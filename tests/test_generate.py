@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from simreal_agents.collect import ExpertRecorder
+from simreal_agents.collect import ActorRecorder
 from simreal_agents.experts import make_expert
 from simreal_datasets.episode import DatagenInfo
 from simreal_datasets.fill import LAST_SEED, Attempt, fill_dataset
@@ -172,7 +172,7 @@ def test_selection_prefers_what_is_near() -> None:
 def demonstrations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two state demonstrations by the expert."""
     path = tmp_path_factory.mktemp("demonstrations") / request.param
-    list(fill_dataset(path, ExpertRecorder(World(request.param, obs="state"), "all").make_work, 2, 0, 1))
+    list(fill_dataset(path, ActorRecorder(World(request.param, obs="state"), "all").make_work, 2, 0, 1))
     return path
 
 
@@ -220,8 +220,8 @@ def test_a_bad_recipe_is_refused_at_once(demonstrations: Path, change: dict[str,
 # --- filling ----------------------------------------------------------------------------------------
 
 
-def recipe() -> ExpertRecorder:
-    return ExpertRecorder(World("Lift", obs="state"), "in")
+def recipe() -> ActorRecorder:
+    return ActorRecorder(World("Lift", obs="state"), "in")
 
 
 def stored(path: Path) -> list[tuple[int, float]]:

@@ -1,0 +1,102 @@
+"""A person at a terminal, for tests: types keys, reads the screen, and steers by what it says."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import sys
+import termios
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+SIMREAL = str(Path(sys.executable).with_name("simreal"))
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_HAND = re.compile(r"hand (-?\d\.\d{3}) (-?\d\.\d{3}) (-?\d\.\d{3}) m")
+_KEYS = (("w", "s"), ("a", "d"), ("r", "f"))
+
+
+class Person:
+    """The real program in a real pseudo-terminal, as a context manager; killed if it is left running."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.screen = ""
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            settings = {"TERM": "xterm", "COLUMNS": "160", "LINES": "30", "MUJOCO_GL": "egl"}
+            environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+            os.execve(SIMREAL, [SIMREAL, *map(str, arguments)], environment | settings)
+        self._settings = termios.tcgetattr(self._terminal)
+
+    def __enter__(self) -> Person:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        os.close(self._terminal)
+
+    def type(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def look(self, seconds: float) -> str:
+        """Watch for a while; returns what the screen has shown so far, without colours and pictures."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._terminal], [], [], left)[0]:
+                try:
+                    shown = os.read(self._terminal, 1 << 16).decode(errors="ignore")
+                except OSError:  # the program has ended
+                    break
+                self.screen += _ESCAPES.sub("", shown).replace("▀", "")
+        return self.screen
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Until the screen shows the text again; what was shown before does not count."""
+        start, deadline = len(self.screen), time.monotonic() + seconds
+        while text not in self.look(0.05)[start:]:
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.screen[-2000:]}"
+
+    def end(self, seconds: float = 30) -> int:
+        """Wait for the program to end and leave the terminal as it was; its exit code."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.look(0.05)
+            ended, status = os.waitpid(self._pid, os.WNOHANG)
+            if ended:
+                self._pid = 0
+                assert termios.tcgetattr(self._terminal) == self._settings, "the terminal was left changed"
+                return os.waitstatus_to_exitcode(status)
+            assert time.monotonic() < deadline, self.screen[-2000:]
+
+    def hand_m(self) -> np.ndarray:
+        """Where the screen says that the hand is, once it rests."""
+        self.look(0.6)
+        return np.array([float(x) for x in _HAND.findall(self.screen)[-1]])
+
+    def move_to(self, goal_m: np.ndarray, speed_mps: float, tolerance_m: float = 0.01) -> None:
+        """Hold keys until the hand is there, one axis after the other, as terminals repeat one key only."""
+        for _ in range(8):
+            error = goal_m - self.hand_m()
+            if np.all(np.abs(error) < tolerance_m):
+                return
+            for axis, left in enumerate(error):
+                fine = abs(left) < 0.03
+                key = _KEYS[axis][0 if left > 0 else 1]
+                self.hold(key.upper() if fine else key, abs(left) / speed_mps * (4 if fine else 1))
+        raise AssertionError(f"hand at {self.hand_m()}, not at {goal_m}")
+
+    def hold(self, key: str, seconds: float, until: str = "\0") -> None:
+        """Repeat a key as a terminal does, until a text is shown; it counts 0.1 s longer than it is held."""
+        end, start = time.monotonic() + seconds - 0.1, len(self.screen)
+        while time.monotonic() < end and until not in self.screen[start:]:
+            self.type(key)
+            self.look(0.04)
