@@ -1,0 +1,322 @@
+"""Franka's control interface: one client's requests over TCP, states and commands at 1 kHz over UDP."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simreal_envs.rig import protocol
+from simreal_envs.rig.arm import Arm
+from simreal_envs.rig.faults import Faults
+from simreal_envs.rig.motion import MotionGenerator
+from simreal_envs.rig.panda import Inertia
+from simreal_envs.rig.protocol import Command, Controller, Motion, RobotMode, Status
+from simreal_envs.rig.reflexes import Reflexes, flags
+from simreal_envs.rig.sockets import Connection, Poller, listen
+from simreal_envs.rig.state import RobotState
+
+LOST_IN_A_ROW = 20
+"""Commands after which the robot gives up, where that is enforced."""
+
+_WINDOW = 100
+_ALL_RECEIVED = (1 << _WINDOW) - 1
+
+
+@dataclass
+class Statistics:
+    """Since the rig's start: of every state that asked for a command, how many were not answered in time."""
+
+    commands: int = 0
+    lost: int = 0
+    most_lost_in_a_row: int = 0
+    reflexes: int = 0
+
+
+@dataclass
+class Move:
+    """A motion that a client has asked for."""
+
+    number: int
+    kind: Motion
+    controller: Controller
+    generator: MotionGenerator
+    torque: np.ndarray = field(default_factory=lambda: np.zeros(7))
+    started: bool = False
+    """Whether a first command has come."""
+    received: int = _ALL_RECEIVED
+    """Of the last hundred milliseconds, those with a command, as bits."""
+    lost_in_a_row: int = 0
+    ending: Status | None = None
+    """What the motion will be answered with once the arm has come to rest."""
+    stop_number: int | None = None
+
+
+class RobotServer:
+    """The robot's port. As on the robot, one client at a time; another is hung up on.
+
+    Args:
+        enforce_loss: stop with ``communication_constraints_violation`` after 20 lost commands in a row, as
+            the robot does. A machine without real-time scheduling loses so many now and then.
+    """
+
+    def __init__(
+        self,
+        arm: Arm,
+        hand: Inertia,
+        model_library: bytes,
+        poller: Poller,
+        host: str,
+        faults: Faults,
+        enforce_loss: bool = False,
+    ) -> None:
+        self._arm, self._hand, self._model_library = arm, hand, model_library
+        self._poller, self._faults, self._enforce_loss = poller, faults, enforce_loss
+        self.reflexes, self.state = Reflexes(arm), RobotState(arm, hand)
+        self.statistics = Statistics()
+        self._rng = np.random.default_rng(0)
+        self._move: Move | None = None
+        self._listener = listen(host, protocol.ROBOT_PORT)
+        poller.add(self._listener, self._accept)
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp.bind((host, 0))
+        self._udp.setblocking(False)
+        self._client: Connection | None = None
+        self._peer: tuple[str, int] | None = None
+        self._datagram = bytearray(protocol.ROBOT_COMMAND.itemsize)
+        self._command = np.frombuffer(self._datagram, protocol.ROBOT_COMMAND)[0]
+        self._no_load()
+
+    @property
+    def client(self) -> str | None:
+        """Address of the connected client."""
+        return self._client.peer if self._client is not None else None
+
+    @property
+    def moving(self) -> bool:
+        """Whether a client's motion runs."""
+        return self._move is not None
+
+    # --- every millisecond --------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Read commands, move the arm, look for reflexes, send the state."""
+        commanded = self._read_commands()
+        move = self._move
+        if move is not None:
+            self._count(move, commanded)
+        self._arm.step(self._torque())
+        self.reflexes.measure()
+        if self._move is not None:
+            error = self.reflexes.violation()
+            if error is not None:
+                self.reflex(error)
+            elif self._move.ending is not None:
+                self._rest(self._move)
+        self._send_state()
+
+    def _read_commands(self) -> bool:
+        """Take the newest command that has arrived; True if there was one."""
+        got = False
+        while True:
+            try:
+                size = self._udp.recv_into(self._datagram)
+            except BlockingIOError:
+                return got
+            move = self._move
+            if size != len(self._datagram) or move is None or move.ending is not None or self._lost():
+                continue
+            got = True
+            error = self._obey(move)
+            if error is not None:
+                self.reflex(error)
+                return False
+
+    def _obey(self, move: Move) -> str | None:
+        """Take a command over; returns the name of the error if the robot would refuse it."""
+        command = self._command
+        if command["motion_generation_finished"]:
+            move.ending = Status.SUCCESS
+            return None
+        if move.controller == Controller.EXTERNAL:
+            age = int(self.state.message_id) - int(command["message_id"]) + 1
+            error = self.reflexes.torque_error(command["tau_J_d"], age)
+            if error is not None:
+                return error
+            move.torque[:] = command["tau_J_d"]
+            if move.kind == Motion.JOINT_VELOCITY:  # what torque control comes with
+                return None
+        return move.generator.follow(command)
+
+    def _count(self, move: Move, commanded: bool) -> None:
+        if move.ending is not None or not (move.started or commanded):
+            return
+        move.started = True
+        move.received = (move.received << 1 | commanded) & _ALL_RECEIVED
+        statistics = self.statistics
+        statistics.commands += 1
+        if commanded:
+            move.lost_in_a_row = 0
+            return
+        statistics.lost += 1
+        move.lost_in_a_row += 1
+        statistics.most_lost_in_a_row = max(statistics.most_lost_in_a_row, move.lost_in_a_row)
+        if self._enforce_loss and move.lost_in_a_row >= LOST_IN_A_ROW:
+            self.reflex("communication_constraints_violation")
+
+    def _torque(self) -> np.ndarray:
+        move = self._move
+        if move is not None and move.ending is None:
+            self._arm.resting = False
+            if move.controller == Controller.EXTERNAL:
+                return move.torque  # the last one again if a command was lost
+            return self._arm.joint_impedance(move.generator.q, move.generator.dq)
+        return self._arm.rest()
+
+    def _lost(self) -> bool:
+        faults = self._faults
+        return faults.link_cut or (faults.packet_loss > 0 and self._rng.random() < faults.packet_loss)
+
+    def _send_state(self) -> None:
+        move = self._move
+        rate = 0.0 if move is None else move.received.bit_count() / _WINDOW
+        self.state.update(rate, self.reflexes, move.generator if move is not None else None)
+        if self._peer is not None and not self._lost():
+            self._udp.sendto(self.state.datagram, self._peer)
+
+    # --- the end of a motion ------------------------------------------------------------------------
+
+    def reflex(self, error: str) -> None:
+        """Stop the arm with an error; it moves again after a recovery."""
+        self.statistics.reflexes += 1
+        self.state.fail(flags(error))
+        move, self._move = self._move, None
+        if move is not None:
+            self._reply(Command.MOVE, move.number, Status.REFLEX_ABORTED)
+            if move.stop_number is not None:
+                self._reply(Command.STOP_MOVE, move.stop_number, protocol.STOP_REFLEX_ABORTED)
+
+    def _rest(self, move: Move) -> None:
+        """Answer a motion that was to end, once the arm stands still."""
+        if not self._arm.resting:
+            return
+        self._move = None
+        self.state.set_mode(RobotMode.IDLE)
+        if move.ending is not None:
+            self._reply(Command.MOVE, move.number, move.ending)
+        if move.stop_number is not None:
+            self._reply(Command.STOP_MOVE, move.stop_number, Status.SUCCESS)
+
+    # --- requests -----------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        accepted, _ = self._listener.accept()
+        if self._client is not None or self._faults.link_cut:
+            accepted.close()
+            return
+        self._client = Connection(self._poller, accepted, self._take, self._gone)
+
+    def _gone(self) -> None:
+        """A client that leaves in the middle of a motion leaves a stopped arm behind."""
+        self._client = self._peer = self._move = None
+        if self.state.mode == RobotMode.MOVE:
+            self.state.set_mode(RobotMode.IDLE)
+
+    def cut_link(self) -> None:
+        """The cable is out: a running motion ends with an error that nobody hears of."""
+        if self._move is not None:
+            self.reflex("communication_constraints_violation")
+
+    def mend_link(self) -> None:
+        """The cable is back: who was connected is not any more."""
+        if self._client is not None:
+            self._client.close()
+
+    def _take(self, buffer: bytearray) -> int:
+        header = protocol.ROBOT_HEADER
+        if len(buffer) < header.size:
+            return 0
+        command, number, size = header.unpack_from(buffer)
+        if len(buffer) < size:
+            return 0
+        if not self._faults.link_cut:
+            self._handle(Command(command), number, bytes(buffer[header.size : size]))
+        return int(size)
+
+    def _handle(self, command: Command, number: int, body: bytes) -> None:
+        if command == Command.CONNECT:
+            version, port = struct.unpack("<HH", body)
+            matches = version == protocol.ROBOT_VERSION
+            answer = struct.pack("<BH", 0 if matches else 1, protocol.ROBOT_VERSION)
+            self._reply(command, number, answer)
+            if matches and self._client is not None:
+                self._peer = (self._client.peer, port)
+        elif command == Command.LOAD_MODEL_LIBRARY:
+            self._reply(command, number, b"\0" + self._model_library)
+        elif command == Command.MOVE:
+            self._start(number, body)
+        elif command == Command.STOP_MOVE:
+            if self._move is None:
+                self._reply(command, number, protocol.REJECTED)
+            else:
+                self._move.ending, self._move.stop_number = Status.PREEMPTED, number
+        elif command == Command.RECOVER:
+            if self._move is not None:
+                self._reply(command, number, protocol.REJECTED)
+            elif self.reflexes.outside_limits():
+                self._reply(command, number, protocol.INVALID_ARGUMENT)  # which here asks for a person
+            else:
+                self.state.recover()
+                self._reply(command, number, Status.SUCCESS)
+        elif command == Command.GET_CARTESIAN_LIMIT:
+            self._reply(command, number, bytes(1 + 8 * (3 + 16) + 1))
+        else:
+            rejected = self._move is not None and command != Command.SET_GUIDING_MODE
+            status = protocol.REJECTED if rejected else self._set(command, body)
+            self._reply(command, number, status)
+
+    def _start(self, number: int, body: bytes) -> None:
+        controller, kind = struct.unpack_from("<II", body)
+        if self._move is not None or self.state.mode != RobotMode.IDLE:
+            self._reply(Command.MOVE, number, Status.NOT_POSSIBLE)
+            return
+        motion = Motion(kind + 1)
+        generator = MotionGenerator(self._arm, motion)
+        self._move = Move(number, motion, Controller(controller), generator)
+        self._arm.torque[:] = 0.0  # clients start from no torque
+        self.state.start(motion, self._move.controller)
+        self._reply(Command.MOVE, number, Status.MOTION_STARTED)
+
+    def _set(self, command: Command, body: bytes) -> int:
+        """Take a setting over; returns the status."""
+        values = np.frombuffer(body, "<f8") if command != Command.SET_GUIDING_MODE else np.zeros(0)
+        if not np.isfinite(values).all():
+            return protocol.INVALID_ARGUMENT
+        if command == Command.SET_COLLISION_BEHAVIOR:
+            behavior = np.frombuffer(body, protocol.COLLISION_BEHAVIOR)[0]
+            return Status.SUCCESS if self.reflexes.set_thresholds(behavior) else protocol.INVALID_ARGUMENT
+        if command == Command.SET_JOINT_IMPEDANCE:
+            self._arm.stiffness[:] = values
+        elif command == Command.SET_EE_TO_K:
+            self.state.set_stiffness_frame(values)
+        elif command == Command.SET_NE_TO_EE:
+            self.state.set_end_effector(values)
+        elif command == Command.SET_LOAD:
+            load = Inertia(float(values[0]), values[1:4].copy(), values[4:].reshape(3, 3).copy())
+            if load.mass_kg < 0:
+                return protocol.INVALID_ARGUMENT
+            self._arm.set_load(self._hand, load)
+            self.state.set_load(load)
+        return Status.SUCCESS
+
+    def _no_load(self) -> None:
+        nothing = Inertia(0.0, np.zeros(3), np.zeros((3, 3)))
+        self._arm.set_load(self._hand, nothing)
+
+    def _reply(self, command: Command, number: int, body: bytes | int) -> None:
+        if self._client is not None and not self._faults.link_cut:
+            data = body if isinstance(body, bytes) else bytes([body])
+            header = protocol.ROBOT_HEADER.pack(command, number, protocol.ROBOT_HEADER.size + len(data))
+            self._client.send(header + data)

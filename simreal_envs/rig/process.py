@@ -1,0 +1,38 @@
+"""What a rig's processes run: ``python -m simreal_envs.rig.process server|camera ARGUMENTS``.
+
+They end when their standard input does, which the process that started them holds open: so they outlive
+neither its end nor its crash.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import sys
+import threading
+
+
+def main() -> None:
+    """Arguments are a JSON object; a server says ``{}`` or ``{"error": ...}`` once it is ready."""
+    kind, arguments = sys.argv[1], json.loads(sys.argv[2])
+    threading.Thread(target=_interrupt_when_orphaned, daemon=True).start()
+    try:
+        if kind == "server":
+            from simreal_envs.rig.server import serve
+
+            serve(**arguments)
+        else:
+            from simreal_envs.rig.camera import run_camera
+
+            run_camera(**arguments)
+    except KeyboardInterrupt:
+        pass  # the end that was asked for
+
+
+def _interrupt_when_orphaned() -> None:
+    sys.stdin.read()
+    _thread.interrupt_main()
+
+
+if __name__ == "__main__":
+    main()

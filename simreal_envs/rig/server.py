@@ -1,0 +1,233 @@
+"""The rig's process: a robot, a hand and a table that live at 1 kHz behind three ports of one address."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from simreal_envs.errors import UsageError
+from simreal_envs.latest import Latest
+from simreal_envs.rig import faults as fault_names
+from simreal_envs.rig.arm import TICK_S, Arm
+from simreal_envs.rig.control import ControlServer, Operations
+from simreal_envs.rig.faults import CAMERA_FAULTS, Faults, check_value, faults_name
+from simreal_envs.rig.fci import RobotServer
+from simreal_envs.rig.gripper import Fingers, GripperServer
+from simreal_envs.rig.model_library import ModelLibrary, build
+from simreal_envs.rig.panda import LINKS
+from simreal_envs.rig.sockets import Poller
+from simreal_envs.rig.world import STATE, World, state_name
+from simreal_envs.spec import FloatArray, check_choice
+
+LONGEST_CATCH_UP_S = 0.02
+"""A loop that is further behind lets that time go; until then it runs faster."""
+
+PUBLISH_TICKS = 5
+"""The scene's state is shared every 5 ms."""
+
+
+class RigServer:
+    """All that lives at one address.
+
+    Args:
+        host: address, for instance 127.0.0.2.
+        task, shift: what is served; the shift is the camera's.
+        camera: whether a camera's process is started beside.
+        enforce_loss: see :class:`simreal_envs.rig.fci.RobotServer`.
+
+    Raises:
+        OSError: the address is taken, or not this machine's.
+    """
+
+    def __init__(self, host: str, task: str, shift: str, camera: bool, enforce_loss: bool) -> None:
+        self._about: dict[str, Any] = {"task": task, "shift": shift, "host": host, "camera": camera}
+        self.faults, self.poller = Faults(), Poller()
+        # The ports first: an address that is taken is found out before the scene is built.
+        control: Operations = {
+            "describe": lambda: self._about,
+            "status": self.status,
+            "place": self._place,
+            "reset": self._reset,
+            "object_poses_in_base": self._object_poses_in_base,
+            "subtask_signals": lambda: self.world.stages_reached(),
+            "sim_state": lambda: self.world.physics.get_state().tolist(),
+            "model_xml": lambda: self.world.model_xml,
+            "inject": self.inject,
+            "pull": self._pull,
+        }
+        self._control = ControlServer(control, self.poller, host)
+        self.world: World = World(task)
+        library = build(LINKS)
+        self._arm = Arm(self.world.model, self.world.data, ModelLibrary(library))
+        self.robot = RobotServer(
+            self._arm,
+            self.world.hand,
+            Path(library).read_bytes(),
+            self.poller,
+            host,
+            self.faults,
+            enforce_loss,
+        )
+        self._fingers = Fingers(self.world.model, self.world.data)
+        self._gripper = GripperServer(self._fingers, self.poller, host, self.faults)
+        self._state = Latest(state_name(host), STATE, create=True)
+        self._camera_faults = Latest(faults_name(host), CAMERA_FAULTS, create=True)
+        self._record = np.zeros((), STATE)
+        self._publish()
+        self._publish_camera_faults()
+        self._ticks = self._skipped = 0
+        self._real_time = False
+        self._began = time.perf_counter()
+
+    # --- the loop -----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Live in real time until the process is interrupted."""
+        gc.collect()
+        gc.freeze()  # the scene's many objects need not be looked through again
+        self._real_time = _ask_for_real_time()
+        self._began = due = time.perf_counter()
+        while True:
+            self.tick()
+            due += TICK_S
+            left = due - time.perf_counter()
+            if left > 0:
+                time.sleep(left)
+            elif left < -LONGEST_CATCH_UP_S:
+                self._skipped += round(-left / TICK_S)
+                due -= left
+
+    def tick(self) -> None:
+        """One millisecond."""
+        self._ticks += 1
+        self.poller.poll()
+        self.robot.tick()
+        self._gripper.tick()
+        if self._ticks % PUBLISH_TICKS == 0:
+            self._publish()
+
+    def close(self) -> None:
+        """Remove the shared memory."""
+        self._state.close()
+        self._camera_faults.close()
+
+    def _publish(self) -> None:
+        data = self.world.data
+        self._record["time"] = data.time
+        self._record["qpos"][: data.qpos.size] = data.qpos
+        self._state.write(self._record)
+
+    def _publish_camera_faults(self) -> None:
+        self._camera_faults.write(
+            np.array((self.faults.camera_stall, self.faults.camera_unplug), CAMERA_FAULTS)
+        )
+
+    # --- what the channel does ----------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Milliseconds lived and skipped, seconds, whether scheduled in real time, commands lost, faults."""
+        statistics = self.robot.statistics
+        return {
+            "ticks": self._ticks,
+            "skipped": self._skipped,
+            "seconds": time.perf_counter() - self._began,
+            "cpu_seconds": time.process_time(),
+            "real_time": self._real_time,
+            "client": self.robot.client,
+            "moving": self.robot.moving,
+            **vars(statistics),
+            "faults": {name: value for name, value in vars(self.faults).items() if value},
+        }
+
+    def inject(self, fault: str, value: str | float | None = None) -> None:
+        """Make something go wrong, or right again (``none``)."""
+        checked = check_value(check_choice("fault", fault, fault_names.FAULTS), value)
+        faults = self.faults
+        if fault == "none":
+            was_cut = faults.link_cut
+            vars(faults).update(vars(Faults()))
+            self._fingers.stop()
+            if was_cut:
+                self.robot.mend_link()
+                self._gripper.close_client()
+        elif fault == "reflex":
+            self.robot.reflex(str(checked))
+        elif fault == "packet_loss":
+            faults.packet_loss = float(checked or 0.0)
+        elif fault == "link_cut":
+            self.robot.cut_link()
+            faults.link_cut = True
+        elif fault == "clock_jump":
+            self.robot.state.jump(round(1000 * float(checked or 0.0)))
+        else:
+            setattr(faults, fault, True)
+        self._publish_camera_faults()
+
+    def _place(self, placement: dict[str, tuple[float, float, float]]) -> None:
+        self.world.place(placement)
+        self._publish()
+
+    def _reset(self) -> None:
+        if self.robot.moving:
+            raise UsageError("The arm is being controlled; stop it before the scene is reset.")
+        self.world.reset()
+        self._arm.jumped()
+        self._fingers.stop()
+        self._publish()
+
+    def _object_poses_in_base(self) -> dict[str, list[list[float]]]:
+        return {name: pose.tolist() for name, pose in self.world.object_poses_in_base().items()}
+
+    def _pull(self, pose_target_in_base: list[list[float]] | None) -> None:
+        if pose_target_in_base is None:
+            self._arm.let_go()
+            return
+        target: FloatArray = np.asarray(pose_target_in_base, dtype=np.float64)
+        if target.shape != (4, 4) or not np.isfinite(target).all():
+            raise UsageError(f"A pose to pull to has shape (4, 4) and is finite, not {target.tolist()}.")
+        self._arm.pull_target_in_base = target
+
+
+def _ask_for_real_time() -> bool:
+    """Be scheduled before ordinary processes, as the robot's own computer is; True if that is allowed."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return False
+    return True
+
+
+def serve(
+    host: str,
+    task: str,
+    shift: str,
+    camera: bool,
+    faults: Sequence[tuple[str, str | None]],
+    enforce_loss: bool,
+) -> None:
+    """Run a rig until the process is interrupted; prints ``{}`` or ``{"error": ...}`` once it is ready."""
+    threadpool_limits(1)  # matrices of 7 x 7 are slower on several threads
+    try:
+        rig = RigServer(host, task, shift, camera, enforce_loss)
+    except OSError as error:
+        _say({"error": f"A virtual rig cannot listen at {host}: {error.strerror or error}."})
+        return
+    try:
+        for name, value in faults:
+            rig.inject(name, value)
+        _say({})
+        rig.run()
+    finally:
+        rig.close()
+
+
+def _say(answer: dict[str, str]) -> None:
+    print(json.dumps(answer), flush=True)

@@ -1,0 +1,102 @@
+"""The rig's TCP sockets, looked at once a tick and never waited for."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+SEND_TIMEOUT_S = 0.5
+"""A client that does not read its answers for so long is dropped."""
+
+
+class HasFileNumber(Protocol):
+    """What can be polled."""
+
+    def fileno(self) -> int: ...
+
+
+class Poller:
+    """Calls each ready socket's handler."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+
+    def add(self, source: HasFileNumber, handler: Callable[[], None]) -> None:
+        """Call ``handler`` whenever ``source`` can be read."""
+        self._handlers[source.fileno()] = handler
+        self._poll.register(source.fileno(), select.POLLIN)
+
+    def remove(self, source: HasFileNumber) -> None:
+        """Forget a source; before it is closed."""
+        self._poll.unregister(source.fileno())
+        del self._handlers[source.fileno()]
+
+    def poll(self) -> None:
+        """Handle what is ready now."""
+        for number, _ in self._poll.poll(0):
+            if number in self._handlers:  # an earlier handler may have closed it
+                self._handlers[number]()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
+
+    Raises:
+        OSError: the address is taken, or not this machine's.
+    """
+    return socket.create_server((host, port), backlog=8)
+
+
+class Connection:
+    """One client: bytes come in, ``on_data`` takes whole messages off the front of the buffer.
+
+    Args:
+        on_data: called with what has been received and not yet consumed; returns how many bytes it consumed.
+        on_close: called once when the client has gone.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        accepted: socket.socket,
+        on_data: Callable[[bytearray], int],
+        on_close: Callable[[], None],
+    ) -> None:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted.settimeout(SEND_TIMEOUT_S)
+        self._poller, self._socket = poller, accepted
+        self._on_data, self._on_close = on_data, on_close
+        self._buffer = bytearray()
+        self.peer: str = accepted.getpeername()[0]
+        self.open = True
+        poller.add(accepted, self._receive)
+
+    def send(self, data: bytes) -> None:
+        """Send, or close the connection if the client is gone."""
+        try:
+            self._socket.sendall(data)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        if self.open:
+            self.open = False
+            self._poller.remove(self._socket)
+            self._socket.close()
+            self._on_close()
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._buffer += data
+        while self.open and (consumed := self._on_data(self._buffer)):
+            del self._buffer[:consumed]

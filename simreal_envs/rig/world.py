@@ -1,0 +1,81 @@
+"""The scene that the rig serves: the task's own, with a real Panda's inertia and a millisecond's timestep."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from simreal_envs.errors import UsageError
+from simreal_envs.rig import panda
+from simreal_envs.rig.arm import TICK_S
+from simreal_envs.sim.physics import Physics
+from simreal_envs.sim.scene import TabletopScene
+from simreal_envs.spec import START_JOINTS_RAD, FloatArray, check_choice
+from simreal_envs.tasks import get_task
+
+STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
+"""What the camera's process renders: simulated time in s, joint positions of the scene."""
+
+Placement = dict[str, tuple[float, float, float]]
+
+
+def state_name(host: str) -> str:
+    """Name of the shared memory with the scene's state."""
+    return f"rig-{host}-state"
+
+
+class World:
+    """A task's scene in which the arm is driven by torque.
+
+    Attributes:
+        hand: what the flange carries, in its frame.
+    """
+
+    def __init__(self, task: str) -> None:
+        self.task = get_task(task)
+        scene = TabletopScene(self.task)
+        scene.reset()
+        self.model: mujoco.MjModel = scene.sim.model._model
+        self.data: mujoco.MjData = scene.sim.data._data
+        self._scene = scene  # owns model and data
+        self.model_xml = str(scene.sim.model.get_xml())
+        panda.give_inertia(self.model, self.data)
+        self.model.opt.timestep = TICK_S
+        self.physics = Physics(self.model, self.data, self.task.objects)
+        self.reset()
+        self.hand = panda.payload(self.model, self.data)
+
+    def reset(self) -> None:
+        """Arm at its start joints, hand open, objects somewhere on the table."""
+        placement = self.task.sample_placement("all", np.random.default_rng(0))
+        self.physics.reset(START_JOINTS_RAD, placement)
+
+    def place(self, placement: Placement) -> None:
+        """Put objects at (x, y, yaw) on the table, in m from its centre and rad; all else stays as it is.
+
+        Raises:
+            UsageError: an unknown object, or three numbers that are none.
+        """
+        model, data = self.model, self.data
+        stays = np.ones(model.nq, bool)
+        for name, values in placement.items():
+            check_choice("object", name, self.task.objects)
+            if len(values) != 3 or not np.isfinite(values).all():
+                raise UsageError(f"Placement of {name!r} is {values}; it takes (x, y, yaw), finite.")
+            at = model.joint(f"{name}_joint0").qposadr[0]
+            stays[at : at + 7] = False
+        before = data.qpos.copy()
+        control = data.ctrl.copy()
+        self.physics.reset(data.qpos[:7].copy(), placement)
+        data.qpos[stays] = before[stays]
+        data.ctrl[:] = control
+        mujoco.mj_forward(model, data)
+
+    def object_poses_in_base(self) -> dict[str, FloatArray]:
+        """Each object's (4, 4) pose."""
+        return {name: self.physics.object_pose_in_base(name) for name in self.task.objects}
+
+    def stages_reached(self) -> dict[str, bool]:
+        """For each of the task's stages, whether its condition holds right now."""
+        mujoco.mj_kinematics(self.model, self.data)  # the step left poses of the millisecond before
+        return self.task.stages_reached(self.physics)
