@@ -1,0 +1,215 @@
+"""What the arm can be busy with. The driver ticks the one that is on, 200 times a second."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from simreal_envs import kinematics
+from simreal_envs.poses import pose
+from simreal_envs.robot.franka import Franka, Reading
+from simreal_envs.robot.interpolation import PoseInterpolator
+from simreal_envs.robot.safety import Limits, limit_joints, limit_target
+from simreal_envs.spec import CONTROL_HZ, FloatArray
+
+Report = Callable[[str, str], None]
+"""Called with the kind and the message of an event."""
+
+AT_REST_RADPS = 0.02
+REST_TIME_S = 0.3
+"""An arm that is told to rest is given this long to come to rest."""
+SETTLE_TIME_S = 1.5
+"""A move is given this long after its planned end to come to rest."""
+REACHED_RAD = 0.03
+REACHED_M = 0.02
+
+
+class Activity(ABC):
+    """Something the arm does under a controller of its own.
+
+    Attributes:
+        mode: one of ``records.MODES``.
+        guarded: whether contact and speed stop it.
+        target: pose (4, 4) that the arm is to reach now, for whoever looks on.
+        finished: whether the driver may end control.
+        failure: what was not achieved, once finished.
+    """
+
+    mode = "moving"
+    guarded = True
+    finished = False
+    failure = ""
+    target: FloatArray
+
+    @abstractmethod
+    def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
+        """Give the arm its next target."""
+
+
+class Follow(Activity):
+    """Targets of the user's process, limited and interpolated. Without new ones the arm holds its pose."""
+
+    mode = "controlling"
+    acted = False
+    """Whether an action has come since control started."""
+
+    def __init__(
+        self, franka: Franka, limits: Limits, now_s: float, reading: Reading, number: int, report: Report
+    ) -> None:
+        self._franka, self._limits, self._report = franka, limits, report
+        self._number, self.last_action_s = number, now_s
+        self._active: set[str] = set()
+        self.target = reading.pose
+        self._begin(now_s, reading)
+
+    def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
+        if int(command["number"]) > self._number:
+            dt_s = now_s - self.last_action_s if self.acted else 1 / CONTROL_HZ
+            self._number, self.last_action_s, self.acted = int(command["number"]), now_s, True
+            self._say_limits(self._take(command, now_s, dt_s))
+        silence_s = now_s - self.last_action_s
+        holding = silence_s > self._limits.watchdog_hold_s
+        if holding and self.mode == "controlling":
+            self._report("hold", f"no action for {1000 * silence_s:.0f} ms: the pose is held")
+        self.mode = "holding" if holding else "controlling"
+        self._aim(now_s)
+
+    def _say_limits(self, limited: tuple[str, ...]) -> None:
+        """Report a limit when it begins to act, not at every action."""
+        for what in set(limited) - self._active:
+            self._report("limited", f"target limited by {what}")
+        self._active = set(limited)
+
+    @abstractmethod
+    def _begin(self, now_s: float, reading: Reading) -> None:
+        """Start the controller; the first target is the present state."""
+
+    @abstractmethod
+    def _take(self, command: np.ndarray, now_s: float, dt_s: float) -> tuple[str, ...]:
+        """Head for a new target; returns the limits that changed it."""
+
+    @abstractmethod
+    def _aim(self, now_s: float) -> None:
+        """Pass the target of this moment on."""
+
+
+class FollowPoses(Follow):
+    """Cartesian impedance."""
+
+    def _begin(self, now_s: float, reading: Reading) -> None:
+        self._path = PoseInterpolator(reading.pose, self._limits, now_s)
+        self._franka.start_pose_control()
+
+    def _take(self, command: np.ndarray, now_s: float, dt_s: float) -> tuple[str, ...]:
+        self.target, limited = limit_target(self.target, command["pose_target_in_base"], self._limits, dt_s)
+        self._path.aim(self.target, now_s)
+        return limited
+
+    def _aim(self, now_s: float) -> None:
+        self._franka.aim_pose(*self._path.at(now_s))
+
+
+class FollowJoints(Follow):
+    """Joint impedance."""
+
+    def _begin(self, now_s: float, reading: Reading) -> None:
+        self._from = self._to = reading.joints_rad
+        self._since_s = now_s
+        self._franka.start_joint_control()
+
+    def _at(self, now_s: float) -> FloatArray:
+        part = min((now_s - self._since_s) / self._limits.interpolation_s, 1.0)
+        return self._from + part * (self._to - self._from)
+
+    def _take(self, command: np.ndarray, now_s: float, dt_s: float) -> tuple[str, ...]:
+        self._from = self._at(now_s)
+        dt_s = min(dt_s, self._limits.interpolation_s)  # the step is taken in that time, however late it came
+        self._to, limited = limit_joints(self._from, command["joints_target_rad"], self._limits, dt_s)
+        self._since_s = now_s
+        self.target = kinematics.forward(self._to)
+        return limited
+
+    def _aim(self, now_s: float) -> None:
+        self._franka.aim_joints(self._at(now_s), np.zeros(7))
+
+
+class MoveJoints(Activity):
+    """To joint angles on panda_py's time-optimal trajectory."""
+
+    def __init__(
+        self, franka: Franka, now_s: float, reading: Reading, goal_rad: FloatArray, speed: float
+    ) -> None:
+        self._franka, self._since_s, self._goal_rad = franka, now_s, goal_rad
+        self._path: Any = franka.joint_trajectory([reading.joints_rad, goal_rad], speed)
+        self.target = kinematics.forward(goal_rad)
+        franka.start_joint_control()
+
+    def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
+        t = now_s - self._since_s
+        over_s = t - self._path.get_duration()
+        at = self._path.get_joint_positions(t) if over_s < 0 else self._goal_rad
+        self._franka.aim_joints(at, self._path.get_joint_velocities(t) if over_s < 0 else np.zeros(7))
+        if over_s > 0 and (at_rest(reading) or over_s > SETTLE_TIME_S):
+            self.finished = True
+            error_rad = float(np.abs(reading.joints_rad - self._goal_rad).max())
+            if error_rad > REACHED_RAD:
+                self.failure = f"the arm stayed {error_rad:.3f} rad away from where it was sent"
+
+
+class MoveStraight(Activity):
+    """Straight to a pose, at a fraction of the Panda's speed."""
+
+    def __init__(
+        self, franka: Franka, now_s: float, reading: Reading, goal: FloatArray, speed: float
+    ) -> None:
+        self._franka, self._since_s = franka, now_s
+        self._path: Any = franka.straight_trajectory([reading.pose, goal], speed)
+        self.target = goal
+        franka.start_pose_control()
+
+    def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
+        t = now_s - self._since_s
+        over_s = t - self._path.get_duration()
+        t = min(t, self._path.get_duration())
+        self._franka.aim_pose(self._path.get_position(t), self._path.get_orientation(t))
+        if over_s > 0 and (at_rest(reading) or over_s > SETTLE_TIME_S):
+            self.finished = True
+            error_m = float(np.linalg.norm(reading.pose[:3, 3] - self.target[:3, 3]))
+            if error_m > REACHED_M:
+                self.failure = f"the hand stayed {1000 * error_m:.0f} mm away from where it was sent"
+
+
+class Guide(Activity):
+    """A person moves the arm; it only carries itself."""
+
+    mode = "guiding"
+    guarded = False
+
+    def __init__(self, franka: Franka, reading: Reading) -> None:
+        self.target = reading.pose
+        franka.start_guiding()
+
+    def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
+        self.target = reading.pose
+
+
+class ComeToRest(Activity):
+    """The last target stays; control ends when the arm is at rest, or soon in any case."""
+
+    mode = "holding"
+    guarded = False
+
+    def __init__(self, now_s: float, reading: Reading) -> None:
+        self._until_s = now_s + REST_TIME_S
+        self.target = pose(reading.pose[:3, :3], reading.pose[:3, 3])
+
+    def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
+        self.finished = at_rest(reading) or now_s > self._until_s
+
+
+def at_rest(reading: Reading) -> bool:
+    """Whether no joint moves."""
+    return bool(np.abs(reading.joint_speeds_radps).max() < AT_REST_RADPS)

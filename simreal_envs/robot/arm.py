@@ -1,0 +1,289 @@
+"""The arm and its hand as the user's process sees them; the work is done in the driver's process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from simreal_envs.errors import MissingDependencyError, RobotError, UsageError
+from simreal_envs.latest import Latest
+from simreal_envs.robot import hand
+from simreal_envs.robot.channel import Channel
+from simreal_envs.robot.records import COMMAND, MODES, STATE, Event, EventLog, as_text
+from simreal_envs.robot.safety import JOINT_MARGIN_RAD, Limits
+from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
+
+_numbers = itertools.count()
+
+CONNECT_TIME_S = 20.0
+REQUEST_TIME_S = 60.0
+"""The slowest move at a sensible speed takes less."""
+CLOSE_TIME_S = 5.0
+SILENCE_S = 4.0
+"""The driver publishes 200 times a second; silent for longer (libfranka's own waits take 2 s) it hangs."""
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """The arm at one moment, base frame.
+
+    Attributes:
+        time_s: monotonic clock.
+        pose_in_base: (4, 4) of the end effector. ``pose_target_in_base``: where it is to be.
+        joints_rad: (7,). ``joint_speeds_radps``: (7,).
+        force_N: (3,), ``torque_Nm``: (3,), on the end effector, as the robot estimates them.
+        gripper_width_m: between the fingers. ``grasped``: whether the hand says that it holds something.
+        mode: one of :data:`simreal_envs.robot.records.MODES`.
+        fault: why the arm has stopped and must be recovered, or empty.
+        success_rate: part of the last 100 commands of the 1 kHz loop that the robot got in time.
+    """
+
+    time_s: float
+    pose_in_base: FloatArray
+    pose_target_in_base: FloatArray
+    joints_rad: FloatArray
+    joint_speeds_radps: FloatArray
+    force_N: FloatArray
+    torque_Nm: FloatArray
+    gripper_width_m: float
+    grasped: bool
+    mode: str
+    fault: str
+    success_rate: float
+
+
+class Arm:
+    """A Franka Panda with its hand. Use it as a context manager, or close it: that stops the arm.
+
+    Whatever becomes of this process, the driver stops the arm: on :meth:`close`, when the process ends or is
+    killed, and when it no longer acts (``watchdog_stop_s``).
+
+    Args:
+        host: address of the robot's control unit, or of a virtual rig.
+        limits: see :func:`simreal_envs.robot.safety.load_limits`.
+
+    Raises:
+        MissingDependencyError: panda_py is not installed.
+        RobotError: no connection to arm or hand; names the cause. So do all methods that move something.
+    """
+
+    def __init__(self, host: str, limits: Limits) -> None:
+        self.host, self._limits = host, limits
+        self._connect()
+
+    def _connect(self) -> None:
+        self._name = f"robot-{os.getpid()}-{next(_numbers)}"
+        self._command = np.zeros((), COMMAND)
+        self._commands = Latest(f"{self._name}-command", COMMAND, create=True)
+        ours, theirs = socket.socketpair()
+        self._channel, self._answers, self._orders = (
+            Channel(ours),
+            dict[int, dict[str, Any]](),
+            itertools.count(1),
+        )
+        arguments = [self.host, self._name, str(theirs.fileno()), str(os.getpid())]
+        self._driver = subprocess.Popen(
+            [sys.executable, "-m", "simreal_envs.robot.driver", *arguments],
+            cwd="/",
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C is for this process, which decides
+        )
+        theirs.close()
+        try:
+            self._channel.send({"limits": self._limits.to_json()})
+            answer = self._wait_for(0, CONNECT_TIME_S)
+            if answer["error"]:
+                missing = MissingDependencyError if answer.get("missing") else RobotError
+                raise missing(answer["error"])
+            self._states = Latest(f"{self._name}-state", STATE)
+            self._event_log = EventLog(self._name)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- seeing -----------------------------------------------------------------------------------
+
+    def state(self) -> ArmState:
+        """The latest state, at most 5 ms old; never waits. A driver that ended or hangs is a fault."""
+        try:
+            record = self._states.read()
+        except TimeoutError:  # killed in the middle of a record
+            record = np.zeros((), STATE)
+        fault = as_text(record["fault"])
+        if self._driver.poll() is not None:
+            fault = f"link lost: the arm's driver ended (exit code {self._driver.returncode})"
+        elif not fault and time.monotonic() - float(record["time_s"]) > SILENCE_S:
+            fault = "link lost: the arm's driver hangs"
+        mode = MODES[int(record["mode"])]
+        return ArmState(
+            time_s=float(record["time_s"]),
+            pose_in_base=record["pose_in_base"],
+            pose_target_in_base=record["pose_target_in_base"],
+            joints_rad=record["joints_rad"],
+            joint_speeds_radps=record["joint_speeds_radps"],
+            force_N=record["force_N"],
+            torque_Nm=record["torque_Nm"],
+            gripper_width_m=float(record["gripper_width_m"]),
+            grasped=bool(record["grasped"]),
+            mode="fault" if fault.startswith("link lost") else mode,
+            fault=fault,
+            success_rate=float(record["success_rate"]),
+        )
+
+    def events(self) -> list[Event]:
+        """What the driver did and saw since the last call."""
+        return self._event_log.new()
+
+    # --- control ----------------------------------------------------------------------------------
+
+    def start(self, joints: bool = False) -> None:
+        """Take control at the present pose; from now on :meth:`command` must come at the control rate.
+
+        Args:
+            joints: follow :meth:`command_joints` instead.
+        """
+        self._ask("start", joints=joints)
+
+    def command(self, pose_target_in_base: FloatArray, gripper: float) -> None:
+        """Next target: pose (4, 4), and gripper from -1 (open) to 1 (closed). Never waits.
+
+        It is limited and interpolated by the driver; without control (a fault, a stop) it has no effect, and
+        :meth:`state` says why.
+        """
+        self._write(pose_target_in_base=_finite(pose_target_in_base, (4, 4)), gripper=gripper)
+
+    def command_joints(self, joints_target_rad: FloatArray, gripper: float) -> None:
+        """Next target as joint angles (7,), after ``start(joints=True)``."""
+        self._write(joints_target_rad=_finite(joints_target_rad, (7,)), gripper=gripper)
+
+    def stop(self) -> None:
+        """Come to rest (at most 0.3 s) and end control or a move; the robot then holds itself."""
+        self._ask("stop")
+
+    def guide(self, on: bool) -> None:
+        """Let a person move the arm by hand, or hold it again."""
+        self._ask("guide", on=on)
+
+    def recover(self) -> None:
+        """Clear a fault: the robot's errors, a stuck hand (connected anew), a lost link (likewise)."""
+        if self._driver.poll() is not None or self.state().fault.startswith("link lost"):
+            self.close()
+            self._connect()
+        self._ask("recover")
+
+    # --- moves that wait for their end ----------------------------------------------------------------
+
+    def move_to_joints(self, joints_rad: FloatArray, speed: float | None = None) -> None:
+        """Move to joint angles (7,), at a fraction of the greatest speed (None: ``limits.move_speed``)."""
+        goal = _finite(joints_rad, (7,))
+        low, high = JOINT_LOW_RAD + JOINT_MARGIN_RAD, JOINT_HIGH_RAD - JOINT_MARGIN_RAD
+        outside = np.flatnonzero((goal < low) | (goal > high))
+        if len(outside):
+            i = int(outside[0])
+            raise UsageError(f"Joint {i + 1} at {goal[i]:.4f} rad is outside [{low[i]:.4f}, {high[i]:.4f}].")
+        self._ask("move_to_joints", joints_rad=goal.tolist(), speed=self._speed(speed))
+
+    def move_up(self, height_m: float) -> None:
+        """Raise the hand straight up, to the top of the workspace at most."""
+        if not 0 <= height_m <= 1:
+            raise UsageError(f"Height {height_m} m must be from 0 to 1.")
+        self._ask("move_up", height_m=float(height_m), speed=self._speed(None))
+
+    def open_gripper(self) -> None:
+        """Open the hand."""
+        self._ask("gripper", what=hand.OPEN)
+
+    def close_gripper(self) -> None:
+        """Close the hand, on whatever is there."""
+        self._ask("gripper", what=hand.CLOSE)
+
+    def home_gripper(self) -> None:
+        """Let the hand find its range; needed once after it was switched on. The fingers close and open."""
+        self._ask("gripper", what=hand.HOME)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _speed(self, speed: float | None) -> float:
+        speed = self._limits.move_speed if speed is None else float(speed)
+        if not 0.01 <= speed <= 0.5:
+            raise UsageError(f"Speed {speed} must be from 0.01 to 0.5 of the robot's greatest.")
+        return speed
+
+    def _write(self, **values: Any) -> None:
+        now_s = time.monotonic()
+        for name, value in values.items():
+            self._command[name] = value
+        self._command["number"] += 1
+        self._command["time_s"] = self._command["alive_s"] = now_s
+        self._commands.write(self._command)
+
+    def _ask(self, do: str, **arguments: Any) -> None:
+        """Give an order and wait until it is carried out. Leaving the wait (Ctrl-C) stops the arm."""
+        if self._driver.poll() is not None:
+            raise RobotError(
+                f"The arm's driver has ended (exit code {self._driver.returncode}). Recover first."
+            )
+        number = next(self._orders)
+        self._channel.send({"id": number, "do": do, "args": arguments})
+        try:
+            answer = self._wait_for(number, REQUEST_TIME_S)
+        except BaseException:
+            self._channel.send({"id": next(self._orders), "do": "stop", "args": {}})
+            raise
+        if answer["error"]:
+            raise RobotError(f"Robot: {answer['error']}.".replace("..", "."))
+
+    def _wait_for(self, number: int, time_s: float) -> dict[str, Any]:
+        until_s = time.monotonic() + time_s
+        while number not in self._answers:
+            for answer in self._channel.receive():
+                self._answers[answer["id"]] = answer
+            if number in self._answers:
+                break
+            if self._driver.poll() is not None:
+                raise RobotError(f"Robot: the arm's driver ended (exit code {self._driver.returncode}).")
+            if time.monotonic() > until_s:
+                raise RobotError(
+                    f"Robot: no answer from {self.host} within {time_s:.0f} s: check cable and address."
+                )
+            self._command["alive_s"] = time.monotonic()
+            self._commands.write(self._command)
+            time.sleep(0.005)
+        return self._answers.pop(number)
+
+    def close(self) -> None:
+        """Stop the arm and end the driver. The fingers stay as they are."""
+        self._channel.close()
+        try:
+            self._driver.wait(CLOSE_TIME_S)
+        except subprocess.TimeoutExpired:  # it hangs in libfranka; the robot stops when its connection closes
+            self._driver.kill()
+            self._driver.wait()
+        memory = self._commands.path
+        for left in memory.parent.glob(memory.name.replace("-command", "-*")):  # a killed driver could not
+            left.unlink(missing_ok=True)
+
+    def __enter__(self) -> Arm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _finite(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """The array, or the error that refuses it."""
+    array = np.asarray(values, np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise UsageError(f"A target must be {shape} finite numbers, not {array.tolist()}.")
+    return array

@@ -1,0 +1,340 @@
+"""The process that owns the robot: it looks, decides and aims 200 times a second, whatever happens elsewhere.
+
+It starts the gripper's process, takes orders over a :class:`Channel` and targets over shared memory, and ends
+when the user's process does, after the arm has come to rest.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from simreal_envs.errors import RobotError, SimrealError
+from simreal_envs.latest import Latest
+from simreal_envs.robot import hand
+from simreal_envs.robot.activities import (
+    Activity,
+    ComeToRest,
+    Follow,
+    FollowJoints,
+    FollowPoses,
+    Guide,
+    MoveJoints,
+    MoveStraight,
+)
+from simreal_envs.robot.causes import LINK_LOST
+from simreal_envs.robot.channel import Channel
+from simreal_envs.robot.franka import Franka, Reading
+from simreal_envs.robot.records import COMMAND, MODES, STATE, EventLog, as_bytes
+from simreal_envs.robot.safety import Guard, Limits
+
+PERIOD_S = 0.005
+STATE_SILENCE_S = 0.3
+"""A controlled robot sends a state every millisecond; silent for longer, the link counts as lost."""
+
+Poll = Callable[[], "str | None"]
+"""How an order that takes time stands: None while it lasts, then what went wrong, or an empty string."""
+
+
+class Driver:
+    """One robot, its hand, and what the arm is busy with.
+
+    Args:
+        parent: process id of the user's process, whose end stops the arm.
+    """
+
+    def __init__(self, host: str, name: str, limits: Limits, channel: Channel, parent: int) -> None:
+        self._limits, self._channel, self._parent = limits, channel, parent
+        self._franka = Franka(host, limits)
+        self._reading: Reading = self._franka.read()
+        self._read_s = time.monotonic()
+        self._commands = Latest(f"{name}-command", COMMAND)
+        self._states = Latest(f"{name}-state", STATE, create=True)
+        self._events = EventLog(name, create=True)
+        self._state = np.zeros((), STATE)
+        self._hand_of = lambda: hand.Hand(host, f"{name}-{time.monotonic_ns()}", limits)
+        self._hand = self._hand_of()
+        self._activity: Activity | None = None
+        self._guard = Guard(limits)
+        self._fault, self._mode_at_rest, self._link_lost = "", "idle", False
+        self._waiting: dict[int, Poll] = {}
+        self._leaving = False
+        kind = "real-time" if self._franka.realtime else "no real-time"
+        self._events.add("connected", f"robot at {host}, {kind} kernel, {_prioritise()}")
+
+    def run(self) -> None:
+        """Until the user's process closes the channel or ends."""
+        self._waiting[0] = self._hand_connected
+        next_s = time.monotonic()
+        while not (self._leaving and self._activity is None):
+            self._serve()
+            self._tick(time.monotonic())
+            self._answer()
+            next_s = max(next_s + PERIOD_S, time.monotonic() - PERIOD_S)  # ticks lost are not made up for
+            time.sleep(max(0.0, next_s - time.monotonic()))
+
+    def leave(self) -> None:
+        """Stop the arm, then end."""
+        if not self._leaving:
+            self._leaving = True
+            self._rest()
+
+    def close(self) -> None:
+        """Let go of robot, hand and memory."""
+        if not self._link_lost:
+            self._franka.stop()
+        self._hand.close()
+        self._states.close()
+        self._events.close()
+
+    # --- every tick ---------------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> None:
+        if self._channel.closed or os.getppid() != self._parent:
+            self.leave()
+        hand_state = self._hand.read()
+        if not self._link_lost:
+            try:
+                self._watch(now_s)
+            except RobotError as error:
+                self._end_with_fault(str(error))
+        if not self._fault and (cause := self._hand.fault()):
+            self._stop_because(cause, "gripper")
+        reading, state = self._reading, self._state
+        state["time_s"] = now_s
+        state["pose_in_base"], state["joints_rad"] = reading.pose, reading.joints_rad
+        state["pose_target_in_base"] = self._activity.target if self._activity else reading.pose
+        state["joint_speeds_radps"] = reading.joint_speeds_radps
+        state["force_N"], state["torque_Nm"] = reading.force_N, reading.torque_Nm
+        state["gripper_width_m"], state["grasped"] = hand_state.width_m, hand_state.grasped
+        state["success_rate"] = reading.success_rate
+        self._publish()
+
+    def _publish(self) -> None:
+        state = self._state
+        state["mode"] = MODES.index(self._activity.mode if self._activity else self._mode_at_rest)
+        state["link_lost"], state["fault"] = self._link_lost, as_bytes(self._fault)
+        self._states.write(state)
+
+    def _watch(self, now_s: float) -> None:
+        """Read the robot; then whatever speaks against going on comes before going on."""
+        reading = self._franka.read()
+        if reading is not self._reading:
+            self._reading, self._read_s = reading, now_s
+        if error := self._franka.error():
+            raise RobotError(error)
+        if now_s - self._read_s > STATE_SILENCE_S:
+            raise RobotError(f"{LINK_LOST}: no state from the robot for {now_s - self._read_s:.1f} s")
+        activity = self._activity
+        if activity is None:
+            if reading.trouble and not self._fault:
+                raise RobotError(reading.trouble)
+            return
+        command = self._commands.read()
+        if activity.guarded and (cause := self._guard.check(*_measured(reading))):
+            self._franka.yield_to_contact(reading)
+            self._stop_because(cause, "stop")
+        elif (
+            activity.guarded
+            and (silence_s := now_s - self._last_sign_s(command)) > self._limits.watchdog_stop_s
+        ):
+            self._stop_because(f"no action came for {silence_s:.2f} s", "stop")
+        else:
+            activity.tick(now_s, reading, command)
+            if isinstance(activity, Follow) and activity.acted:
+                self._hand.wish(hand.CLOSE if command["gripper"] > 0 else hand.OPEN)
+            if activity.finished:
+                self._franka.stop()
+                self._activity = None
+
+    def _last_sign_s(self, command: np.ndarray) -> float:
+        """When the user's process last acted, or, while the arm moves by itself, was last seen to run."""
+        if isinstance(self._activity, Follow):
+            return self._activity.last_action_s
+        return max(float(command["alive_s"]), self._since_s)
+
+    # --- beginning and ending activities --------------------------------------------------------------
+
+    def _begin(self, make: Callable[[float, Reading], Activity]) -> Activity:
+        if self._fault:
+            raise RobotError(f"The arm cannot move: {self._fault}. Recover first.")
+        if self._activity is not None:
+            raise RobotError(f"The arm is busy ({self._activity.mode}); stop it first.")
+        if self._leaving:
+            raise RobotError("The driver is ending.")
+        self._since_s = self._read_s = time.monotonic()
+        self._guard = Guard(self._limits)
+        self._mode_at_rest = "idle"
+        self._activity = make(self._since_s, self._reading)
+        return self._activity
+
+    def _rest(self) -> None:
+        """Let the arm come to rest at its last target, then end control."""
+        if self._activity is not None and not isinstance(self._activity, ComeToRest):
+            self._activity = ComeToRest(time.monotonic(), self._reading)
+
+    def _stop_because(self, cause: str, kind: str) -> None:
+        """Stop for a reason of ours."""
+        self._fault, self._mode_at_rest = cause, "stopped"
+        self._events.add(kind, cause)
+        self._rest()
+
+    def _end_with_fault(self, cause: str) -> None:
+        """The robot has stopped itself, or is out of reach."""
+        self._activity, self._mode_at_rest = None, "fault"
+        self._fault, self._link_lost = cause, cause.startswith(LINK_LOST)
+        self._events.add("fault", cause)
+        self._publish()  # before stopping, which takes libfranka two seconds when the link is lost
+        try:
+            self._franka.stop()
+        except RobotError as error:
+            self._events.add("fault", str(error))
+
+    # --- orders -------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        for order in self._channel.receive():
+            poll: Poll | None = None
+            error: SimrealError | None = None
+            try:
+                poll = getattr(self, f"do_{order['do']}")(**order["args"])
+            except SimrealError as refused:
+                error = refused
+            if poll is not None:
+                self._waiting[order["id"]] = poll
+            else:
+                self._channel.send({"id": order["id"], "error": str(error or "")})
+
+    def _answer(self) -> None:
+        for number, poll in list(self._waiting.items()):
+            if (result := poll()) is not None:
+                del self._waiting[number]
+                self._channel.send({"id": number, "error": result})
+
+    def _hand_connected(self) -> str | None:
+        return (self._hand.fault() or None) if not self._hand.connected else ""
+
+    def _ended(self, activity: Activity) -> Poll:
+        """Waits for an activity of the arm."""
+
+        def poll() -> str | None:
+            if self._activity is activity:
+                return None
+            if activity.finished:
+                return activity.failure
+            return self._fault or "the arm was stopped before it arrived"
+
+        return poll
+
+    def do_start(self, joints: bool) -> None:
+        """Follow the user's targets."""
+        position = self._reading.pose[:3, 3]
+        if not self._limits.contains(position):
+            raise RobotError(
+                f"The end effector at {np.round(position, 3).tolist()} m is outside the workspace "
+                f"{self._limits.workspace_low_m} to {self._limits.workspace_high_m}; move it inside."
+            )
+        number = int(self._commands.read()["number"])
+        follow = FollowJoints if joints else FollowPoses
+        self._begin(
+            lambda now_s, reading: follow(
+                self._franka, self._limits, now_s, reading, number, self._events.add
+            )
+        )
+
+    def do_stop(self) -> Poll:
+        """End whatever the arm is doing."""
+        self._rest()
+        return lambda: None if self._activity else ""
+
+    def do_move_to_joints(self, joints_rad: list[float], speed: float) -> Poll:
+        """To joint angles."""
+        goal = np.array(joints_rad)
+        return self._ended(
+            self._begin(lambda now_s, reading: MoveJoints(self._franka, now_s, reading, goal, speed))
+        )
+
+    def do_move_up(self, height_m: float, speed: float) -> Poll | None:
+        """Straight up, to the top of the workspace at most."""
+        goal = self._reading.pose.copy()
+        goal[2, 3] = min(goal[2, 3] + height_m, self._limits.workspace_high_m[2])
+        if goal[2, 3] <= self._reading.pose[2, 3]:
+            return None
+        return self._ended(
+            self._begin(lambda now_s, reading: MoveStraight(self._franka, now_s, reading, goal, speed))
+        )
+
+    def do_guide(self, on: bool) -> Poll | None:
+        """Let a person move the arm, or hold it again."""
+        if not on:
+            return self.do_stop()
+        self._begin(lambda now_s, reading: Guide(self._franka, reading))
+        return None
+
+    def do_gripper(self, what: int) -> Poll:
+        """Open, close or home the hand."""
+        if self._fault:
+            raise RobotError(f"The hand cannot move: {self._fault}. Recover first.")
+        number = self._hand.wish(what)
+        return lambda: "" if self._hand.done(number) else (self._fault or None)
+
+    def do_recover(self) -> Poll | None:
+        """Clear a fault."""
+        if self._activity is not None:
+            raise RobotError(f"The arm is busy ({self._activity.mode}); stop it first.")
+        self._franka.recover()
+        cause, self._fault, self._mode_at_rest = self._fault, "", "idle"
+        self._events.add("recovered", cause or "nothing was wrong")
+        if not self._hand.fault():
+            return None
+        self._hand.close()
+        self._hand = self._hand_of()
+        return self._hand_connected
+
+
+def _measured(reading: Reading) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    return reading.robot_time_s, reading.pose[:3, 3], reading.force_N, reading.torque_Nm
+
+
+def _prioritise() -> str:
+    """Ask for real-time priority, which libfranka's 1 kHz thread inherits; says whether it was granted."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
+    except PermissionError:
+        return "without real-time priority (add the user to a group with rtprio 99 in limits.conf)"
+    return "with real-time priority"
+
+
+def main() -> None:
+    """``python -m simreal_envs.robot.driver HOST NAME SOCKET PARENT``, run by :class:`Arm`."""
+    host, name, socket_number, parent = sys.argv[1:]
+    channel = Channel(socket.socket(fileno=int(socket_number)))
+    while not (orders := channel.receive()):
+        time.sleep(0.01)
+    driver: Driver | None = None
+    try:
+        driver = Driver(host, name, Limits(**orders[0]["limits"]), channel, int(parent))
+    except SimrealError as error:
+        channel.send(
+            {"id": 0, "error": str(error), "missing": type(error).__name__ == "MissingDependencyError"}
+        )
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: driver.leave())
+    gc.collect()
+    gc.freeze()  # the collector need not look again at what stays
+    try:
+        driver.run()
+    finally:
+        driver.close()
+
+
+if __name__ == "__main__":
+    main()

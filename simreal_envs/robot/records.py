@@ -1,0 +1,107 @@
+"""What the arm's driver and the user's process tell each other through shared memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from simreal_envs.latest import Latest
+
+MODES = ("idle", "moving", "controlling", "holding", "guiding", "stopped", "fault")
+"""``holding``: in control without recent actions, or coming to rest. ``stopped``: by a limit of ours.
+``fault``: by the robot."""
+
+COMMAND = np.dtype(
+    [
+        ("number", "<i8"),  # grows with every action
+        ("time_s", "<f8"),  # of the action, monotonic clock
+        ("alive_s", "<f8"),  # when the user's process last showed that it runs
+        ("pose_target_in_base", "<f8", (4, 4)),
+        ("joints_target_rad", "<f8", (7,)),
+        ("gripper", "<f8"),  # -1 open to 1 closed
+    ]
+)
+
+STATE = np.dtype(
+    [
+        ("time_s", "<f8"),
+        ("pose_in_base", "<f8", (4, 4)),
+        ("pose_target_in_base", "<f8", (4, 4)),
+        ("joints_rad", "<f8", (7,)),
+        ("joint_speeds_radps", "<f8", (7,)),
+        ("force_N", "<f8", (3,)),
+        ("torque_Nm", "<f8", (3,)),
+        ("gripper_width_m", "<f8"),
+        ("grasped", "u1"),
+        ("success_rate", "<f8"),
+        ("mode", "u1"),
+        ("link_lost", "u1"),
+        ("fault", "S400"),
+    ]
+)
+
+_EVENT = np.dtype([("time_s", "<f8"), ("kind", "S16"), ("message", "S400")])
+_KEPT = 64
+_EVENTS = np.dtype([("count", "<i8"), ("ring", _EVENT, (_KEPT,))])
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the driver did or saw.
+
+    Attributes:
+        time_s: monotonic clock.
+        kind: ``connected``, ``limited``, ``hold``, ``stop``, ``fault``, ``recovered``, ``gripper``, ...
+        message: what and why, for the operator.
+    """
+
+    time_s: float
+    kind: str
+    message: str
+
+
+class EventLog:
+    """The driver's last events; one process adds, another reads what is new to it."""
+
+    def __init__(self, name: str, create: bool = False) -> None:
+        self._latest = Latest(f"{name}-events", _EVENTS, create)
+        self._record = np.zeros((), _EVENTS)
+        self._seen = 0
+
+    def add(self, kind: str, message: str) -> None:
+        """Write an event, in the place of the oldest one."""
+        entry = (time.monotonic(), kind.encode(), as_bytes(message))
+        self._record["ring"][int(self._record["count"]) % _KEPT] = entry
+        self._record["count"] += 1
+        self._latest.write(self._record)
+
+    def new(self) -> list[Event]:
+        """The events since the last call, oldest first; says so if some were overwritten meanwhile."""
+        record = self._latest.read()
+        count, events = int(record["count"]), []
+        first = max(self._seen, count - _KEPT)
+        if first > self._seen:
+            events.append(
+                Event(time.monotonic(), "events", f"{first - self._seen} events were not read in time")
+            )
+        for i in range(first, count):
+            entry = record["ring"][i % _KEPT]
+            events.append(Event(float(entry["time_s"]), entry["kind"].decode(), as_text(entry["message"])))
+        self._seen = count
+        return events
+
+    def close(self) -> None:
+        """The creator removes the memory's name."""
+        self._latest.close()
+
+
+def as_bytes(text: str) -> bytes:
+    """For a field of 400 bytes; the end of a longer text is lost."""
+    return text.encode()[:400]
+
+
+def as_text(field: np.ndarray) -> str:
+    """The inverse of :func:`as_bytes`."""
+    return bytes(field).decode(errors="ignore")
