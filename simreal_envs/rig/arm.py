@@ -21,6 +21,15 @@ TORQUE_LIMIT_NM = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
 JOINT_STIFFNESS = np.array([3000.0, 3000.0, 3000.0, 2500.0, 2500.0, 2000.0, 2000.0])
 """N m/rad of the robot's own joint controller, as Franka's examples set it."""
 
+CARTESIAN_STIFFNESS = np.array([3000.0, 3000.0, 3000.0, 300.0, 300.0, 300.0])
+"""N/m and N m/rad of the robot's own Cartesian controller."""
+APPARENT_INERTIA = np.array([4.0, 4.0, 4.0, 0.2, 0.2, 0.2])
+"""kg and kg m^2 that this controller is damped for."""
+POSTURE_STIFFNESS, POSTURE_DAMPING = 20.0, 3.0
+
+SINGULARITY_DAMPING = 1e-4
+"""Added to J J^T."""
+
 EXTERNAL_FILTER = 0.05
 """Share of the newest value in the filtered external torque (8 Hz at 1 kHz)."""
 
@@ -29,6 +38,12 @@ BRAKE = 20.0
 
 RESTED_RADPS = 0.02
 """Below this speed of every joint a stopped arm is held."""
+
+
+_PULL_STIFFNESS = np.array([300.0, 300.0, 300.0, 20.0, 20.0, 20.0])
+_PULL_DAMPING = np.array([40.0, 40.0, 40.0, 3.0, 3.0, 3.0])
+_PULL_LIMIT = np.array([30.0, 30.0, 30.0, 5.0, 5.0, 5.0])
+"""A person's hand that holds the end effector."""
 
 
 class Arm:
@@ -51,7 +66,7 @@ class Arm:
         self.q, self.dq = data.qpos[:7], data.qvel[:7]
         self._applied = data.qfrc_applied[:7]
         self._constraint = data.qfrc_constraint[:7]
-        self.stiffness = JOINT_STIFFNESS.copy()
+        self.stiffness, self.cartesian_stiffness = JOINT_STIFFNESS.copy(), CARTESIAN_STIFFNESS.copy()
         self.resting, self._hold_q = True, self.q.copy()
         self.torque, self.torque_rate = np.zeros(7), np.zeros(7)
         self.measured_torque, self._before = np.zeros(7), np.zeros(7)
@@ -76,6 +91,19 @@ class Arm:
         """Torques (7,) of the robot's own joint controller, critically damped."""
         damping = 2.0 * np.sqrt(self.stiffness * (self.library.mass_matrix().diagonal() + ROTOR_INERTIA_KGM2))
         return self.stiffness * (q_target - self.q) + damping * (dq_target - self.dq)
+
+    def cartesian_impedance(self, pose_target: FloatArray, q_posture: FloatArray) -> FloatArray:
+        """Torques (7,) of the robot's own Cartesian controller; the null space goes to a posture."""
+        jacobian = self.jacobian
+        velocity = jacobian @ self.dq
+        damping = 2.0 * np.sqrt(self.cartesian_stiffness * APPARENT_INERTIA)
+        error = difference(pose_target, self.pose_in_base)
+        wrench = self.cartesian_stiffness * error - damping * velocity
+        posture = POSTURE_STIFFNESS * (q_posture - self.q) - POSTURE_DAMPING * self.dq
+        square = jacobian @ jacobian.T
+        square.flat[::7] += SINGULARITY_DAMPING
+        posture -= jacobian.T @ np.linalg.solve(square, jacobian @ posture)
+        return jacobian.T @ wrench + posture + self.library.coriolis()
 
     def rest(self) -> FloatArray:
         """Torques that slow the arm down and, once it stands, hold it there."""
@@ -119,19 +147,12 @@ class Arm:
         self.external_torque -= self._external
         jacobian = self.jacobian
         square = jacobian @ jacobian.T
-        square.flat[::7] += 1e-4  # finite near singularities
+        square.flat[::7] += SINGULARITY_DAMPING
         self.external_wrench_in_base[:] = np.linalg.solve(square, jacobian @ self.external_torque)
 
     def _pull_towards(self, target: FloatArray) -> None:
-        """What a person does who guides the hand: a spring between the end effector and a pose (4, 4)."""
-        now = self.pose_in_base
-        turn = target[:3, :3] @ now[:3, :3].T
-        error = np.concatenate(
-            [
-                target[:3, 3] - now[:3, 3],
-                [(turn[2, 1] - turn[1, 2]) / 2, (turn[0, 2] - turn[2, 0]) / 2, (turn[1, 0] - turn[0, 1]) / 2],
-            ]
-        )
+        """A person's hand is a spring between the end effector and a pose (4, 4)."""
+        error = difference(target, self.pose_in_base)
         wrench = _PULL_STIFFNESS * error - _PULL_DAMPING * (self.jacobian @ self.dq)
         np.clip(wrench, -_PULL_LIMIT, _PULL_LIMIT, out=wrench)
         self._pull[:] = self.jacobian.T @ wrench
@@ -143,6 +164,8 @@ class Arm:
         self._pull[:] = 0.0
 
 
-_PULL_STIFFNESS = np.array([300.0, 300.0, 300.0, 20.0, 20.0, 20.0])
-_PULL_DAMPING = np.array([40.0, 40.0, 40.0, 3.0, 3.0, 3.0])
-_PULL_LIMIT = np.array([30.0, 30.0, 30.0, 5.0, 5.0, 5.0])
+def difference(target: FloatArray, now: FloatArray) -> FloatArray:
+    """Translation and small rotation (6,) that lead from one pose (4, 4) to another, base frame."""
+    turn = target[:3, :3] @ now[:3, :3].T
+    rotation = [turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]
+    return np.concatenate([target[:3, 3] - now[:3, 3], 0.5 * np.array(rotation)])

@@ -20,14 +20,6 @@ FAULTS = {
     "clock_jump": "the robot's clock jumps ahead: seconds, 1 by default",
 }
 
-CAMERA_FAULTS = np.dtype([("camera_stall", "u1"), ("camera_unplug", "u1")])
-"""Published to the camera's process."""
-
-
-def faults_name(host: str) -> str:
-    """Name of the shared memory with the camera's faults."""
-    return f"rig-{host}-faults"
-
 
 @dataclass
 class Faults:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,46 +11,12 @@ from simreal_envs.rig import protocol
 from simreal_envs.rig.arm import Arm
 from simreal_envs.rig.faults import Faults
 from simreal_envs.rig.motion import MotionGenerator
+from simreal_envs.rig.move import LOST_IN_A_ROW, Move, Statistics
 from simreal_envs.rig.panda import Inertia
 from simreal_envs.rig.protocol import Command, Controller, Motion, RobotMode, Status
 from simreal_envs.rig.reflexes import Reflexes, flags
-from simreal_envs.rig.sockets import Connection, Poller, listen
+from simreal_envs.rig.sockets import Connection, Poller, listen, take_message
 from simreal_envs.rig.state import RobotState
-
-LOST_IN_A_ROW = 20
-"""Commands after which the robot gives up, where that is enforced."""
-
-_WINDOW = 100
-_ALL_RECEIVED = (1 << _WINDOW) - 1
-
-
-@dataclass
-class Statistics:
-    """Since the rig's start: of every state that asked for a command, how many were not answered in time."""
-
-    commands: int = 0
-    lost: int = 0
-    most_lost_in_a_row: int = 0
-    reflexes: int = 0
-
-
-@dataclass
-class Move:
-    """A motion that a client has asked for."""
-
-    number: int
-    kind: Motion
-    controller: Controller
-    generator: MotionGenerator
-    torque: np.ndarray = field(default_factory=lambda: np.zeros(7))
-    started: bool = False
-    """Whether a first command has come."""
-    received: int = _ALL_RECEIVED
-    """Of the last hundred milliseconds, those with a command, as bits."""
-    lost_in_a_row: int = 0
-    ending: Status | None = None
-    """What the motion will be answered with once the arm has come to rest."""
-    stop_number: int | None = None
 
 
 class RobotServer:
@@ -106,7 +71,9 @@ class RobotServer:
         commanded = self._read_commands()
         move = self._move
         if move is not None:
-            self._count(move, commanded)
+            move.count(commanded, self.statistics)
+            if self._enforce_loss and move.lost_in_a_row >= LOST_IN_A_ROW:
+                self.reflex("communication_constraints_violation")
         self._arm.step(self._torque())
         self.reflexes.measure()
         if self._move is not None:
@@ -122,11 +89,14 @@ class RobotServer:
         got = False
         while True:
             try:
-                size = self._udp.recv_into(self._datagram)
+                size, sender = self._udp.recvfrom_into(self._datagram)
             except BlockingIOError:
                 return got
             move = self._move
-            if size != len(self._datagram) or move is None or move.ending is not None or self._lost():
+            foreign = sender != self._peer or size != len(self._datagram)
+            if foreign or self._lost() or move is None or move.ending is not None:
+                continue
+            if self._command["message_id"] < move.since:  # meant for an earlier motion
                 continue
             got = True
             error = self._obey(move)
@@ -150,28 +120,14 @@ class RobotServer:
                 return None
         return move.generator.follow(command)
 
-    def _count(self, move: Move, commanded: bool) -> None:
-        if move.ending is not None or not (move.started or commanded):
-            return
-        move.started = True
-        move.received = (move.received << 1 | commanded) & _ALL_RECEIVED
-        statistics = self.statistics
-        statistics.commands += 1
-        if commanded:
-            move.lost_in_a_row = 0
-            return
-        statistics.lost += 1
-        move.lost_in_a_row += 1
-        statistics.most_lost_in_a_row = max(statistics.most_lost_in_a_row, move.lost_in_a_row)
-        if self._enforce_loss and move.lost_in_a_row >= LOST_IN_A_ROW:
-            self.reflex("communication_constraints_violation")
-
     def _torque(self) -> np.ndarray:
         move = self._move
         if move is not None and move.ending is None:
             self._arm.resting = False
             if move.controller == Controller.EXTERNAL:
                 return move.torque  # the last one again if a command was lost
+            if move.controller == Controller.CARTESIAN_IMPEDANCE:
+                return self._arm.cartesian_impedance(move.generator.pose, move.generator.q)
             return self._arm.joint_impedance(move.generator.q, move.generator.dq)
         return self._arm.rest()
 
@@ -181,7 +137,7 @@ class RobotServer:
 
     def _send_state(self) -> None:
         move = self._move
-        rate = 0.0 if move is None else move.received.bit_count() / _WINDOW
+        rate = 0.0 if move is None else move.success_rate
         self.state.update(rate, self.reflexes, move.generator if move is not None else None)
         if self._peer is not None and not self._lost():
             self._udp.sendto(self.state.datagram, self._peer)
@@ -213,6 +169,8 @@ class RobotServer:
 
     def _accept(self) -> None:
         accepted, _ = self._listener.accept()
+        if self._client is not None:
+            self._client.close_if_gone()
         if self._client is not None or self._faults.link_cut:
             accepted.close()
             return
@@ -235,15 +193,13 @@ class RobotServer:
             self._client.close()
 
     def _take(self, buffer: bytearray) -> int:
-        header = protocol.ROBOT_HEADER
-        if len(buffer) < header.size:
+        message = take_message(buffer, protocol.ROBOT_HEADER)
+        if message is None:
             return 0
-        command, number, size = header.unpack_from(buffer)
-        if len(buffer) < size:
-            return 0
+        command, number, body = message
         if not self._faults.link_cut:
-            self._handle(Command(command), number, bytes(buffer[header.size : size]))
-        return int(size)
+            self._handle(Command(command), number, body)
+        return protocol.ROBOT_HEADER.size + len(body)
 
     def _handle(self, command: Command, number: int, body: bytes) -> None:
         if command == Command.CONNECT:
@@ -284,7 +240,7 @@ class RobotServer:
             return
         motion = Motion(kind + 1)
         generator = MotionGenerator(self._arm, motion)
-        self._move = Move(number, motion, Controller(controller), generator)
+        self._move = Move(number, self.state.message_id, motion, Controller(controller), generator)
         self._arm.torque[:] = 0.0  # clients start from no torque
         self.state.start(motion, self._move.controller)
         self._reply(Command.MOVE, number, Status.MOTION_STARTED)
@@ -299,6 +255,8 @@ class RobotServer:
             return Status.SUCCESS if self.reflexes.set_thresholds(behavior) else protocol.INVALID_ARGUMENT
         if command == Command.SET_JOINT_IMPEDANCE:
             self._arm.stiffness[:] = values
+        elif command == Command.SET_CARTESIAN_IMPEDANCE:
+            self._arm.cartesian_stiffness[:] = values
         elif command == Command.SET_EE_TO_K:
             self.state.set_stiffness_frame(values)
         elif command == Command.SET_NE_TO_EE:

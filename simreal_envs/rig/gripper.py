@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import dataclass
 
 import mujoco
@@ -11,7 +12,7 @@ import numpy as np
 from simreal_envs.rig import protocol
 from simreal_envs.rig.faults import Faults
 from simreal_envs.rig.protocol import GripperCommand, GripperStatus
-from simreal_envs.rig.sockets import Connection, Poller, listen
+from simreal_envs.rig.sockets import Connection, Poller, listen, take_message
 
 MAX_WIDTH_M = 0.08
 MAX_SPEED_MPS = 0.1
@@ -152,6 +153,8 @@ class GripperServer:
 
     def _accept(self) -> None:
         accepted, _ = self._listener.accept()
+        if self._client is not None:
+            self._client.close_if_gone()
         if self._client is not None or self._faults.link_cut:
             accepted.close()
             return
@@ -166,20 +169,18 @@ class GripperServer:
             self._client.close()
 
     def _take(self, buffer: bytearray) -> int:
-        header = protocol.GRIPPER_HEADER
-        if len(buffer) < header.size:
+        message = take_message(buffer, protocol.GRIPPER_HEADER)
+        if message is None:
             return 0
-        command, number, size = header.unpack_from(buffer)
-        if len(buffer) < size:
-            return 0
+        command, number, body = message
         if not self._faults.link_cut:
-            self._handle(GripperCommand(command), number, bytes(buffer[header.size : size]))
-        return int(size)
+            self._handle(GripperCommand(command), number, body)
+        return protocol.GRIPPER_HEADER.size + len(body)
 
     def _handle(self, command: GripperCommand, number: int, body: bytes) -> None:
         fingers = self._fingers
         if command == GripperCommand.CONNECT:
-            version, port = protocol.struct.unpack("<HH", body)
+            version, port = struct.unpack("<HH", body)
             matches = version == protocol.GRIPPER_VERSION
             self._reply(command, number, 0 if matches else 1, protocol.GRIPPER_VERSION)
             if matches and self._client is not None:
@@ -212,6 +213,6 @@ class GripperServer:
 
     def _reply(self, command: GripperCommand, number: int, *values: int) -> None:
         if self._client is not None and not self._faults.link_cut:
-            body = protocol.struct.pack(f"<{len(values)}H", *values)
+            body = struct.pack(f"<{len(values)}H", *values)
             header = protocol.GRIPPER_HEADER.pack(command, number, protocol.GRIPPER_HEADER.size + len(body))
             self._client.send(header + body)

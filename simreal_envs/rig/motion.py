@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simreal_envs.rig.arm import TICK_S, Arm
+from simreal_envs.rig.arm import TICK_S, Arm, difference
 from simreal_envs.rig.protocol import Motion
 from simreal_envs.rig.reflexes import JOINT_SPEED_LIMIT_RADPS
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
@@ -81,13 +81,6 @@ class MotionGenerator:
         library.end_pose()
         library.end_jacobian()
         return self.q + step
-
-
-def difference(target: FloatArray, now: FloatArray) -> FloatArray:
-    """Translation and small rotation (6,) that lead from one pose (4, 4) to another, base frame."""
-    turn = target[:3, :3] @ now[:3, :3].T
-    rotation = [turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]
-    return np.concatenate([target[:3, 3] - now[:3, 3], 0.5 * np.array(rotation)])
 
 
 def _moved(pose: FloatArray, step: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import os
 import sys
 import threading
 
@@ -30,7 +31,8 @@ def main() -> None:
 
 
 def _interrupt_when_orphaned() -> None:
-    sys.stdin.read()
+    while os.read(sys.stdin.fileno(), 1):  # nothing ever comes
+        pass
     _thread.interrupt_main()
 
 

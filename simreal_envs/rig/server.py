@@ -18,13 +18,14 @@ from simreal_envs.latest import Latest
 from simreal_envs.rig import faults as fault_names
 from simreal_envs.rig.arm import TICK_S, Arm
 from simreal_envs.rig.control import ControlServer, Operations
-from simreal_envs.rig.faults import CAMERA_FAULTS, Faults, check_value, faults_name
+from simreal_envs.rig.faults import Faults, check_value
 from simreal_envs.rig.fci import RobotServer
 from simreal_envs.rig.gripper import Fingers, GripperServer
 from simreal_envs.rig.model_library import ModelLibrary, build
 from simreal_envs.rig.panda import LINKS
 from simreal_envs.rig.sockets import Poller
-from simreal_envs.rig.world import STATE, World, state_name
+from simreal_envs.rig.stereo import FAULTS as CAMERA_FAULTS
+from simreal_envs.rig.world import STATE, World
 from simreal_envs.spec import FloatArray, check_choice
 
 LONGEST_CATCH_UP_S = 0.02
@@ -78,8 +79,8 @@ class RigServer:
         )
         self._fingers = Fingers(self.world.model, self.world.data)
         self._gripper = GripperServer(self._fingers, self.poller, host, self.faults)
-        self._state = Latest(state_name(host), STATE, create=True)
-        self._camera_faults = Latest(faults_name(host), CAMERA_FAULTS, create=True)
+        self._state = Latest(f"rig-{host}-state", STATE, create=True)
+        self._camera_faults = Latest(f"rig-{host}-faults", CAMERA_FAULTS, create=True)
         self._record = np.zeros((), STATE)
         self._publish()
         self._publish_camera_faults()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
 SEND_TIMEOUT_S = 0.5
 """A client that does not read its answers for so long is dropped."""
+
+LARGEST_MESSAGE = 4096
+"""Bytes of a request; the longest, thresholds of collisions, has 428."""
 
 
 class HasFileNumber(Protocol):
@@ -50,8 +55,24 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), backlog=8)
 
 
+def take_message(buffer: bytearray, header: struct.Struct) -> tuple[int, int, bytes] | None:
+    """Command, number and body of the first message in the buffer; None while it is not complete.
+
+    Raises:
+        ValueError: its size is impossible.
+    """
+    if len(buffer) < header.size:
+        return None
+    command, number, size = header.unpack_from(buffer)
+    if not header.size <= size <= LARGEST_MESSAGE:
+        raise ValueError(f"a message of {size} bytes")
+    return (command, number, bytes(buffer[header.size : size])) if len(buffer) >= size else None
+
+
 class Connection:
     """One client: bytes come in, ``on_data`` takes whole messages off the front of the buffer.
+
+    A client that sends what makes no sense (``ValueError`` or ``struct.error`` of ``on_data``) is hung up on.
 
     Args:
         on_data: called with what has been received and not yet consumed; returns how many bytes it consumed.
@@ -81,6 +102,17 @@ class Connection:
         except OSError:
             self.close()
 
+    def close_if_gone(self) -> None:
+        """Notice that the client has hung up, before another one is refused because of it."""
+        try:
+            gone = not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            gone = False
+        except OSError:
+            gone = True
+        if gone:
+            self.close()
+
     def close(self) -> None:
         """Hang up."""
         if self.open:
@@ -98,5 +130,9 @@ class Connection:
             self.close()
             return
         self._buffer += data
-        while self.open and (consumed := self._on_data(self._buffer)):
-            del self._buffer[:consumed]
+        try:
+            while self.open and (consumed := self._on_data(self._buffer)):
+                del self._buffer[:consumed]
+        except (ValueError, struct.error) as error:
+            print(f"The rig hangs up on {self.peer}, which sent {error}.", file=sys.stderr, flush=True)
+            self.close()

@@ -14,14 +14,9 @@ from simreal_envs.spec import START_JOINTS_RAD, FloatArray, check_choice
 from simreal_envs.tasks import get_task
 
 STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
-"""What the camera's process renders: simulated time in s, joint positions of the scene."""
+"""Shared with the camera's process as ``rig-<host>-state``: time in s, joint positions of the scene."""
 
 Placement = dict[str, tuple[float, float, float]]
-
-
-def state_name(host: str) -> str:
-    """Name of the shared memory with the scene's state."""
-    return f"rig-{host}-state"
 
 
 class World:
@@ -64,11 +59,9 @@ class World:
                 raise UsageError(f"Placement of {name!r} is {values}; it takes (x, y, yaw), finite.")
             at = model.joint(f"{name}_joint0").qposadr[0]
             stays[at : at + 7] = False
-        before = data.qpos.copy()
-        control = data.ctrl.copy()
-        self.physics.reset(data.qpos[:7].copy(), placement)
-        data.qpos[stays] = before[stays]
-        data.ctrl[:] = control
+        time_s, control, before = data.time, data.ctrl.copy(), data.qpos.copy()
+        self.physics.reset(before[:7], placement)
+        data.time, data.ctrl[:], data.qpos[stays] = time_s, control, before[stays]
         mujoco.mj_forward(model, data)
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
