@@ -37,6 +37,7 @@ class Rig:
         camera: whether there is a camera.
         faults: what goes wrong from the start on, each ``NAME`` or ``NAME:VALUE``.
         enforce_loss: stop after 20 commands lost in a row, as the robot does.
+        expose: allow an address that other machines can reach. There is no password.
 
     Attributes:
         host: where it listens.
@@ -55,12 +56,13 @@ class Rig:
         camera: bool = True,
         faults: Sequence[str] = (),
         enforce_loss: bool = False,
+        expose: bool = False,
     ) -> None:
         get_task(task)
         parse_shift(shift)
         parsed = [parse_fault(text) for text in faults]
         model_library.build(LINKS)
-        self.host = host or free_address()
+        self.host = check_address(host, expose) if host is not None else free_address()
         arguments = {"host": self.host, "task": task, "shift": shift, "camera": camera}
         self._processes: list[subprocess.Popen[str]] = []
         try:
@@ -138,6 +140,24 @@ class Rig:
                 pass  # not yet
             time.sleep(0.05)
         raise RobotError(f"The virtual rig's camera sent no frame within {START_TIMEOUT_S:.0f} s.")
+
+
+def check_address(host: str, expose: bool) -> str:
+    """The address, if it is one and may be listened at.
+
+    Raises:
+        UsageError: not an IP address, or one that other machines can reach and ``expose`` is not set.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise UsageError(f"{host!r} is not an IP address; for example 127.0.0.2.") from None
+    if not address.is_loopback and not expose:
+        raise UsageError(
+            f"A virtual rig at {host} could be reached by other machines, and it has no password. "
+            "Use an address of 127.0.0.0/8, or say --expose."
+        )
+    return host
 
 
 def free_address() -> str:

@@ -1,0 +1,86 @@
+"""``simreal rig``: a virtual Panda with a D435, for programs that talk to the real ones."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from simreal_envs.errors import RobotError
+from simreal_envs.rig.faults import FAULTS
+
+REFRESH_S = 1.0
+
+
+def rig(
+    task: Annotated[str, typer.Option(help="Task whose table is served: Lift or Stack.")] = "Stack",
+    shift: Annotated[
+        str, typer.Option(help="What the camera sees differently, joined by +, as in `simreal eval`.")
+    ] = "none",
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen at, for example 127.0.0.2. [default: a free one]")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What goes wrong, NAME or NAME:VALUE; repeatable: {', '.join(FAULTS)}."),
+    ] = None,
+    camera: Annotated[bool, typer.Option(help="Whether there is a camera.")] = True,
+    enforce_loss: Annotated[
+        bool, typer.Option(help="Stop the arm after 20 lost commands in a row, as the robot does.")
+    ] = False,
+    expose: Annotated[
+        bool, typer.Option(help="Listen at an address that other machines can reach; there is no password.")
+    ] = False,
+) -> None:
+    """Run a virtual robot until Ctrl-C: a Panda and its hand over Franka's protocol, and a RealSense D435.
+
+    Connect with `panda_py.Panda(HOST)`, or with `env="rig"` and `host=HOST`.
+
+    **Examples**
+
+    `simreal rig --task Stack --host 127.0.0.2`
+
+    `simreal rig --task Lift --shift viewpoint+texture --fault packet_loss:0.05`
+    """
+    from rich.console import Console
+
+    from simreal_envs.rig.control import RigControl
+    from simreal_envs.rig.launch import Rig
+
+    console = Console()
+    try:
+        with (
+            console.status("starting"),
+            Rig(task, shift, host, camera, fault or (), enforce_loss, expose) as running,
+        ):
+            console.print(f"{task} at [bold]{running.host}[/], Ctrl-C ends it", highlight=False)
+            with RigControl(running.host) as control, console.status("") as line:
+                before = control.status()
+                while running.running:
+                    time.sleep(REFRESH_S)
+                    now = control.status()
+                    line.update(_describe(before, now))
+                    before = now
+        raise RobotError("A process of the virtual rig ended by itself; its message is above.")
+    except KeyboardInterrupt:
+        console.print("ended")
+
+
+def _describe(before: dict[str, float], now: dict[str, float]) -> str:
+    """The status line of the time between two reports."""
+    seconds = now["seconds"] - before["seconds"]
+    parts = [
+        f"{(now['ticks'] - before['ticks']) / seconds:.0f} Hz",
+        f"client {now['client']}" if now["client"] else "no client",
+    ]
+    commands = now["commands"] - before["commands"]
+    if commands:
+        parts.append(f"{(now['lost'] - before['lost']) / commands:.1%} of commands lost")
+    if now["reflexes"]:
+        parts.append(f"{now['reflexes']} reflexes")
+    if now["faults"]:
+        parts.append(f"faults: {', '.join(now['faults'])}")
+    if not now["real_time"]:
+        parts.append("without real-time scheduling")
+    return " · ".join(parts)
