@@ -30,6 +30,10 @@ def evaluate_runs(
     shift: Annotated[
         str, typer.Option(help="What looks different, joined by +: viewpoint, texture, light, colour, noise.")
     ] = "none",
+    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="File of safety limits in place of the package's.")
+    ] = None,
     region: Annotated[
         str, typer.Option(help="Where objects start, joined by comma: in, ood, all.")
     ] = "in,ood",
@@ -73,7 +77,8 @@ def evaluate_runs(
             f"--seed is {seed}; evaluation seeds start at {FIRST_SEED}, after those of demonstrations."
         )
     actors = _actors(runs, checkpoint)
-    world = replace(_world(actors, task, env, shift, host), max_steps=max_steps)
+    of_robot = {"host": host, "serial": serial, "limits": str(limits) if limits else None}
+    world = replace(_world(actors, task, shift), env=env, max_steps=max_steps, **of_robot)
     regions = region.split(",")
     seeds = range(seed, seed + episodes)
     with success_bar(len(actors) * len(regions) * episodes) as show:
@@ -100,8 +105,8 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
     return actors
 
 
-def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: str, host: str | None) -> World:
-    """The world that all of them were made for."""
+def _world(actors: dict[str, ActorSource], task: str | None, shift: str) -> World:
+    """What all of them were made for, in simulation."""
     from simreal_agents.sources import TrainedPolicy
     from simreal_envs.world import World
 
@@ -109,9 +114,9 @@ def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: st
     if not trained:
         if task is None:
             raise UsageError("The expert alone does not say which task: give --task.")
-        return World(task, env, shift, obs="state", host=host)
+        return World(task, shift=shift, obs="state")
     (first, about), *others = trained.items()
-    for what in ("task", "image_size"):
+    for what in ("task", "image_size", "action_kind"):
         for name, other in others:
             if other[what] != about[what]:
                 raise UsageError(
@@ -120,7 +125,7 @@ def _world(actors: dict[str, ActorSource], task: str | None, env: str, shift: st
     if task not in (None, about["task"]):
         raise UsageError(f"--task is {task}, but {first!r} was trained for {about['task']}.")
     height, width = about["image_size"]
-    return World(about["task"], env, shift, obs="image", image_size=(height, width), host=host)
+    return World(about["task"], shift=shift, image_size=(height, width), action_kind=about["action_kind"])
 
 
 def _workers(text: str) -> int:

@@ -9,12 +9,24 @@ import gymnasium as gym
 
 from simreal_envs.errors import UsageError
 from simreal_envs.registration import TASK_NAMES
-from simreal_envs.spec import DEFAULT_IMAGE_SIZE, ENVS, HORIZON, REGIONS, ObservationSpec, check_choice
+from simreal_envs.spec import (
+    ACTION_KINDS,
+    DEFAULT_IMAGE_SIZE,
+    ENVS,
+    HORIZON,
+    REGIONS,
+    ObservationSpec,
+    check_choice,
+)
 
 
 @dataclass(frozen=True)
 class World:
-    """The arguments of ``gymnasium.make`` but for the region. Picklable.
+    """The arguments of ``gymnasium.make`` but for the region, and the action's kind. Picklable.
+
+    Attributes:
+        action_kind: ``pose``, or ``delta`` or ``joint`` by the wrappers of :mod:`simreal_envs.wrappers`.
+        host, serial, limits: of a robot or rig: its address, its camera, and the file of its safety limits.
 
     Raises:
         UsageError: one of them is not valid.
@@ -26,19 +38,23 @@ class World:
     obs: str = "image"
     image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
     max_steps: int = HORIZON
+    action_kind: str = "pose"
     host: str | None = None
+    serial: str | None = None
+    limits: str | None = None
 
     def __post_init__(self) -> None:
         from simreal_envs.shifts import parse_shift
 
         check_choice("task", self.task, TASK_NAMES)
         check_choice("env", self.env, ENVS)
+        check_choice("action kind", self.action_kind, ACTION_KINDS)
         parse_shift(self.shift)
         ObservationSpec.parse(self.obs, self.image_size)
         if self.max_steps < 1:
             raise UsageError(f"max_steps {self.max_steps} must be at least 1.")
-        if self.env == "sim" and self.host is not None:
-            raise UsageError(f"host {self.host!r} goes with env 'rig' or 'real', not with 'sim'.")
+        if self.env == "sim" and self._of_robot:
+            raise UsageError(f"{self._of_robot} goes with env 'rig' or 'real', not with 'sim'.")
         if self.env == "real" and self.host is None:
             raise UsageError("env 'real' needs the address of the robot, for example --host 172.16.0.2.")
 
@@ -49,8 +65,10 @@ class World:
 
     def make(self, region: str, **kwargs: Any) -> gym.Env[Any, Any]:
         """The environment, with objects starting in ``region``."""
+        from simreal_envs.wrappers import DeltaActions, JointActions
+
         check_choice("region", region, REGIONS)
-        return gym.make(
+        env = gym.make(
             f"simreal_envs:simreal/{self.task}-v0",
             env=self.env,
             shift=self.shift,
@@ -58,6 +76,14 @@ class World:
             image_size=self.image_size,
             region=region,
             max_episode_steps=self.max_steps,
-            host=self.host,
+            **self._of_robot,
             **kwargs,
         )
+        if self.action_kind == "pose":
+            return env
+        return DeltaActions(env) if self.action_kind == "delta" else JointActions(env)
+
+    @property
+    def _of_robot(self) -> dict[str, Any]:
+        values = {"host": self.host, "serial": self.serial, "limits": self.limits}
+        return {name: value for name, value in values.items() if value is not None}

@@ -20,10 +20,11 @@ from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
 from simreal_envs.registration import TASK_NAMES
 from simreal_envs.tasks import TASKS
+from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
 Env = gym.Env[Any, Any]
-WORLDS = [(task, env) for task in TASK_NAMES for env in spec.ENVS]
+WORLDS = [(task, "sim") for task in TASK_NAMES]
 
 
 def hold(env: Env, gripper: float = -1.0) -> np.ndarray:
@@ -197,10 +198,21 @@ def test_wrappers_are_rebuilt_from_the_spec() -> None:
     assert again.spec == env.spec
 
 
+@pytest.mark.parametrize("kind", spec.ACTION_KINDS)
+def test_a_world_is_commanded_as_its_description_says(kind: str) -> None:
+    env = World("Lift", obs="state", action_kind=kind).make("in")
+    assert env.get_wrapper_attr("action_kind") == kind
+    assert env.action_space == spec.action_space(kind)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"env": "matrix"}, "Unknown env 'matrix'. Valid: sim"),
+        ({"env": "matrix"}, "Unknown env 'matrix'. Valid: sim, rig, real"),
+        ({"host": "127.0.0.2"}, "env 'sim' has no host"),
+        ({"env": "real"}, "env 'real' needs the address of the robot"),
+        ({"env": "real", "host": "127.0.0.2", "shift": "texture"}, "cannot be had on hardware"),
+        ({"env": "real", "host": "127.0.0.2", "obs": "state"}, "Unknown observation 'state' for env 'real'"),
         ({"obs": "smell"}, "Unknown observation 'smell'. Valid: state, image, depth"),
         ({"region": "left"}, "Unknown region 'left'. Valid: in, ood, all"),
         ({"shift": "viewpoint+fog"}, "Unknown shift 'fog'. Valid: none, viewpoint, texture, light"),
