@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from simreal_envs.errors import DataError, RobotError, UsageError
 from simreal_envs.latest import Latest
-from simreal_envs.rig.camera import STATE, SceneD435, run_camera
+from simreal_envs.rig.camera import SceneD435
 from simreal_envs.rig.stereo import BASELINE_M, DEPTH_INTRINSICS, FAULTS, SUBPIXEL_RMS, stereo_depth_mm
+from simreal_envs.rig.world import STATE
 from simreal_envs.robot.calibration import Calibration, calibration_file, load_calibration, now
 from simreal_envs.robot.camera import RealSense, choose_camera
 from simreal_envs.shifts import parse_shift
@@ -56,9 +58,9 @@ class Bench:
         self._state = Latest(f"rig-{HOST}-state", STATE, create=True)
         self._faults = Latest(f"rig-{HOST}-faults", FAULTS, create=True)
         self.publish(physics.data.qpos)
-        start = multiprocessing.get_context("spawn").Process
-        self._process = start(target=run_camera, args=(HOST, TASK, SHIFT), daemon=True)
-        self._process.start()
+        arguments = json.dumps({"host": HOST, "task": TASK, "shift": SHIFT})
+        command = [sys.executable, "-m", "simreal_envs.rig.process", "camera", arguments]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/")
 
     def publish(self, qpos: np.ndarray) -> None:
         record = np.zeros((), STATE)
@@ -72,8 +74,7 @@ class Bench:
         self._faults.write(record)
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.join()
+        self._process.communicate()  # its input ends, and so does it
         self._state.close()
         self._faults.close()
 

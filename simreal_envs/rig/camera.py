@@ -6,8 +6,6 @@ front of it by depth. The pixels are those of the whole scene, at a quarter of t
 
 from __future__ import annotations
 
-import copy
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
@@ -18,33 +16,40 @@ import numpy as np
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import RobotError
 from simreal_envs.latest import Latest
-from simreal_envs.rig.stereo import FAULTS, FPS, FRAMES, colour_camera, depth_camera, stereo_depth_mm
+from simreal_envs.rig.board import is_board_held, model_with_board, take_out_board
+from simreal_envs.rig.stereo import (
+    FAULTS,
+    FPS,
+    FRAMES,
+    colour_camera,
+    depth_camera,
+    stereo_depth_mm,
+)
+from simreal_envs.rig.world import STATE
 from simreal_envs.shifts import Shift, parse_shift
 from simreal_envs.sim.lowpoly import simplified
+from simreal_envs.sim.parts import moving_geoms, without
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.tasks import get_task
 
-STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
-"""What the rig's physics publishes as ``rig-<host>-state``."""
-
 NICENESS = 5
 """The arm's 1 kHz loop goes first where cores are few."""
-PATIENCE_S = 30.0
-"""How long the physics may take to start."""
+PATIENCE_S = 60.0
+"""How long the server, which starts at the same time, may take."""
 
 
 class StillCamera:
     """Colour and depth of a scene through a camera that does not move."""
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, camera: Camera, shifts: Sequence[Shift]):
-        moving = model.body_weldid[model.geom_bodyid] != 0
-        still = Renderer(_without(model, moving), camera, shifts)
+        moving = moving_geoms(model)
+        still = Renderer(without(model, moving), camera, shifts)
         colour, depth_m = still.render(data, depth=True)
         still.close()
         assert depth_m is not None
         self._colour, self._depth_m = colour, depth_m
-        self._renderer = Renderer(_without(model, ~moving), camera, shifts)
+        self._renderer = Renderer(without(model, ~moving), camera, shifts)
 
     def render(self, data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
         """Colour (H, W, 3) uint8 and depth (H, W) float32 metres along the optical axis."""
@@ -57,13 +62,6 @@ class StillCamera:
     def close(self) -> None:
         """Free the GPU's copy of the model."""
         self._renderer.close()
-
-
-def _without(model: mujoco.MjModel, hidden: np.ndarray) -> mujoco.MjModel:
-    """A copy that is drawn without some of its geoms (group 0 is not drawn)."""
-    rest = copy.copy(model)
-    rest.geom_group[hidden] = 0
-    return rest
 
 
 class PooledNoise(np.random.Generator):
@@ -115,25 +113,28 @@ class SceneD435:
 
 
 def run_camera(host: str, task: str, shift: str) -> None:
-    """Publish frames of the rig at ``host`` for as long as the process that started this one lives.
+    """Publish frames of the rig at ``host``, until the process is ended.
 
     Raises:
-        RobotError: the rig's physics did not start.
+        RobotError: the rig's physics published no state.
     """
     os.nice(NICENESS)
     scene = TabletopScene(get_task(task))
     scene.reset()
-    camera = SceneD435(scene.sim.model._model, shift)
-    state = _wait_for(f"rig-{host}-state", STATE)
+    model, xml = scene.sim.model._model, str(scene.sim.model.get_xml())
+    take_out_board(host)  # left by a program that was killed
+    camera, board_held = SceneD435(model, shift), False
+    state, faults = _wait_for(f"rig-{host}-state", STATE), _wait_for(f"rig-{host}-faults", FAULTS)
     frame = np.zeros((), FRAMES)
     frame["pose_camera_in_base"] = camera.camera.pose_in_base
-    faults: Latest | None = None
-    parent = multiprocessing.parent_process()
     with Latest(f"rig-{host}-camera", FRAMES, create=True) as frames:
         deadline = time.monotonic()
-        while parent is None or parent.is_alive():
-            faults = faults or _open(f"rig-{host}-faults", FAULTS)
-            asked = faults.read() if faults else np.zeros((), FAULTS)
+        while True:
+            if is_board_held(host) != board_held:
+                camera.close()
+                board_held = not board_held
+                camera = SceneD435(model_with_board(xml) if board_held else model, shift)
+            asked = faults.read()
             frame["plugged"] = not asked["camera_unplug"]
             if frame["plugged"] and not asked["camera_stall"]:
                 frame["time_s"] = time.monotonic()
@@ -144,17 +145,14 @@ def run_camera(host: str, task: str, shift: str) -> None:
             time.sleep(max(0.0, deadline - time.monotonic()))
 
 
-def _open(name: str, dtype: np.dtype) -> Latest | None:
-    try:
-        return Latest(name, dtype)
-    except FileNotFoundError:
-        return None
-
-
 def _wait_for(name: str, dtype: np.dtype) -> Latest:
     give_up = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up:
-        if found := _open(name, dtype):
-            return found
-        time.sleep(0.05)
-    raise RobotError(f"The rig's physics published no {name!r} within {PATIENCE_S:.0f} s.")
+    while True:
+        try:
+            return Latest(name, dtype)
+        except FileNotFoundError as error:
+            if time.monotonic() > give_up:
+                raise RobotError(
+                    f"The rig's server published no {name!r} within {PATIENCE_S:.0f} s."
+                ) from error
+            time.sleep(0.05)

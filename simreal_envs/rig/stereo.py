@@ -38,10 +38,9 @@ FRAMES = np.dtype(
         ("depth_mm", "<u2", (480, 640)),
     ]
 )
-"""What the camera's process publishes as ``rig-<host>-camera``; the pose is the colour sensor's."""
-
+"""What the camera's process publishes; the pose is the colour sensor's."""
 FAULTS = np.dtype([("camera_stall", "u1"), ("camera_unplug", "u1")])
-"""What a test or the command line asks for, in ``rig-<host>-faults``."""
+"""Which of the camera's faults hold at present; published by the rig's server."""
 
 
 def colour_camera(shift: str) -> Camera:

@@ -1,0 +1,117 @@
+"""A ChArUco board in the hand of the rig's robot: seen by the camera, without mass, touching nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import mujoco
+import numpy as np
+
+from simreal_envs.poses import pose
+from simreal_envs.robot.charuco import Board
+from simreal_envs.sim.physics import GRIP_SITE_IN_HAND
+from simreal_envs.spec import FloatArray
+
+BOARD = Board()
+PIXELS_PER_SQUARE = 128
+SHARED_MEMORY = Path("/dev/shm")
+
+_TILT = np.deg2rad(35.0)
+_CENTRE_IN_HAND_M = np.array([0.10, 0.0, 0.0])
+
+
+def _board_in_hand() -> FloatArray:
+    """Tilted so that the camera in front of the robot sees it when the hand points down."""
+    right, down = np.array([0.0, -1.0, 0.0]), np.array([np.cos(_TILT), 0.0, np.sin(_TILT)])
+    rotation = np.stack([right, down, np.cross(right, down)], axis=1)
+    width, height = BOARD.size_m
+    return pose(rotation, _CENTRE_IN_HAND_M - rotation @ (width / 2, height / 2, 0.0))
+
+
+BOARD_IN_HAND = _board_in_hand()
+"""Pose of the board in the end effector's frame; calibrating finds it, too."""
+
+
+class HeldBoard:
+    """The board is in the hand of the rig at ``host`` while the context lasts."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        _sign(host).touch()
+
+    def close(self) -> None:
+        """Take it out again."""
+        take_out_board(self._host)
+
+    def __enter__(self) -> HeldBoard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def is_board_held(host: str) -> bool:
+    """Whether somebody put the board into the hand."""
+    return _sign(host).exists()
+
+
+def take_out_board(host: str) -> None:
+    """Whoever put it there."""
+    _sign(host).unlink(missing_ok=True)
+
+
+def _sign(host: str) -> Path:
+    """A file that is there while the board is held."""
+    return SHARED_MEMORY / f"simreal-rig-{host}-board"
+
+
+def model_with_board(model_xml: str) -> mujoco.MjModel:
+    """The scene with the board welded to the hand; joints and geoms keep their numbers."""
+    spec = mujoco.MjSpec.from_string(model_xml)
+    picture = BOARD.draw(PIXELS_PER_SQUARE)
+    rgb = np.repeat(picture[..., None], 3, axis=2)
+    height, width = picture.shape
+    texture = spec.add_texture(
+        name="board", type=mujoco.mjtTexture.mjTEXTURE_2D, width=width, height=height, nchannel=3
+    )
+    texture.data = rgb.tobytes()
+    material = spec.add_material(name="board", specular=0.0, shininess=0.0)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "board"
+    w, h = BOARD.size_m
+    back_m = 0.001
+    corners = [(0, 0, 0), (w, 0, 0), (w, h, 0), (0, h, 0)]
+    spec.add_mesh(
+        name="board",
+        uservert=np.array(corners + [(x, y, back_m) for x, y, _ in corners]).ravel(),
+        usertexcoord=np.array([(0, 0), (1, 0), (1, 1), (0, 1)] * 2, float).ravel(),
+        userface=np.array([(0, 3, 2), (0, 2, 1), (4, 5, 6), (4, 6, 7)]).ravel(),
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+    )
+    hand = next(site for site in spec.sites if site.name == "gripper0_right_grip_site")
+    body = hand.parent
+    site_pose = pose(_matrix(hand.quat), hand.pos)
+    in_body = site_pose @ pose(GRIP_SITE_IN_HAND.T, np.zeros(3)) @ BOARD_IN_HAND
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, in_body[:3, :3].ravel())
+    body.add_geom(
+        name="board",
+        type=mujoco.mjtGeom.mjGEOM_MESH,
+        meshname="board",
+        material="board",
+        pos=in_body[:3, 3],
+        quat=quat,
+        group=1,
+        contype=0,
+        conaffinity=0,
+        mass=0.0,
+    )
+    return spec.compile()
+
+
+def _matrix(quaternion_wxyz: FloatArray) -> FloatArray:
+    matrix = np.empty(9)
+    mujoco.mju_quat2Mat(matrix, quaternion_wxyz)
+    return matrix.reshape(3, 3)
