@@ -25,6 +25,10 @@ def collect(
     host: Annotated[
         str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
     ] = None,
+    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="File of safety limits in place of the package's.")
+    ] = None,
     shift: Annotated[str, typer.Option(help="How it looks, e.g. viewpoint:0.5+texture.")] = "none",
     region: Annotated[str, typer.Option(help="Where objects start: in, ood or all.")] = "all",
     obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
@@ -61,7 +65,7 @@ def collect(
     """
     from simreal_agents.collect import ActorRecorder
     from simreal_agents.session import BY_HAND, run_session
-    from simreal_agents.sources import named_source
+    from simreal_agents.sources import TrainedPolicy, named_source
     from simreal_cli.progress import show_attempts
     from simreal_datasets.fill import fill_dataset
     from simreal_envs.errors import UsageError
@@ -71,7 +75,9 @@ def collect(
 
     source = None if by in BY_HAND else named_source(by, BY_HAND)
     steps = max_steps or (HORIZON if source else BY_HAND_STEPS)
-    world = World(task, env, shift, obs, image_size, steps, host)
+    kind = source.world()["action_kind"] if isinstance(source, TrainedPolicy) else "pose"
+    of_robot = {"host": host, "serial": serial, "limits": str(limits) if limits else None}
+    world = World(task, env, shift, obs, image_size, steps, kind, **of_robot)
     if source is None or world.env == "real":
         if noise:
             raise UsageError(f"--noise {noise} disturbs scripted experts and policies on sim and rig only.")

@@ -18,6 +18,7 @@ from simreal_cli.demo import demo
 from simreal_cli.doctor import doctor
 from simreal_cli.eval import evaluate_runs
 from simreal_cli.generate import generate
+from simreal_cli.replay import replay
 from simreal_cli.rig import rig
 from simreal_cli.train import train
 from simreal_envs import __version__
@@ -88,6 +89,7 @@ app.command()(collect)
 app.command()(generate)
 app.command()(train)
 app.command("eval")(evaluate_runs)
+app.command()(replay)
 app.command()(demo)
 app.command()(rig)
 app.command()(doctor)

@@ -1,0 +1,70 @@
+"""``simreal replay``: a recorded episode executed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simreal_envs.errors import UsageError
+
+
+def replay(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
+    episode: Annotated[int, typer.Option(help="Number of the episode, as in its file name.")] = 0,
+    env: Annotated[str, typer.Option(help="Where: sim, rig (the virtual robot) or real.")] = "sim",
+    host: Annotated[
+        str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
+    ] = None,
+    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="File of safety limits in place of the package's.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(help="Part of the recorded speed, 0.05 to 1; try slowly first.")
+    ] = 0.25,
+) -> None:
+    """Put the objects where they were and execute the recorded actions again.
+
+    The hand first goes to where it started, in 3 s. Says whether the task was solved, and how far the
+    hand was from the recorded path.
+
+    **Examples**
+
+    `simreal replay data/lift-keyboard --episode 3`
+
+    `simreal replay data/source --env rig --speed 0.5`
+
+    `simreal replay data/stack-real --env real --host 172.16.0.2`
+    """
+    from simreal_agents.replay import replay as execute
+    from simreal_datasets.store import Dataset
+
+    stored = Dataset(dataset)
+    numbers = [info.number for info in stored.infos]
+    if episode not in numbers:
+        raise UsageError(f"Dataset {dataset} has no episode {episode}. Valid: {_ranges(numbers)}.")
+    of_robot = {"host": host, "serial": serial, "limits": str(limits) if limits else None}
+    result = execute(stored.read(numbers.index(episode)), env, speed, **of_robot)
+    outcome = result.outcome
+    how = "solved" if outcome.success else f"not solved, furthest stage {outcome.stage!r}"
+    typer.echo(
+        f"Episode {episode} on {env} at {speed:g} of its speed: {how}, {outcome.steps} steps; the hand was "
+        f"{1000 * result.mean_deviation_m:.1f} mm from the recorded path on average, "
+        f"{1000 * result.max_deviation_m:.1f} mm at most."
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """
+    >>> _ranges([0, 1, 2, 5])
+    '0-2, 5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
