@@ -24,7 +24,7 @@ from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
 _numbers = itertools.count()
 
-CONNECT_TIME_S = 20.0
+CONNECT_TIME_S = 10.0
 REQUEST_TIME_S = 60.0
 """The slowest move at a sensible speed takes less."""
 CLOSE_TIME_S = 5.0
@@ -107,6 +107,7 @@ class Arm:
             self._states = Latest(f"{self._name}-state", STATE)
             self._event_log = EventLog(self._name)
         except BaseException:
+            self._driver.kill()  # nothing moves yet, so there is nothing to wait for
             self.close()
             raise
 

@@ -52,15 +52,19 @@ class Driver:
 
     def __init__(self, host: str, name: str, limits: Limits, channel: Channel, parent: int) -> None:
         self._limits, self._channel, self._parent = limits, channel, parent
-        self._franka = Franka(host, limits)
-        self._reading: Reading = self._franka.read()
+        self._hand_of = lambda: hand.Hand(host, f"{name}-{time.monotonic_ns()}", limits)
+        self._hand = self._hand_of()  # connects while we do
+        try:
+            self._franka = Franka(host, limits)
+            self._reading: Reading = self._franka.read()
+        except BaseException:
+            self._hand.close()
+            raise
         self._read_s = time.monotonic()
         self._commands = Latest(f"{name}-command", COMMAND)
         self._states = Latest(f"{name}-state", STATE, create=True)
         self._events = EventLog(name, create=True)
         self._state = np.zeros((), STATE)
-        self._hand_of = lambda: hand.Hand(host, f"{name}-{time.monotonic_ns()}", limits)
-        self._hand = self._hand_of()
         self._activity: Activity | None = None
         self._guard = Guard(limits)
         self._fault, self._mode_at_rest, self._link_lost = "", "idle", False
@@ -138,7 +142,7 @@ class Driver:
                 raise RobotError(reading.trouble)
             return
         command = self._commands.read()
-        if activity.guarded and (cause := self._guard.check(*_measured(reading))):
+        if activity.guarded and (cause := self._guard.check(now_s, *_measured(reading))):
             self._franka.yield_to_contact(reading)
             self._stop_because(cause, "stop")
         elif (
@@ -201,16 +205,12 @@ class Driver:
 
     def _serve(self) -> None:
         for order in self._channel.receive():
-            poll: Poll | None = None
-            error: SimrealError | None = None
             try:
-                poll = getattr(self, f"do_{order['do']}")(**order["args"])
+                poll = getattr(self, f"do_{order['do']}")(**order["args"]) or _at_once
             except SimrealError as refused:
-                error = refused
-            if poll is not None:
-                self._waiting[order["id"]] = poll
+                self._channel.send({"id": order["id"], "error": str(refused)})
             else:
-                self._channel.send({"id": order["id"], "error": str(error or "")})
+                self._waiting[order["id"]] = poll
 
     def _answer(self) -> None:
         for number, poll in list(self._waiting.items()):
@@ -299,8 +299,12 @@ class Driver:
         return self._hand_connected
 
 
-def _measured(reading: Reading) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    return reading.robot_time_s, reading.pose[:3, 3], reading.force_N, reading.torque_Nm
+def _at_once() -> str:
+    return ""
+
+
+def _measured(reading: Reading) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return reading.pose[:3, 3], reading.force_N, reading.torque_Nm
 
 
 def _prioritise() -> str:

@@ -1,7 +1,8 @@
 """The Panda as the driver needs it: panda_py, with its peculiarities kept in this room.
 
 - Orders while a controller runs go to its C++ thread, which talks to the robot at 1 kHz.
-- ``get_state`` is fresh only while a controller runs, ``read_once`` allowed only while none does.
+- ``get_state`` is fresh only while a controller runs, and at first holds the last state of the one before;
+  ``read_once`` is allowed only while none does.
 - ``stop_controller`` waits for that thread without giving up Python's interpreter lock, which the thread
   needs to report an error: for ever, if the link is lost just then. ``teaching_mode(False)`` does it right.
 - After a reflex the state stays at the last good one until the controller is stopped.
@@ -10,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,9 @@ from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, START_JOINTS_RAD, F
 
 END_EFFECTOR_IN_NOMINAL_M = 0.2035 - (0.107 + 0.1034)
 """Our end effector is 203.5 mm from the last joint along its axis; Franka's is 107 + 103.4 mm from it."""
+
+FIRST_STATE_S = 0.2
+"""A controller that has seen no state after this long never will; the driver's watch names the cause."""
 
 INSTALL = "The robot's driver is not installed: pip install 'simreal[real]'"
 
@@ -182,11 +187,15 @@ class Franka:
                 f"Joint {i + 1} is at {joints[i]:.4f} rad, outside [{JOINT_LOW_RAD[i]}, {JOINT_HIGH_RAD[i]}]:"
                 " move it back by hand, pressing the guiding buttons."
             )
+        old_s = self._panda.get_state().time.to_sec()
         try:
             self._panda.start_controller(controller)
         except RuntimeError as error:
             raise RobotError(causes.in_motion(error)) from error
         self._controller = controller
+        until_s = time.monotonic() + FIRST_STATE_S
+        while self._panda.get_state().time.to_sec() == old_s and time.monotonic() < until_s:
+            time.sleep(0.001)
 
     def joint_trajectory(self, waypoints_rad: list[FloatArray], speed: float) -> Any:
         """panda_py's time-optimal path, at a fraction of the greatest speed and acceleration."""

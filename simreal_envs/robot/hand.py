@@ -12,13 +12,16 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simreal_envs.latest import Latest
 from simreal_envs.robot import causes
 from simreal_envs.robot.records import as_bytes, as_text
-from simreal_envs.robot.safety import Limits
+
+if TYPE_CHECKING:
+    from simreal_envs.robot.safety import Limits
 
 OPEN, CLOSE, HOME = 1, 2, 3
 
@@ -33,6 +36,11 @@ _STATE = np.dtype(
         ("fault", "S400"),
     ]
 )
+
+_UNMOVED_M = 0.002
+"""Fingers that are told to close and stay as close to fully open as this have not moved."""
+
+_SETTLE_S = 0.05
 
 _SILENCE_S = 2.0
 """The hand reports at about 20 Hz or more; silent for longer it is lost."""
@@ -97,7 +105,7 @@ class Hand:
             return f"gripper: its process ended (exit code {self._process.returncode})"
         busy_s = now_s - float(state["busy_since_s"]) if state["busy_since_s"] else 0.0
         if busy_s > self._limits.gripper_timeout_s:
-            return f"gripper stuck: not finished after {busy_s:.1f} s at {1000 * state['width_m']:.0f} mm"
+            return f"gripper: stuck at {1000 * state['width_m']:.0f} mm, not finished after {busy_s:.1f} s"
         if self.connected and now_s - float(state["time_s"]) > _SILENCE_S:
             return f"gripper: link lost, silent for {now_s - float(state['time_s']):.1f} s"
         if not self.connected and now_s - self._started_s > 10.0:
@@ -172,11 +180,17 @@ class _Gripper:
 
     def _fulfil(self, what: int) -> None:
         if what == OPEN:
-            self._gripper.move(self._max_width_m, self._speed_mps)
-        elif what == CLOSE:  # on whatever is there; that nothing is there is no fault
-            self._gripper.grasp(0.0, self._speed_mps, self._force_N, 0.0, self._max_width_m)
+            went = self._gripper.move(self._max_width_m, self._speed_mps)
+        elif what == CLOSE:  # on whatever is there
+            widest_m = self._max_width_m - _UNMOVED_M
+            self._gripper.grasp(0.0, self._speed_mps, self._force_N, 0.0, widest_m)
+            time.sleep(_SETTLE_S)  # for a reading from after the grasp; that nothing is held is no fault
+            went = bool(self._state["width_m"] < widest_m)
         else:
-            self._gripper.homing()
+            went = self._gripper.homing()
+        if not went:
+            asked = {OPEN: "open", CLOSE: "close", HOME: "home"}[what]
+            self._fault = f"stuck at {1000 * self._state['width_m']:.0f} mm when it was to {asked}"
 
 
 def main() -> None:

@@ -222,7 +222,7 @@ class Guard:
         """Why the arm must stop, or an empty string.
 
         Args:
-            time_s: the robot's own clock.
+            time_s: our clock; the robot's may jump.
             position: of the end effector (3,), m. ``force`` (3,) in N and ``torque`` (3,) in N m act on it.
         """
         return self._contact(time_s, force, torque) or self._speed(time_s, position)
