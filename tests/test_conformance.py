@@ -24,7 +24,7 @@ from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
 Env = gym.Env[Any, Any]
-WORLDS = [(task, "sim") for task in TASK_NAMES]
+WORLDS = [*((task, "sim") for task in TASK_NAMES), ("Stack", "rig")]
 
 
 def hold(env: Env, gripper: float = -1.0) -> np.ndarray:
@@ -33,9 +33,17 @@ def hold(env: Env, gripper: float = -1.0) -> np.ndarray:
     return reachable_action(world.end_effector_pose_in_base(), gripper)
 
 
+def real_time(env: Env) -> bool:
+    """Whether time passes by itself there, so that nothing can be the same bit for bit."""
+    world: Any = env.unwrapped
+    return bool(world.real_time)
+
+
 @pytest.fixture(scope="module", params=WORLDS, ids=lambda world: "-".join(world))
 def env(request: pytest.FixtureRequest) -> Iterator[Env]:
     task, backend = request.param
+    if backend == "rig" and sys.version_info >= (3, 12):
+        pytest.skip("the rig's camera needs pyrealsense2 2.54.2, which Python 3.12 has not")
     made = gym.make(f"simreal/{task}-v0", env=backend, obs="state+image+depth")
     yield made
     made.close()
@@ -43,7 +51,8 @@ def env(request: pytest.FixtureRequest) -> Iterator[Env]:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_both_checkers_pass(env: Env) -> None:
-    gymnasium_check(env.unwrapped, skip_render_check=True)
+    if not real_time(env):  # Gymnasium's compares two resets with one seed bit for bit
+        gymnasium_check(env.unwrapped, skip_render_check=True)
     sb3_check(env)
 
 
@@ -58,8 +67,9 @@ def test_observations_are_those_of_the_contract(env: Env) -> None:
     assert env.observation_space.contains(observation)
     world: Any = env.unwrapped
     assert set(observation) == {*spec.PROPRIOCEPTION, spec.OBJECT_KEY, spec.IMAGE_KEY, spec.DEPTH_KEY}
-    hand = world.end_effector_pose_in_base()
+    hand = info["end_effector_pose_in_base"]
     np.testing.assert_allclose(observation["robot0_eef_pos"], hand[:3, 3], atol=1e-6)
+    np.testing.assert_allclose(world.end_effector_pose_in_base(), hand, atol=1e-3)
     assert observation["robot0_eef_quat"][3] >= 0
     assert observation[spec.OBJECT_KEY].shape == (7 * len(world.task.objects),)
     assert {"success", "stage", "stages_reached", "time_s"} <= set(info)
@@ -67,6 +77,7 @@ def test_observations_are_those_of_the_contract(env: Env) -> None:
 
 def test_a_held_pose_is_held_and_a_target_is_reached(env: Env) -> None:
     env.reset(seed=1)
+    tolerance_m = 0.005 if real_time(env) else 0.001  # impedance control gives way to friction
     world: Any = env.unwrapped
     start = world.end_effector_pose_in_base()
     for _ in range(10):
@@ -76,7 +87,7 @@ def test_a_held_pose_is_held_and_a_target_is_reached(env: Env) -> None:
     target[:3, 3] += [0.05, -0.04, 0.03]
     for _ in range(40):
         env.step(reachable_action(target, -1.0))
-    assert np.linalg.norm(world.end_effector_pose_in_base()[:3, 3] - target[:3, 3]) < 0.001
+    assert np.linalg.norm(world.end_effector_pose_in_base()[:3, 3] - target[:3, 3]) < tolerance_m
 
 
 def rollout(env: Env, seed: int, steps: int = 12) -> list[dict[str, np.ndarray]]:
@@ -90,11 +101,27 @@ def rollout(env: Env, seed: int, steps: int = 12) -> list[dict[str, np.ndarray]]
     return seen
 
 
+def start_poses(env: Env, seed: int) -> np.ndarray:
+    """Positions of hand and objects after a reset, metres."""
+    observation, _ = env.reset(seed=seed)
+    objects = observation[spec.OBJECT_KEY].reshape(-1, 7)[:, :3]
+    return np.concatenate([observation["robot0_eef_pos"], objects.ravel()])
+
+
 def same(first: list[dict[str, np.ndarray]], second: list[dict[str, np.ndarray]]) -> bool:
     return all(np.array_equal(a[key], b[key]) for a, b in zip(first, second, strict=True) for key in first[0])
 
 
+def test_the_same_seed_gives_the_same_start_in_every_world(env: Env) -> None:
+    world: Any = env.unwrapped
+    simulated = gym.make(f"simreal/{world.task.name}-v0", obs="state")
+    np.testing.assert_allclose(start_poses(env, 5), start_poses(simulated, 5), atol=0.003)
+
+
 def test_the_same_seed_gives_the_same_episode_after_other_episodes(env: Env) -> None:
+    if real_time(env):
+        assert not same(rollout(env, seed=5), rollout(env, seed=7))
+        return
     before = rollout(env, seed=5)
     rollout(env, seed=6, steps=30)
     assert same(before, rollout(env, seed=5))
@@ -126,18 +153,18 @@ def test_the_same_seed_gives_the_same_episode_in_another_process(task: str) -> N
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("component", range(7))
 @pytest.mark.parametrize("value", [np.nan, np.inf, 9.0])
-def test_a_bad_action_is_refused_by_name_and_nothing_moves(env: Env, component: int, value: float) -> None:
+def test_a_bad_action_is_refused_by_name_and_nothing_moves(env: Env, value: float) -> None:
     env.reset(seed=0)
     world: Any = env.unwrapped
     before = world.end_effector_pose_in_base()
-    action = hold(env)
-    action[component] = value
-    name = ("x", "y", "z", "rx", "ry", "rz", "gripper")[component]
-    with pytest.raises(UsageError, match=f"component {name} "):
-        env.step(action)
-    np.testing.assert_array_equal(world.end_effector_pose_in_base(), before)
+    for component, name in enumerate(("x", "y", "z", "rx", "ry", "rz", "gripper")):
+        action = hold(env)
+        action[component] = value
+        with pytest.raises(UsageError, match=f"component {name} "):
+            env.step(action)
+    tolerance_m = 1e-3 if real_time(env) else 0.0
+    np.testing.assert_allclose(world.end_effector_pose_in_base(), before, rtol=0, atol=tolerance_m)
 
 
 def test_an_action_of_the_wrong_shape_is_refused(env: Env) -> None:
@@ -160,7 +187,9 @@ def test_an_asked_for_placement_is_taken(env: Env) -> None:
     name = world.task.objects[0]
     env.reset(seed=0, options={"placement": {name: (0.03, -0.07, 0.2)}})
     pose = world.object_poses_in_base()[name]
-    np.testing.assert_allclose(pose[:2, 3] - spec.TABLE_CENTRE_IN_BASE_M[:2], [0.03, -0.07], atol=1e-9)
+    np.testing.assert_allclose(
+        pose[:2, 3] - spec.TABLE_CENTRE_IN_BASE_M[:2], [0.03, -0.07], atol=1e-3 if real_time(env) else 1e-9
+    )
     with pytest.raises(UsageError, match="Unknown object 'mug'"):
         env.reset(options={"placement": {"mug": (0, 0, 0)}})
 

@@ -6,6 +6,7 @@ The virtual rig is the same class: only the camera's context and the table's :cl
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,6 +36,8 @@ RAISE_M = 0.10
 """How far the hand rises at the beginning of a reset, away from what it may hold or touch."""
 START_NOISE_RAD = 0.02
 """As in simulation."""
+FRAME_TIMEOUT_S = 5.0
+"""How long a reset waits for a fresh image."""
 
 
 class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
@@ -63,6 +66,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}
     action_kind = "pose"
+    real_time = True
+    """Whether time passes by itself between steps."""
 
     def __init__(
         self,
@@ -119,7 +124,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         self._late_s = 0.0
-        state, frame = self.arm.state(), self._fresh_frame()
+        state, frame = self.arm.state(), self._await_frame()
         return self._observation(state, frame), self._info(state, frame)
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -174,7 +179,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     def observe(self) -> dict[str, np.ndarray]:
         """The observation of this moment."""
-        return self._observation(self.arm.state(), self._fresh_frame())
+        return self._observation(self.arm.state(), self._await_frame())
 
     def describe(self) -> dict[str, Any]:
         """What an episode recorded here should say about its world; JSON-able."""
@@ -206,6 +211,15 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
     def _fresh_frame(self) -> Frame:
         return self._camera.latest(max_age_s=self.limits.max_frame_age_s)
 
+    def _await_frame(self) -> Frame:
+        """A fresh frame where nothing moves, so that there is time for the camera to come back."""
+        give_up_s = time.monotonic() + FRAME_TIMEOUT_S
+        while time.monotonic() < give_up_s:
+            if self._camera.latest().age_s <= self.limits.max_frame_age_s:
+                break
+            time.sleep(0.02)
+        return self._fresh_frame()
+
     def _frame_or_fault(self) -> Frame:
         """The latest frame; an old one interrupts the episode."""
         try:
@@ -215,7 +229,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             return self._camera.latest()
 
     def _look(self) -> tuple[np.ndarray, Camera]:
-        return self._fresh_frame().colour, self._backend.calibrated(self._camera)
+        return self._await_frame().colour, self._backend.calibrated(self._camera)
 
     def _observation(self, state: ArmState, frame: Frame) -> dict[str, np.ndarray]:
         groups, size = self.observation_spec.groups, self.observation_spec.image_size

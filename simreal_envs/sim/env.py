@@ -49,6 +49,8 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}
     action_kind = "pose"
+    real_time = False
+    """Whether time passes by itself between steps."""
 
     def __init__(
         self,
