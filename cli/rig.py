@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +67,7 @@ def rig(
         console.print("ended")
 
 
-def _describe(before: dict[str, float], now: dict[str, float]) -> str:
+def _describe(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The status line of the time between two reports."""
     seconds = now["seconds"] - before["seconds"]
     parts = [

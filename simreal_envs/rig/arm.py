@@ -33,11 +33,11 @@ SINGULARITY_DAMPING = 1e-4
 EXTERNAL_FILTER = 0.05
 """Share of the newest value in the filtered external torque (8 Hz at 1 kHz)."""
 
-BRAKE = 20.0
-"""1/s: how fast a stopped arm loses its speed."""
+BRAKE = 10.0
+"""1/s: how fast a stopped arm loses its speed; 20 rad/s^2 at most, what Franka's joints can do."""
 
 RESTED_RADPS = 0.02
-"""Below this speed of every joint a stopped arm is held."""
+"""Below this speed of every joint a stopped arm is at rest."""
 
 
 _PULL_STIFFNESS = np.array([300.0, 300.0, 300.0, 20.0, 20.0, 20.0])
@@ -51,7 +51,7 @@ class Arm:
 
     Attributes:
         q, dq: views of the joint angles (rad) and speeds.
-        resting: whether a stopped arm has come to stand; set it to False when something else moves the arm.
+        hold_q, hold_dq: (7,) where a stopped arm is, or is being slowed down.
         torque: (7,) commanded torque without gravity that was applied last.
         torque_rate: (7,) derivative of the measured torque, N m/s.
         measured_torque: (7,) with gravity.
@@ -67,7 +67,7 @@ class Arm:
         self._applied = data.qfrc_applied[:7]
         self._constraint = data.qfrc_constraint[:7]
         self.stiffness, self.cartesian_stiffness = JOINT_STIFFNESS.copy(), CARTESIAN_STIFFNESS.copy()
-        self.resting, self._hold_q = True, self.q.copy()
+        self.hold_q, self.hold_dq = self.q.copy(), np.zeros(7)
         self.torque, self.torque_rate = np.zeros(7), np.zeros(7)
         self.measured_torque, self._before = np.zeros(7), np.zeros(7)
         self.external_torque, self.external_wrench_in_base = np.zeros(7), np.zeros(6)
@@ -105,13 +105,20 @@ class Arm:
         posture -= jacobian.T @ np.linalg.solve(square, jacobian @ posture)
         return jacobian.T @ wrench + posture + self.library.coriolis()
 
+    def release(self) -> None:
+        """Something else moves the arm now; :meth:`rest` will start from here."""
+        self.hold_q[:], self.hold_dq[:] = self.q, self.dq
+
     def rest(self) -> FloatArray:
-        """Torques that slow the arm down and, once it stands, hold it there."""
-        if not self.resting:
-            self._hold_q[:] = self.q
-            self.resting = bool(np.abs(self.dq).max() < RESTED_RADPS)
-            return -BRAKE * (self.library.mass_matrix() @ self.dq)
-        return self.joint_impedance(self._hold_q)
+        """Torques that slow the arm down and hold it."""
+        self.hold_dq *= 1.0 - BRAKE * TICK_S
+        self.hold_q += TICK_S * self.hold_dq
+        return self.joint_impedance(self.hold_q, self.hold_dq)
+
+    @property
+    def resting(self) -> bool:
+        """Whether a stopped arm has come to stand."""
+        return bool(np.abs(self.hold_dq).max() < RESTED_RADPS)
 
     def step(self, torque: FloatArray) -> None:
         """One millisecond under ``torque`` (7,), N m, without gravity."""
@@ -133,7 +140,7 @@ class Arm:
 
     def jumped(self) -> None:
         """The scene was set to another state: nothing of before holds."""
-        self.resting, self._hold_q[:] = True, self.q
+        self.hold_q[:], self.hold_dq[:] = self.q, 0.0
         self.external_torque[:] = 0.0
         self.library.q[:], self.library.dq[:] = self.q, self.dq
         self.library.end_pose()

@@ -133,7 +133,7 @@ class ControlServer:
             answer = {"result": self._do(**json.loads(line))}
         except SimrealError as error:
             answer = {"error": str(error)}
-        except (TypeError, ValueError) as error:  # not JSON, or not what the operation takes
+        except (TypeError, ValueError, RecursionError) as error:  # not JSON, or not what the operation takes
             answer = {"error": f"The rig does not understand {line[:200]!r}: {error}"}
         client.send(json.dumps(answer).encode() + b"\n")
         return len(line) + 1

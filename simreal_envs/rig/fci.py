@@ -38,7 +38,7 @@ class RobotServer:
         enforce_loss: bool = False,
     ) -> None:
         self._arm, self._hand, self._model_library = arm, hand, model_library
-        self._poller, self._faults, self._enforce_loss = poller, faults, enforce_loss
+        self._poller, self._faults, self.enforce_loss = poller, faults, enforce_loss
         self.reflexes, self.state = Reflexes(arm), RobotState(arm, hand)
         self.statistics = Statistics()
         self._rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ class RobotServer:
         move = self._move
         if move is not None:
             move.count(commanded, self.statistics)
-            if self._enforce_loss and move.lost_in_a_row >= LOST_IN_A_ROW:
+            if self.enforce_loss and move.lost_in_a_row >= LOST_IN_A_ROW:
                 self.reflex("communication_constraints_violation")
         self._arm.step(self._torque())
         self.reflexes.measure()
@@ -123,7 +123,7 @@ class RobotServer:
     def _torque(self) -> np.ndarray:
         move = self._move
         if move is not None and move.ending is None:
-            self._arm.resting = False
+            self._arm.release()
             if move.controller == Controller.EXTERNAL:
                 return move.torque  # the last one again if a command was lost
             if move.controller == Controller.CARTESIAN_IMPEDANCE:

@@ -25,7 +25,7 @@ from simreal_envs.rig.model_library import ModelLibrary, build
 from simreal_envs.rig.panda import LINKS
 from simreal_envs.rig.sockets import Poller
 from simreal_envs.rig.stereo import FAULTS as CAMERA_FAULTS
-from simreal_envs.rig.world import STATE, World
+from simreal_envs.rig.world import STATE, Placement, World
 from simreal_envs.spec import FloatArray, check_choice
 
 LONGEST_CATCH_UP_S = 0.02
@@ -44,6 +44,9 @@ class RigServer:
         camera: whether a camera's process is started beside.
         enforce_loss: see :class:`simreal_envs.rig.fci.RobotServer`.
 
+    Attributes:
+        operations: what the rig's own channel can ask for, by name.
+
     Raises:
         OSError: the address is taken, or not this machine's.
     """
@@ -52,7 +55,7 @@ class RigServer:
         self._about: dict[str, Any] = {"task": task, "shift": shift, "host": host, "camera": camera}
         self.faults, self.poller = Faults(), Poller()
         # The ports first: an address that is taken is found out before the scene is built.
-        control: Operations = {
+        self.operations: Operations = {
             "describe": lambda: self._about,
             "status": self.status,
             "place": self._place,
@@ -64,12 +67,12 @@ class RigServer:
             "inject": self.inject,
             "pull": self._pull,
         }
-        self._control = ControlServer(control, self.poller, host)
+        self._control = ControlServer(self.operations, self.poller, host)
         self.world: World = World(task)
         library = build(LINKS)
-        self._arm = Arm(self.world.model, self.world.data, ModelLibrary(library))
+        self.arm = Arm(self.world.model, self.world.data, ModelLibrary(library))
         self.robot = RobotServer(
-            self._arm,
+            self.arm,
             self.world.hand,
             Path(library).read_bytes(),
             self.poller,
@@ -164,15 +167,15 @@ class RigServer:
         elif fault == "packet_loss":
             faults.packet_loss = float(checked or 0.0)
         elif fault == "link_cut":
-            self.robot.cut_link()
             faults.link_cut = True
+            self.robot.cut_link()
         elif fault == "clock_jump":
             self.robot.state.jump(round(1000 * float(checked or 0.0)))
         else:
             setattr(faults, fault, True)
         self._publish_camera_faults()
 
-    def _place(self, placement: dict[str, tuple[float, float, float]]) -> None:
+    def _place(self, placement: Placement) -> None:
         self.world.place(placement)
         self._publish()
 
@@ -180,7 +183,7 @@ class RigServer:
         if self.robot.moving:
             raise UsageError("The arm is being controlled; stop it before the scene is reset.")
         self.world.reset()
-        self._arm.jumped()
+        self.arm.jumped()
         self._fingers.stop()
         self._publish()
 
@@ -189,12 +192,12 @@ class RigServer:
 
     def _pull(self, pose_target_in_base: list[list[float]] | None) -> None:
         if pose_target_in_base is None:
-            self._arm.let_go()
+            self.arm.let_go()
             return
         target: FloatArray = np.asarray(pose_target_in_base, dtype=np.float64)
         if target.shape != (4, 4) or not np.isfinite(target).all():
             raise UsageError(f"A pose to pull to has shape (4, 4) and is finite, not {target.tolist()}.")
-        self._arm.pull_target_in_base = target
+        self.arm.pull_target_in_base = target
 
 
 def _ask_for_real_time() -> bool:

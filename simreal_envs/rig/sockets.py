@@ -104,10 +104,10 @@ class Connection:
 
     def close_if_gone(self) -> None:
         """Notice that the client has hung up, before another one is refused because of it."""
+        if not select.select([self._socket], [], [], 0)[0]:
+            return
         try:
-            gone = not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            gone = False
+            gone = not self._socket.recv(1, socket.MSG_PEEK)
         except OSError:
             gone = True
         if gone:

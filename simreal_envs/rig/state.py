@@ -34,7 +34,7 @@ class RobotState:
     def __init__(self, arm: Arm, hand: Inertia) -> None:
         self._arm = arm
         record = np.zeros(1, protocol.STATE)
-        self.datagram = memoryview(record.view(np.uint8))
+        self.datagram = record.view(np.uint8).data
         fields = protocol.STATE.names or ()
         self._f = f = {name: record[name] if record[name].ndim == 1 else record[name][0] for name in fields}
         # Matrices in their own shape: numpy's rows are the wire's columns.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import mujoco
 import numpy as np
 
@@ -16,7 +18,9 @@ from simreal_envs.tasks import get_task
 STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
 """Shared with the camera's process as ``rig-<host>-state``: time in s, joint positions of the scene."""
 
-Placement = dict[str, tuple[float, float, float]]
+Placement = Mapping[str, tuple[float, float, float]]
+
+HALF_TABLE_M = 0.4
 
 
 class World:
@@ -49,18 +53,23 @@ class World:
         """Put objects at (x, y, yaw) on the table, in m from its centre and rad; all else stays as it is.
 
         Raises:
-            UsageError: an unknown object, or three numbers that are none.
+            UsageError: an unknown object, or a place that is not on the table.
         """
+        if not isinstance(placement, Mapping):
+            raise UsageError(f"A placement is (x, y, yaw) by object's name, not {placement!r}.")
         model, data = self.model, self.data
         stays = np.ones(model.nq, bool)
         for name, values in placement.items():
             check_choice("object", name, self.task.objects)
-            if len(values) != 3 or not np.isfinite(values).all():
-                raise UsageError(f"Placement of {name!r} is {values}; it takes (x, y, yaw), finite.")
+            if len(values) != 3 or not (np.abs(values) <= (HALF_TABLE_M, HALF_TABLE_M, 2 * np.pi)).all():
+                raise UsageError(
+                    f"Placement of {name!r} is {values}; it takes (x, y, yaw): m from the table's centre, "
+                    f"{HALF_TABLE_M} at most, and rad, a full turn at most."
+                )
             at = model.joint(f"{name}_joint0").qposadr[0]
             stays[at : at + 7] = False
         time_s, control, before = data.time, data.ctrl.copy(), data.qpos.copy()
-        self.physics.reset(before[:7], placement)
+        self.physics.reset(before[:7], dict(placement))
         data.time, data.ctrl[:], data.qpos[stays] = time_s, control, before[stays]
         mujoco.mj_forward(model, data)
 

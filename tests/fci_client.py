@@ -1,0 +1,112 @@
+"""A client of Franka's interface that takes turns with the rig in one thread, a millisecond at a time."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import numpy as np
+
+from simreal_envs.rig import protocol
+from simreal_envs.rig.protocol import Command, Controller, Motion
+from simreal_envs.rig.server import RigServer
+
+TORQUE_CONTROL = (Controller.EXTERNAL, Motion.JOINT_VELOCITY)
+
+
+class Client:
+    """Connects; then :meth:`run` lets time pass.
+
+    Attributes:
+        states: all states received.
+        answers: all answers received as (command, number, body).
+    """
+
+    def __init__(self, rig: RigServer, host: str, version: int = protocol.ROBOT_VERSION) -> None:
+        self._rig, self._number = rig, 0
+        self.states: list[np.void] = []
+        self.answers: list[tuple[int, int, bytes]] = []
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp.bind(("", 0))
+        self._udp.setblocking(False)
+        self._tcp = socket.create_connection((host, protocol.ROBOT_PORT))
+        self._tcp.setblocking(False)
+        self._buffer, self.hung_up = b"", False
+        self._server: tuple[str, int] | None = None
+        self.ask(Command.CONNECT, struct.pack("<HH", version, self._udp.getsockname()[1]))
+        self.run(3)
+
+    @property
+    def state(self) -> np.void:
+        """The newest one."""
+        return self.states[-1]
+
+    def errors(self) -> list[str]:
+        """Names of the newest state's errors."""
+        return [name for name, flag in zip(protocol.ERRORS, self.state["errors"], strict=True) if flag]
+
+    def ask(self, command: Command, body: bytes = b"") -> int:
+        """Send a request; returns its number."""
+        self._number += 1
+        header = protocol.ROBOT_HEADER.pack(command, self._number, protocol.ROBOT_HEADER.size + len(body))
+        self._tcp.setblocking(True)
+        self._tcp.sendall(header + body)
+        self._tcp.setblocking(False)
+        return self._number
+
+    def move(
+        self, controller: Controller = Controller.EXTERNAL, motion: Motion = Motion.JOINT_VELOCITY
+    ) -> int:
+        """Ask for a motion; returns the request's number."""
+        number = self.ask(Command.MOVE, struct.pack("<II6d", controller, motion - 1, *[0.0] * 6))
+        self.run(2)
+        return number
+
+    def run(self, milliseconds: int = 1) -> None:
+        """Let the rig live without a command."""
+        for _ in range(milliseconds):
+            self._rig.tick()
+            self._receive()
+
+    def control(self, torque: object, milliseconds: int = 1, finished: bool = False) -> None:
+        """Answer so many states with a torque (7,)."""
+        for _ in range(milliseconds):
+            command = np.zeros((), protocol.ROBOT_COMMAND)
+            command["message_id"], command["tau_J_d"] = self.state["message_id"], torque
+            command["motion_generation_finished"] = finished
+            assert self._server is not None
+            self._udp.sendto(command.tobytes(), self._server)
+            self.run()
+
+    def statuses(self, command: Command, number: int) -> list[int]:
+        """The answers' first bytes to one request."""
+        return [body[0] for c, n, body in self.answers if (c, n) == (command, number)]
+
+    def close(self) -> None:
+        """Hang up, and let the rig notice."""
+        self._tcp.close()
+        self._udp.close()
+        self._rig.tick()
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                data, self._server = self._udp.recvfrom(4096)
+                self.states.append(np.frombuffer(data, protocol.STATE)[0])
+        except BlockingIOError:
+            pass
+        try:
+            while data := self._tcp.recv(1 << 16):
+                self._buffer += data
+            self.hung_up = True
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            self.hung_up = True
+        header = protocol.ROBOT_HEADER
+        while len(self._buffer) >= header.size:
+            command, number, size = header.unpack_from(self._buffer)
+            if len(self._buffer) < size:
+                break
+            self.answers.append((command, number, self._buffer[header.size : size]))
+            self._buffer = self._buffer[size:]
