@@ -115,3 +115,7 @@ def _matrix(quaternion_wxyz: FloatArray) -> FloatArray:
     matrix = np.empty(9)
     mujoco.mju_quat2Mat(matrix, quaternion_wxyz)
     return matrix.reshape(3, 3)
+
+
+HAND_SHOWS_BOARD = pose(np.diag([1.0, -1.0, -1.0]), [0.57, -0.02, 0.14])
+"""Pose of the hand in the base in which the camera sees the board."""

@@ -32,7 +32,7 @@ from simreal_envs.spec import FloatArray
 HEIGHT, WIDTH = 480, 640
 DEPTH_UNIT_M = 0.001
 POLL_S = 0.002
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class SoftwareD435:

@@ -30,13 +30,15 @@ EXPOSED_S = 0.15
 """A frame that arrives this long after the arm came to rest was exposed after it."""
 MAX_TOUCH_ERROR_M = 0.003
 
+HAND_IN_VIEW = pose(np.diag([1.0, -1.0, -1.0]), [0.62, -0.02, 0.08])
+"""Pose of the hand in the base in which the default camera sees it well."""
+
 Say = Callable[[int, str], None]
 """Told how many views there are, and what has just happened."""
 
 
 def poses_around(centre: FloatArray) -> Iterator[FloatArray]:
-    """Hand poses (4, 4) about ``centre``, itself first; the same ones every time."""
-    yield centre
+    """Hand poses (4, 4) about ``centre``; the same ones every time."""
     rng = np.random.default_rng(0)
     while True:
         turn = Rotation.from_rotvec(rng.uniform(-1, 1, 3) * TILT_RAD).as_matrix()
@@ -44,7 +46,7 @@ def poses_around(centre: FloatArray) -> Iterator[FloatArray]:
 
 
 def take_views(arm: Arm, camera: RealSense, board: Board, count: int, say: Say) -> list[HeldView]:
-    """Move the hand around where it is, and look at the board each time; ends where it began.
+    """Look at the board in the hand here and at poses around; ends where it began.
 
     Poses out of reach or without a view of the board are passed over.
 
@@ -53,7 +55,7 @@ def take_views(arm: Arm, camera: RealSense, board: Board, count: int, say: Say) 
         RobotError: the arm or the camera stopped.
     """
     start = arm.state()
-    views: list[HeldView] = []
+    views = [seen for seen in [look(arm, camera, board)] if seen]
     for target in itertools.islice(poses_around(start.pose_in_base), TRIES_PER_VIEW * count):
         joints = inverse(target, start.joints_rad)
         if joints is None or not _within_limits(joints):
