@@ -146,6 +146,16 @@ def test_the_wrench_is_what_the_robot_exerts(rig: RigServer, client: Client):
     force = client.state["O_F_ext_hat_K"][:3]
     assert force[2] == pytest.approx(-15, abs=1)
     assert np.abs(force[:2]).max() < 1.5
+    # Stated at a point 0.1 m along the hand's x axis, the torque is that of the force's lever.
+    frame = np.eye(4)
+    frame[0, 3] = 0.1
+    client.ask(Command.SET_EE_TO_K, frame.T.tobytes())
+    before = client.state["O_F_ext_hat_K"][3:].copy()
+    client.run(2)
+    lever = client.state["O_T_EE"].reshape(4, 4).T[:3, :3] @ frame[:3, 3]
+    expected = before - np.cross(lever, client.state["O_F_ext_hat_K"][:3])
+    np.testing.assert_allclose(client.state["O_F_ext_hat_K"][3:], expected, atol=0.05)
+    client.ask(Command.SET_EE_TO_K, np.eye(4).tobytes())
     rig.operations["pull"](None)
     client.run(300)
     assert np.abs(client.state["O_F_ext_hat_K"]).max() < 0.5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mujoco
 import numpy as np
+from scipy.linalg.lapack import dposv
 
 from simreal_envs.rig.model_library import ModelLibrary
 from simreal_envs.rig.panda import ROTOR_INERTIA_KGM2, Inertia
@@ -27,8 +28,8 @@ APPARENT_INERTIA = np.array([4.0, 4.0, 4.0, 0.2, 0.2, 0.2])
 """kg and kg m^2 that this controller is damped for."""
 POSTURE_STIFFNESS, POSTURE_DAMPING = 20.0, 3.0
 
-SINGULARITY_DAMPING = 1e-4
-"""Added to J J^T."""
+WRENCH_DAMPING = 1e-3
+"""Added to the diagonal of J J^T, so that no small torque looks like a large force near singularities."""
 
 EXTERNAL_FILTER = 0.05
 """Share of the newest value in the filtered external torque (8 Hz at 1 kHz)."""
@@ -50,7 +51,7 @@ class Arm:
     """Seven joints of a MuJoCo model with a 1 ms timestep.
 
     Attributes:
-        q, dq: views of the joint angles (rad) and speeds.
+        q, dq, ddq: views of the joint angles (rad), speeds and accelerations.
         hold_q, hold_dq: (7,) where a stopped arm is, or is being slowed down.
         torque: (7,) commanded torque without gravity that was applied last.
         torque_rate: (7,) derivative of the measured torque, N m/s.
@@ -65,7 +66,7 @@ class Arm:
         self.model, self.data, self.library = model, data, library
         self.q, self.dq = data.qpos[:7], data.qvel[:7]
         self._applied = data.qfrc_applied[:7]
-        self._constraint = data.qfrc_constraint[:7]
+        self._constraint, self.ddq = data.qfrc_constraint[:7], data.qacc[:7]
         self.stiffness, self.cartesian_stiffness = JOINT_STIFFNESS.copy(), CARTESIAN_STIFFNESS.copy()
         self.hold_q, self.hold_dq = self.q.copy(), np.zeros(7)
         self.torque, self.torque_rate = np.zeros(7), np.zeros(7)
@@ -100,9 +101,7 @@ class Arm:
         error = difference(pose_target, self.pose_in_base)
         wrench = self.cartesian_stiffness * error - damping * velocity
         posture = POSTURE_STIFFNESS * (q_posture - self.q) - POSTURE_DAMPING * self.dq
-        square = jacobian @ jacobian.T
-        square.flat[::7] += SINGULARITY_DAMPING
-        posture -= jacobian.T @ np.linalg.solve(square, jacobian @ posture)
+        posture -= jacobian.T @ least_squares(jacobian, jacobian @ posture, WRENCH_DAMPING)
         return jacobian.T @ wrench + posture + self.library.coriolis()
 
     def release(self) -> None:
@@ -152,10 +151,9 @@ class Arm:
         self._external += self.external_torque
         self._external *= EXTERNAL_FILTER
         self.external_torque -= self._external
-        jacobian = self.jacobian
-        square = jacobian @ jacobian.T
-        square.flat[::7] += SINGULARITY_DAMPING
-        self.external_wrench_in_base[:] = np.linalg.solve(square, jacobian @ self.external_torque)
+        self.external_wrench_in_base[:] = least_squares(
+            self.jacobian, self.jacobian @ self.external_torque, WRENCH_DAMPING
+        )
 
     def _pull_towards(self, target: FloatArray) -> None:
         """A person's hand is a spring between the end effector and a pose (4, 4)."""
@@ -176,3 +174,10 @@ def difference(target: FloatArray, now: FloatArray) -> FloatArray:
     turn = target[:3, :3] @ now[:3, :3].T
     rotation = [turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]
     return np.concatenate([target[:3, 3] - now[:3, 3], 0.5 * np.array(rotation)])
+
+
+def least_squares(jacobian: FloatArray, values: FloatArray, damping: float) -> FloatArray:
+    """``(J J^T + damping)^-1 values`` (6,)."""
+    square = jacobian @ jacobian.T
+    square.flat[::7] += damping
+    return dposv(square, values)[1]

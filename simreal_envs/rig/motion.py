@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from simreal_envs.rig.arm import TICK_S, Arm, difference
+from simreal_envs.rig.arm import TICK_S, Arm, difference, least_squares
 from simreal_envs.rig.protocol import Motion
 from simreal_envs.rig.reflexes import JOINT_SPEED_LIMIT_RADPS
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
-DAMPING = 1e-4
+DAMPING = 1e-6
 """Of the inverse kinematics (damped least squares)."""
 
 START_TOLERANCE_RAD = 0.01
@@ -74,9 +74,7 @@ class MotionGenerator:
         library.q[:] = self.q
         error = difference(target, library.end_pose())
         jacobian = library.end_jacobian()
-        square = jacobian @ jacobian.T
-        square.flat[::7] += DAMPING**2
-        step = jacobian.T @ np.linalg.solve(square, error)
+        step = jacobian.T @ least_squares(jacobian, error, DAMPING)
         library.q[:] = measured
         library.end_pose()
         library.end_jacobian()

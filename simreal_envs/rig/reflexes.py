@@ -56,7 +56,7 @@ class Reflexes:
         arm = self._arm
         np.abs(arm.external_torque, out=self._load[:7])
         np.abs(arm.external_wrench_in_base, out=self._load[7:])
-        accelerating = int(np.abs(arm.data.qacc[:7]).max() > ACCELERATING_RADPS2)
+        accelerating = int(np.abs(arm.ddq).max() > ACCELERATING_RADPS2)
         np.greater(self._load, self._lower[accelerating], out=self.contact)
         np.greater(self._load, self._upper[accelerating], out=self.collision)
 

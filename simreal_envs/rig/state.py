@@ -47,6 +47,7 @@ class RobotState:
         f["O_ddP_O"][2] = -9.81
         f["elbow"][1] = f["elbow_d"][1] = f["elbow_c"][1] = -1.0
         f["controller_mode"][:] = Controller.OTHER
+        self._stiffness_frame_set = False
         self.set_mode(RobotMode.IDLE)
         self.set_end_effector(np.eye(4).ravel())
 
@@ -97,8 +98,9 @@ class RobotState:
         self._arm.library.flange_to_end[:] = f["F_T_EE"]
 
     def set_stiffness_frame(self, column_major: FloatArray) -> None:
-        """EE_T_K (16,)."""
+        """EE_T_K (16,): where the external wrench is stated."""
         self._f["EE_T_K"][:] = column_major.reshape(4, 4).T
+        self._stiffness_frame_set = not np.array_equal(self._f["EE_T_K"], np.eye(4))
 
     def set_load(self, load: Inertia) -> None:
         """What the robot was told to carry."""
@@ -118,9 +120,12 @@ class RobotState:
         f["tau_J"][:], f["dtau_J"][:] = arm.measured_torque, arm.torque_rate
         f["tau_J_d"][:] = arm.torque
         f["tau_ext_hat_filtered"][:] = arm.external_torque
-        wrench = arm.external_wrench_in_base
-        f["O_F_ext_hat_K"][:] = wrench
-        rotation = arm.pose_in_base[:3, :3]
+        wrench, rotation = f["O_F_ext_hat_K"], arm.pose_in_base[:3, :3]
+        wrench[:] = arm.external_wrench_in_base
+        if self._stiffness_frame_set:
+            lever = rotation @ f["EE_T_K"][:3, 3]
+            wrench[3:] -= np.cross(lever, wrench[:3])
+            rotation = rotation @ f["EE_T_K"][:3, :3]
         f["K_F_ext_hat_K"][:3], f["K_F_ext_hat_K"][3:] = wrench[:3] @ rotation, wrench[3:] @ rotation
         f["joint_contact"][:], f["cartesian_contact"][:] = reflexes.contact[:7], reflexes.contact[7:]
         f["joint_collision"][:], f["cartesian_collision"][:] = reflexes.collision[:7], reflexes.collision[7:]
