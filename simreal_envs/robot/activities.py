@@ -48,6 +48,9 @@ class Activity(ABC):
     def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
         """Give the arm its next target."""
 
+    def rest(self) -> None:  # noqa: B027 - most targets stay where they are
+        """Leave a target that stays; the arm is to come to rest."""
+
 
 class Follow(Activity):
     """Targets of the user's process, limited and interpolated. Without new ones the arm holds its pose."""
@@ -142,7 +145,8 @@ class MoveJoints(Activity):
     def __init__(
         self, franka: Franka, now_s: float, reading: Reading, goal_rad: FloatArray, speed: float
     ) -> None:
-        self._franka, self._since_s, self._goal_rad = franka, now_s, goal_rad
+        self._franka, self._since_s = franka, now_s
+        self._goal_rad, self._at_rad = goal_rad, reading.joints_rad
         self._path: Any = franka.joint_trajectory([reading.joints_rad, goal_rad], speed)
         self.target = kinematics.forward(goal_rad)
         franka.start_joint_control()
@@ -150,13 +154,17 @@ class MoveJoints(Activity):
     def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
         t = now_s - self._since_s
         over_s = t - self._path.get_duration()
-        at = self._path.get_joint_positions(t) if over_s < 0 else self._goal_rad
-        self._franka.aim_joints(at, self._path.get_joint_velocities(t) if over_s < 0 else np.zeros(7))
+        self._at_rad = self._path.get_joint_positions(t) if over_s < 0 else self._goal_rad
+        speeds_radps = self._path.get_joint_velocities(t) if over_s < 0 else np.zeros(7)
+        self._franka.aim_joints(self._at_rad, speeds_radps)
         if over_s > 0 and (at_rest(reading) or over_s > SETTLE_TIME_S):
             self.finished = True
             error_rad = float(np.abs(reading.joints_rad - self._goal_rad).max())
             if error_rad > REACHED_RAD:
                 self.failure = f"the arm stayed {error_rad:.3f} rad away from where it was sent"
+
+    def rest(self) -> None:
+        self._franka.aim_joints(self._at_rad, np.zeros(7))
 
 
 class MoveStraight(Activity):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from simreal_envs.errors import MissingDependencyError, RobotError, UsageError
 from simreal_envs.latest import Latest
 from simreal_envs.robot import hand
+from simreal_envs.robot.causes import LINK_LOST
 from simreal_envs.robot.channel import Channel
 from simreal_envs.robot.records import COMMAND, MODES, STATE, Event, EventLog, as_text
 from simreal_envs.robot.safety import JOINT_MARGIN_RAD, Limits
@@ -24,12 +26,10 @@ from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
 _numbers = itertools.count()
 
-CONNECT_TIME_S = 10.0
-REQUEST_TIME_S = 60.0
-"""The slowest move at a sensible speed takes less."""
+CONNECT_TIME_S = 15.0
 CLOSE_TIME_S = 5.0
-SILENCE_S = 4.0
-"""The driver publishes 200 times a second; silent for longer (libfranka's own waits take 2 s) it hangs."""
+SILENCE_S = 5.0
+"""The driver publishes 200 times a second; silent for longer (an error recovery takes seconds) it hangs."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Arm:
         theirs.close()
         try:
             self._channel.send({"limits": self._limits.to_json()})
-            answer = self._wait_for(0, CONNECT_TIME_S)
+            until_s = time.monotonic() + CONNECT_TIME_S
+            answer = self._wait_for(0, lambda: time.monotonic() > until_s)
             if answer["error"]:
                 missing = MissingDependencyError if answer.get("missing") else RobotError
                 raise missing(answer["error"])
@@ -121,9 +122,9 @@ class Arm:
             record = np.zeros((), STATE)
         fault = as_text(record["fault"])
         if self._driver.poll() is not None:
-            fault = f"link lost: the arm's driver ended (exit code {self._driver.returncode})"
+            fault = f"{LINK_LOST}: the arm's driver ended (exit code {self._driver.returncode})"
         elif not fault and time.monotonic() - float(record["time_s"]) > SILENCE_S:
-            fault = "link lost: the arm's driver hangs"
+            fault = f"{LINK_LOST}: the arm's driver hangs"
         mode = MODES[int(record["mode"])]
         return ArmState(
             time_s=float(record["time_s"]),
@@ -135,7 +136,7 @@ class Arm:
             torque_Nm=record["torque_Nm"],
             gripper_width_m=float(record["gripper_width_m"]),
             grasped=bool(record["grasped"]),
-            mode="fault" if fault.startswith("link lost") else mode,
+            mode="fault" if fault.startswith(LINK_LOST) else mode,
             fault=fault,
             success_rate=float(record["success_rate"]),
         )
@@ -168,7 +169,8 @@ class Arm:
 
     def stop(self) -> None:
         """Come to rest (at most 0.3 s) and end control or a move; the robot then holds itself."""
-        self._ask("stop")
+        if self._driver.poll() is None:  # an arm without a driver has stopped
+            self._ask("stop")
 
     def guide(self, on: bool) -> None:
         """Let a person move the arm by hand, or hold it again."""
@@ -176,7 +178,7 @@ class Arm:
 
     def recover(self) -> None:
         """Clear a fault: the robot's errors, a stuck hand (connected anew), a lost link (likewise)."""
-        if self._driver.poll() is not None or self.state().fault.startswith("link lost"):
+        if self._driver.poll() is not None or self.state().fault.startswith(LINK_LOST):
             self.close()
             self._connect()
         self._ask("recover")
@@ -236,15 +238,14 @@ class Arm:
         number = next(self._orders)
         self._channel.send({"id": number, "do": do, "args": arguments})
         try:
-            answer = self._wait_for(number, REQUEST_TIME_S)
+            answer = self._wait_for(number, lambda: self.state().fault.endswith("driver hangs"))
         except BaseException:
             self._channel.send({"id": next(self._orders), "do": "stop", "args": {}})
             raise
         if answer["error"]:
             raise RobotError(f"Robot: {answer['error']}.".replace("..", "."))
 
-    def _wait_for(self, number: int, time_s: float) -> dict[str, Any]:
-        until_s = time.monotonic() + time_s
+    def _wait_for(self, number: int, given_up: Callable[[], bool]) -> dict[str, Any]:
         while number not in self._answers:
             for answer in self._channel.receive():
                 self._answers[answer["id"]] = answer
@@ -252,10 +253,8 @@ class Arm:
                 break
             if self._driver.poll() is not None:
                 raise RobotError(f"Robot: the arm's driver ended (exit code {self._driver.returncode}).")
-            if time.monotonic() > until_s:
-                raise RobotError(
-                    f"Robot: no answer from {self.host} within {time_s:.0f} s: check cable and address."
-                )
+            if given_up():
+                raise RobotError(f"Robot: no answer from {self.host}: check cable and address.")
             self._command["alive_s"] = time.monotonic()
             self._commands.write(self._command)
             time.sleep(0.005)

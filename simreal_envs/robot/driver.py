@@ -92,11 +92,13 @@ class Driver:
 
     def close(self) -> None:
         """Let go of robot, hand and memory."""
-        if not self._link_lost:
-            self._franka.stop()
         self._hand.close()
         self._states.close()
         self._events.close()
+        self._commands.path.unlink(missing_ok=True)  # a killed user's process could not
+        if self._link_lost:
+            os._exit(0)  # libfranka would wait for the robot's farewell; it stops by itself
+        self._franka.stop()
 
     # --- every tick ---------------------------------------------------------------------------------
 
@@ -104,11 +106,13 @@ class Driver:
         if self._channel.closed or os.getppid() != self._parent:
             self.leave()
         hand_state = self._hand.read()
-        if not self._link_lost:
-            try:
+        try:
+            if self._link_lost:
+                self._look_for_link()
+            else:
                 self._watch(now_s)
-            except RobotError as error:
-                self._end_with_fault(str(error))
+        except RobotError as error:
+            self._end_with_fault(str(error))
         if not self._fault and (cause := self._hand.fault()):
             self._stop_because(cause, "gripper")
         reading, state = self._reading, self._state
@@ -118,13 +122,8 @@ class Driver:
         state["joint_speeds_radps"] = reading.joint_speeds_radps
         state["force_N"], state["torque_Nm"] = reading.force_N, reading.torque_Nm
         state["gripper_width_m"], state["grasped"] = hand_state.width_m, hand_state.grasped
-        state["success_rate"] = reading.success_rate
-        self._publish()
-
-    def _publish(self) -> None:
-        state = self._state
+        state["success_rate"], state["fault"] = reading.success_rate, as_bytes(self._fault)
         state["mode"] = MODES.index(self._activity.mode if self._activity else self._mode_at_rest)
-        state["link_lost"], state["fault"] = self._link_lost, as_bytes(self._fault)
         self._states.write(state)
 
     def _watch(self, now_s: float) -> None:
@@ -143,8 +142,8 @@ class Driver:
             return
         command = self._commands.read()
         if activity.guarded and (cause := self._guard.check(now_s, *_measured(reading))):
-            self._franka.yield_to_contact(reading)
             self._stop_because(cause, "stop")
+            self._franka.yield_to_contact(reading)
         elif (
             activity.guarded
             and (silence_s := now_s - self._last_sign_s(command)) > self._limits.watchdog_stop_s
@@ -182,6 +181,7 @@ class Driver:
     def _rest(self) -> None:
         """Let the arm come to rest at its last target, then end control."""
         if self._activity is not None and not isinstance(self._activity, ComeToRest):
+            self._activity.rest()
             self._activity = ComeToRest(time.monotonic(), self._reading)
 
     def _stop_because(self, cause: str, kind: str) -> None:
@@ -191,15 +191,19 @@ class Driver:
         self._rest()
 
     def _end_with_fault(self, cause: str) -> None:
-        """The robot has stopped itself, or is out of reach."""
+        """The robot has stopped by itself, or is out of reach: no controller of ours moves it."""
         self._activity, self._mode_at_rest = None, "fault"
-        self._fault, self._link_lost = cause, cause.startswith(LINK_LOST)
+        self._fault = cause
         self._events.add("fault", cause)
-        self._publish()  # before stopping, which takes libfranka two seconds when the link is lost
-        try:
+        self._link_lost = cause.startswith(LINK_LOST)
+
+    def _look_for_link(self) -> None:
+        """A link that comes back must not find the old controller at work.
+
+        Before that, libfranka could not stop it: it would wait for the robot's answer, perhaps for ever.
+        """
+        if self._franka.controlled and self._franka.read() is not self._reading:
             self._franka.stop()
-        except RobotError as error:
-            self._events.add("fault", str(error))
 
     # --- orders -------------------------------------------------------------------------------------
 

@@ -37,7 +37,6 @@ STATE = np.dtype(
         ("grasped", "u1"),
         ("success_rate", "<f8"),
         ("mode", "u1"),
-        ("link_lost", "u1"),
         ("fault", "S400"),
     ]
 )
