@@ -89,9 +89,10 @@ def calibrate(
 
             stack.enter_context(HeldBoard(robot.host))
         camera = stack.enter_context(robot.open_camera(depth=check))
+        calibrated = _calibrated(camera) if check else None
         arm = stack.enter_context(Arm(robot.host, load_limits(limits)))
-        if check:
-            _check(robot, arm, camera, picture)
+        if calibrated:
+            _check(robot, arm, camera, calibrated, picture)
         elif fixed:
             _store(camera, _fit_fixed(arm, camera, board))
         else:
@@ -213,15 +214,19 @@ def _compare_with_truth(truth: Camera, serial: str) -> None:
 # --- the check ----------------------------------------------------------------------------------------
 
 
-def _check(robot: Backend, arm: Arm, camera: RealSense, picture: Path) -> None:
-    from PIL import Image
-
+def _calibrated(camera: RealSense) -> Camera:
     from simreal_envs.cameras import Camera
     from simreal_envs.robot.calibration import load_calibration
+
+    return Camera(camera.size, camera.intrinsics, load_calibration(camera.serial).pose_camera_in_base)
+
+
+def _check(robot: Backend, arm: Arm, camera: RealSense, calibrated: Camera, picture: Path) -> None:
+    from PIL import Image
+
     from simreal_envs.robot.overlay import GOOD_OVERLAP, Silhouette, compare
     from simreal_envs.robot.views import HAND_IN_VIEW, still_frame
 
-    calibrated = Camera(camera.size, camera.intrinsics, load_calibration(camera.serial).pose_camera_in_base)
     if robot.name == "rig":
         _move_to(arm, HAND_IN_VIEW)
     else:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import TracebackType
 
 import mujoco
 import numpy as np
 
+from simreal_envs.errors import RobotError
+from simreal_envs.latest import Latest
 from simreal_envs.poses import pose
+from simreal_envs.rig.stereo import FRAMES
 from simreal_envs.robot.charuco import Board
 from simreal_envs.sim.physics import GRIP_SITE_IN_HAND
 from simreal_envs.spec import FloatArray
@@ -16,6 +20,7 @@ from simreal_envs.spec import FloatArray
 BOARD = Board()
 PIXELS_PER_SQUARE = 128
 SHARED_MEMORY = Path("/dev/shm")
+PATIENCE_S = 30.0
 
 _TILT = np.deg2rad(35.0)
 _CENTRE_IN_HAND_M = np.array([0.10, 0.0, 0.0])
@@ -34,11 +39,25 @@ BOARD_IN_HAND = _board_in_hand()
 
 
 class HeldBoard:
-    """The board is in the hand of the rig at ``host`` while the context lasts."""
+    """The board is in the hand of the rig at ``host`` while the context lasts.
+
+    Raises:
+        RobotError: the rig has no camera that shows it.
+    """
 
     def __init__(self, host: str) -> None:
         self._host = host
         _sign(host).touch()
+        try:
+            frames = Latest(f"rig-{host}-camera", FRAMES)
+            give_up = time.monotonic() + PATIENCE_S
+            while not frames.read()["board_held"]:
+                if time.monotonic() > give_up:
+                    raise TimeoutError(f"nothing changed within {PATIENCE_S:.0f} s")
+                time.sleep(0.05)
+        except (FileNotFoundError, TimeoutError) as error:
+            self.close()
+            raise RobotError(f"No camera of a rig at {host} shows the board: {error}.") from error
 
     def close(self) -> None:
         """Take it out again."""

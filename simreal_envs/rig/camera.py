@@ -134,6 +134,7 @@ def run_camera(host: str, task: str, shift: str) -> None:
                 camera.close()
                 board_held = not board_held
                 camera = SceneD435(model_with_board(xml) if board_held else model, shift)
+            frame["board_held"] = board_held
             asked = faults.read()
             frame["plugged"] = not asked["camera_unplug"]
             if frame["plugged"] and not asked["camera_stall"]:

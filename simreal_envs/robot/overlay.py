@@ -16,12 +16,13 @@ from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import get_task
 
-ABOVE_TABLE_M = 0.03
-"""What is higher than this above the table, and near the drawn robot, is taken for the robot."""
+ABOVE_TABLE_M = 0.06
+"""What is higher than this (objects are lower), and near the drawn robot, is taken for the robot."""
 NEAR_PX = 40
 MIN_SHARE = 0.02
 """The robot must cover this share of the image."""
-GOOD_OVERLAP = 0.85
+GOOD_OVERLAP = 0.9
+"""A camera that is 10 mm or 1 degree off reaches 0.91 on average over directions."""
 _TINT, _OUTLINE = (0, 160, 255), (255, 60, 0)
 FARTHEST_M = 5.0
 """Nothing was drawn where the depth is greater."""

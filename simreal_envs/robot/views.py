@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from simreal_envs.errors import DataError
+from simreal_envs.errors import DataError, RobotError
 from simreal_envs.kinematics import inverse
 from simreal_envs.poses import pose
 from simreal_envs.robot.arm import Arm
@@ -25,7 +25,7 @@ LOWEST_M, HIGHEST_M = np.array([-0.05, -0.08, -0.02]), np.array([0.05, 0.08, 0.0
 
 TRIES_PER_VIEW = 3
 STILL_RADPS = 0.005
-SETTLE_S = 2.0
+SETTLE_S = 10.0
 EXPOSED_S = 0.15
 """A frame that arrives this long after the arm came to rest was exposed after it."""
 MAX_TOUCH_ERROR_M = 0.003
@@ -90,13 +90,19 @@ def still_frame(arm: Arm, camera: RealSense) -> Frame:
     """An image that was exposed while the arm was at rest.
 
     Raises:
-        RobotError: the camera sends nothing.
+        RobotError: the arm does not come to rest, or the camera sends nothing.
     """
     give_up = time.monotonic() + SETTLE_S
-    while np.abs(arm.state().joint_speeds_radps).max() > STILL_RADPS and time.monotonic() < give_up:
+    while np.abs(arm.state().joint_speeds_radps).max() > STILL_RADPS:
+        if time.monotonic() > give_up:
+            raise RobotError(f"The arm did not come to rest within {SETTLE_S:.0f} s; let go of it.")
         time.sleep(0.01)
-    time.sleep(2 * EXPOSED_S)
-    return camera.latest(max_age_s=EXPOSED_S)
+    exposed_s = time.monotonic() + EXPOSED_S
+    while camera.latest().time_s < exposed_s:
+        if time.monotonic() > exposed_s + SETTLE_S:
+            return camera.latest(max_age_s=SETTLE_S)  # which says why there is none
+        time.sleep(0.01)
+    return camera.latest()
 
 
 def board_from_touches(touches: FloatArray, board: Board) -> FloatArray:
