@@ -88,7 +88,9 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         self.progress = self.ended_by = self._remark = ""
         world: Any = env.unwrapped
         self._world = world
-        self._simulated = self._world.describe()["env"] == "sim"
+        self._paced = not world.real_time  # a robot keeps the time by itself
+        if world.real_time:
+            world.scene.listens = False  # it is this session that reads the terminal
         self._rule_known = False
         self._pace = Pace()
         self._ends_s: deque[float] = deque(maxlen=CONTROL_HZ + 1)
@@ -117,7 +119,7 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._steps += 1
         self._show(State.RECORDING, self._describe(observation, info), self._recording_keys())
-        if self._simulated:
+        if self._paced:
             self._pace.wait()
         self._ends_s.append(time.monotonic())
         self._obey(self.operator.poll())

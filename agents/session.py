@@ -80,8 +80,8 @@ class Session:
         if outcome.interrupted:
             with DatasetWriter(self._dataset / INTERRUPTED_FOLDER) as aside:
                 aside.add(episode)
-            self._count(State.INTERRUPTED, f"{outcome.interrupted}; {took} kept apart")
-            self._world.ask_to_go_on(outcome.interrupted)
+            self.results[State.INTERRUPTED.word] += 1
+            self._world.ask_to_go_on(f"{outcome.interrupted}; {took} kept apart")
         elif self._world.ended_by:
             self._count(State.DISCARDED, f"{took}, as you wished")
         elif not outcome.success:

@@ -17,6 +17,8 @@ import numpy as np
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_WHOLE = re.compile(r"(?:[^\x1b]|\x1b\[[0-9;]*[A-Za-z])*")
+"""Text whose last escape sequence is complete."""
 _HAND = re.compile(r"hand (-?\d\.\d{3}) (-?\d\.\d{3}) (-?\d\.\d{3}) m")
 _KEYS = (("w", "s"), ("a", "d"), ("r", "f"))
 
@@ -26,6 +28,8 @@ class Person:
 
     def __init__(self, *arguments: object) -> None:
         self.screen = ""
+        self._incomplete = ""
+        self._seen = 0
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
             settings = {"TERM": "xterm", "COLUMNS": "160", "LINES": "30", "MUJOCO_GL": "egl"}
@@ -56,14 +60,19 @@ class Person:
                     shown = os.read(self._terminal, 1 << 16).decode(errors="ignore")
                 except OSError:  # the program has ended
                     break
-                self.screen += _ESCAPES.sub("", shown).replace("▀", "")
+                shown = self._incomplete + shown
+                whole = _WHOLE.match(shown)
+                assert whole is not None
+                self._incomplete = shown[whole.end() :]
+                self.screen += _ESCAPES.sub("", whole[0]).replace("▀", "")
         return self.screen
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Until the screen shows the text again; what was shown before does not count."""
-        start, deadline = len(self.screen), time.monotonic() + seconds
-        while text not in self.look(0.05)[start:]:
+        """Until the screen shows the text, after the one that was waited for last."""
+        deadline = time.monotonic() + seconds
+        while (found := self.look(0.05).find(text, self._seen)) < 0:
             assert time.monotonic() < deadline, f"no {text!r} in:\n{self.screen[-2000:]}"
+        self._seen = found + len(text)
 
     def end(self, seconds: float = 30) -> int:
         """Wait for the program to end and leave the terminal as it was; its exit code."""
@@ -92,11 +101,11 @@ class Person:
                 fine = abs(left) < 0.03
                 key = _KEYS[axis][0 if left > 0 else 1]
                 self.hold(key.upper() if fine else key, abs(left) / speed_mps * (4 if fine else 1))
-        raise AssertionError(f"hand at {self.hand_m()}, not at {goal_m}")
+        raise AssertionError(f"hand at {self.hand_m()}, not at {goal_m}:\n{self.screen[-3000:]}")
 
     def hold(self, key: str, seconds: float, until: str = "\0") -> None:
         """Repeat a key as a terminal does, until a text is shown; it counts 0.1 s longer than it is held."""
-        end, start = time.monotonic() + seconds - 0.1, len(self.screen)
-        while time.monotonic() < end and until not in self.screen[start:]:
+        end = time.monotonic() + seconds - 0.1
+        while time.monotonic() < end and until not in self.screen[self._seen :]:
             self.type(key)
             self.look(0.04)
