@@ -28,5 +28,6 @@ def _box(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, f
     height, width = shape[:2]
     scale = max(size[0] / height, size[1] / width)
     crop_height, crop_width = size[0] / scale, size[1] / scale
-    left, upper = (width - crop_width) / 2, (height - crop_height) / 2
-    return left, upper, left + crop_width, upper + crop_height
+    # max: in floating point the difference of equals may lie below zero.
+    left, upper = max(0.0, (width - crop_width) / 2), max(0.0, (height - crop_height) / 2)
+    return left, upper, min(width, left + crop_width), min(height, upper + crop_height)

@@ -1,0 +1,185 @@
+"""The robot as an environment, over the real drivers: an episode recorded, and every fault survived."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import simreal_envs  # noqa: F401  registers the tasks
+from simreal_agents.experts import make_expert
+from simreal_datasets.frames import Frames
+from simreal_datasets.recorder import TIMING, EpisodeRecorder
+from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_envs.cameras import THIRD_PERSON
+from simreal_envs.errors import RobotError
+from simreal_envs.loop import run_episode
+from simreal_envs.poses import reachable_action
+from simreal_envs.rig.control import RigControl
+from simreal_envs.rig.launch import Rig
+from simreal_envs.robot.images import fit_colour, fit_depth
+from simreal_envs.robot.pace import PERIOD_S, Pace
+
+Env = gym.Env[Any, Any]
+
+if sys.version_info >= (3, 12):
+    pytest.skip(
+        "the rig's camera needs pyrealsense2 2.54.2, which Python 3.12 has not", allow_module_level=True
+    )
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    with Rig("Lift", shift="viewpoint") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def env(rig: Rig) -> Iterator[Env]:
+    made = gym.make("simreal/Lift-v0", env="rig", host=rig.host, shift="viewpoint", obs="state+image")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def control(rig: Rig) -> Iterator[RigControl]:
+    with RigControl(rig.host) as control:
+        yield control
+        control.inject("none")
+
+
+@pytest.fixture(scope="module")
+def recorded(env: Env, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with one Lift by the scripted expert through panda_py and librealsense."""
+    folder = tmp_path_factory.mktemp("recorded") / "lift"
+    recorder = EpisodeRecorder()
+    outcome = run_episode(env, make_expert(env), seed=3, recorder=recorder)
+    assert outcome.success, outcome
+    with DatasetWriter(folder) as writer:
+        writer.add(recorder.finish(env, outcome, "expert"))
+    return folder
+
+
+def test_a_cube_is_lifted_and_the_episode_loads_like_any_other(recorded: Path) -> None:
+    dataset = Dataset(recorded)
+    episode = dataset.read(0)
+    assert episode.meta["env"] == "rig"
+    assert set(episode.meta["versions"]) >= {"panda-python", "pyrealsense2"}
+    assert episode.datagen is not None
+    assert episode.datagen.object_poses["cube"][-1, 2, 3] > 0.025  # lies at 0.021
+    assert set(episode.timing) == set(TIMING)
+    assert (episode.timing["frame_age_s"] < episode.meta["limits"]["max_frame_age_s"]).all()
+    frames = Frames.load(recorded)
+    assert len(frames.actions) == len(episode)
+
+
+def test_actions_lead_the_hand_as_in_simulation(recorded: Path) -> None:
+    episode = Dataset(recorded).read(0)
+    ahead_m = np.linalg.norm(episode.actions[:, :3] - episode.observations["robot0_eef_pos"], axis=1)
+    assert 0.005 < np.median(ahead_m) < 0.06
+
+
+FAULTS: dict[str, tuple[str, str | None]] = {
+    "reflex": ("joint_reflex|cartesian_reflex", "cartesian_reflex"),
+    "link_cut": ("link lost", None),
+    "camera_stall": ("latest image is .* old", None),
+    "camera_unplug": ("latest image is .* old", None),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_ends_the_episode_by_name_and_the_next_one_works(
+    env: Env, control: RigControl, recorded: Path, fault: str
+) -> None:
+    cause, value = FAULTS[fault]
+    env.reset(seed=1)
+    assert act(env, steps=5)["interrupted"] == ""
+    control.inject(fault, value)
+    info = act(env, steps=100)
+    assert re.search(cause, info["interrupted"]), info["interrupted"]
+    with pytest.raises(RobotError, match="interrupted"):
+        env.step(hold(env))
+    control.inject("none")
+    time.sleep(0.5)
+    _, info = env.reset(seed=2)
+    assert info["interrupted"] == ""
+    assert act(env, steps=5)["interrupted"] == ""
+    assert not Dataset(recorded).damaged
+
+
+def test_a_stuck_gripper_interrupts_and_is_recovered_from(env: Env, control: RigControl) -> None:
+    env.reset(seed=1)
+    control.inject("gripper_stuck")
+    assert "gripper" in act(env, steps=300, gripper=1.0)["interrupted"]
+    control.inject("none")
+    env.reset(seed=2)
+    assert act(env, steps=5)["interrupted"] == ""
+
+
+def test_a_stopped_environment_leaves_the_arm_to_itself(env: Env) -> None:
+    env.reset(seed=1)
+    env.step(hold(env))
+    world: Any = env.unwrapped
+    assert world.arm.state().mode in ("controlling", "holding")
+    world.stop()
+    assert world.arm.state().mode in ("idle", "stopped")
+
+
+def hold(env: Env, gripper: float = -1.0) -> np.ndarray:
+    world: Any = env.unwrapped
+    return reachable_action(world.end_effector_pose_in_base(), gripper)
+
+
+def act(env: Env, steps: int, gripper: float = -1.0) -> dict[str, Any]:
+    """Hold the pose until the episode is interrupted, or for so many steps; returns the last info."""
+    action = hold(env, gripper)
+    for _ in range(steps):
+        _, _, _, truncated, info = env.step(action)
+        if truncated:
+            break
+    return info
+
+
+def test_images_are_cropped_and_scaled_as_the_camera_says() -> None:
+    """A point seen at a pixel of the large image is seen where the resized camera projects it."""
+    point = np.array([[0.5, 0.1, 0.0]])
+    u, v = THIRD_PERSON.project(point)[0]
+    colour = np.zeros((480, 640, 3), np.uint8)
+    colour[round(v) - 3 : round(v) + 4, round(u) - 3 : round(u) + 4] = 255
+    for size in ((72, 96), (84, 84), (120, 240)):
+        small = fit_colour(colour, size)[..., 0].astype(float)
+        assert small.shape == size
+        rows, columns = np.indices(size)
+        seen = np.array([(small * columns).sum(), (small * rows).sum()]) / small.sum()
+        np.testing.assert_allclose(seen, THIRD_PERSON.resized(size).project(point)[0], atol=0.3)
+        assert fit_depth(np.ones((480, 640), np.float32), size).shape == size
+
+
+def test_a_late_step_is_reported_and_does_not_shift_the_ones_after() -> None:
+    pace = Pace()
+    pace.start()
+    began_s = time.monotonic()
+    late_s = []
+    for step in range(10):
+        if step == 4:
+            time.sleep(1.5 * PERIOD_S)
+        late_s.append(pace.wait())
+    assert late_s[4] == pytest.approx(0.5 * PERIOD_S, abs=0.02)
+    assert max(late_s[:4] + late_s[6:]) < 0.02
+    assert time.monotonic() - began_s == pytest.approx(10 * PERIOD_S, abs=0.02)
+
+
+def test_a_rate_below_the_control_rate_is_not_kept_silent(caplog: pytest.LogCaptureFixture) -> None:
+    pace = Pace()
+    pace.start()
+    for _ in range(25):
+        time.sleep(1.2 * PERIOD_S)
+        pace.wait()
+    assert "Hz instead of 20" in caplog.text
