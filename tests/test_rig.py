@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from simreal_envs import kinematics
 from simreal_envs.errors import MissingDependencyError, RobotError, UsageError
 from simreal_envs.latest import Latest
-from simreal_envs.rig import model_library, panda, protocol
+from simreal_envs.rig import dynamics, model_library, panda, protocol
 from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.faults import parse_fault
 from simreal_envs.rig.launch import Rig, free_address
@@ -92,7 +92,7 @@ def test_the_model_library_is_the_dynamics_of_the_served_scene(served: RigServer
     mass = np.zeros((model.nv, model.nv))
     mujoco.mj_fullM(model, mass, data.qM)
     library = model_library.ModelLibrary(model_library.build(panda.LINKS))
-    library.set_payload(panda.payload(model, data))
+    library.set_payload(dynamics.payload(model, data))
     library.q[:], library.dq[:] = q, dq
     link_side = mass[:7, :7] - np.diag(model.dof_armature[:7])
     np.testing.assert_allclose(library.mass_matrix(), link_side, atol=1e-12)
@@ -124,6 +124,12 @@ def test_the_model_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", "")  # no compiler any more
     assert model_library.build(panda.LINKS) == built
     with pytest.raises(MissingDependencyError, match="found no C compiler"):
+        model_library.build(panda.LINKS[::-1])
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho stdio.h: no such file >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    with pytest.raises(MissingDependencyError, match=r"stdio\.h: no such file"):
         model_library.build(panda.LINKS[::-1])
 
 

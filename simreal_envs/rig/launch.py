@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import random
+import secrets
 import socket
 import subprocess
 import sys
@@ -12,13 +12,17 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from simreal_envs.errors import RobotError, UsageError
+from simreal_envs import errors
+from simreal_envs.errors import RobotError, SimrealError, UsageError
 from simreal_envs.latest import Latest
 from simreal_envs.rig import model_library, protocol
 from simreal_envs.rig.faults import parse_fault
 from simreal_envs.rig.panda import LINKS
 from simreal_envs.shifts import parse_shift
 from simreal_envs.tasks import get_task
+
+READY = "{}"
+"""What the server's process prints when it is."""
 
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 5.0
@@ -118,21 +122,18 @@ class Rig:
         return process
 
     def _wait_for_server(self, server: subprocess.Popen[str]) -> None:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        if not line:
-            raise RobotError(f"The virtual rig ended while it started (exit code {server.wait()}).")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise UsageError(answer["error"])
+        line = _line(server)
+        if line.strip() != READY:
+            raise _reason(line)
 
     def _wait_for_camera(self, since: float) -> None:
         """Until there is a frame younger than ``since``."""
         from simreal_envs.rig.stereo import FRAMES
 
         while time.monotonic() < since + START_TIMEOUT_S:
-            if not self.running:
-                raise RobotError("The virtual rig's camera ended while it started; its message is above.")
+            for process in self._processes:
+                if process.poll() is not None:
+                    raise _reason(_line(process))
             try:
                 if Latest(f"rig-{self.host}-camera", FRAMES).read()["time_s"] > since:
                     return
@@ -140,6 +141,21 @@ class Rig:
                 pass  # not yet
             time.sleep(0.05)
         raise RobotError(f"The virtual rig's camera sent no frame within {START_TIMEOUT_S:.0f} s.")
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    """What a process says next, empty when it has ended."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def _reason(line: str) -> SimrealError:
+    """The error that a process has printed before it ended."""
+    if not line:
+        return RobotError("A process of the virtual rig ended while it started; its message is above.")
+    answer = json.loads(line)
+    error: SimrealError = getattr(errors, answer["kind"])(answer["error"])
+    return error
 
 
 def check_address(host: str, expose: bool) -> str:
@@ -165,7 +181,7 @@ def free_address() -> str:
     ports = (protocol.ROBOT_PORT, protocol.GRIPPER_PORT, protocol.CONTROL_PORT)
     for _ in range(100):
         first = int(ipaddress.ip_address("127.1.0.1"))
-        host = str(ipaddress.ip_address(random.randrange(first, first + 2**23)))
+        host = str(ipaddress.ip_address(first + secrets.randbelow(2**23)))
         try:
             for port in ports:
                 socket.create_server((host, port)).close()

@@ -31,7 +31,7 @@ def build(links: Sequence[Inertia]) -> Path:
     """The library of an arm with these seven links, compiled if it is not in the cache.
 
     Raises:
-        MissingDependencyError: there is no C compiler.
+        MissingDependencyError: there is no C compiler, or none that works.
     """
     numbers = ["{" + ",".join(repr(float(v)) for v in link.numbers()) + "}" for link in links]
     # The structures' nested arrays take a flat list of numbers.
@@ -48,7 +48,17 @@ def build(links: Sequence[Inertia]) -> Path:
         )
     library.parent.mkdir(parents=True, exist_ok=True)
     unfinished = library.with_suffix(f".{os.getpid()}")
-    subprocess.run([compiler, *command, str(_SOURCE), "-lm", "-o", str(unfinished)], check=True)
+    compiled = subprocess.run(
+        [compiler, *command, str(_SOURCE), "-lm", "-o", str(unfinished)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if compiled.returncode:
+        raise MissingDependencyError(
+            f"{compiler} could not compile the arm's model library: {compiled.stderr.strip()[:300]} "
+            "A whole compiler is installed by `sudo apt install build-essential`."
+        )
     unfinished.rename(library)
     return library
 

@@ -1,7 +1,4 @@
-"""Gives the arm of a task's scene the inertia of a real Panda.
-
-robosuite's Panda has round numbers for masses and rotor inertias of up to 5 kg m^2, under which a controller
-tuned on the robot oscillates. Geometry, contacts and objects stay the scene's.
+"""Masses and inertias of a real Panda.
 
 Links: Gaz, Cognetti, Oliva, Robuffo Giordano, De Luca, "Dynamic identification of the Franka Emika Panda
 robot with retrieval of feasible parameters using penalty-based optimization", 2019. Hand: its data sheet.
@@ -11,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from simreal_envs.spec import FloatArray
 
@@ -91,58 +86,3 @@ HAND_MASS_KG = 0.73
 """Franka's hand with its fingers."""
 
 FINGER_MASS_KG = 0.015
-
-
-def give_inertia(model: mujoco.MjModel, data: mujoco.MjData) -> None:
-    """Set masses, inertias and friction of arm and hand in place."""
-    for i, link in enumerate(LINKS, start=1):
-        _set(model, f"robot0_link{i}", link)
-        dof = model.joint(f"robot0_joint{i}").dofadr[0]
-        model.dof_armature[dof] = ROTOR_INERTIA_KGM2
-        model.dof_damping[dof] = JOINT_DAMPING
-        model.dof_frictionloss[dof] = 0.0
-    tip = 0.001
-    for side, number in (("left", 1), ("right", 2)):
-        finger = Inertia(FINGER_MASS_KG - tip, np.zeros(3), np.diag([2.4e-6, 2.4e-6, 7.5e-7]))
-        _set(model, f"gripper0_right_{side}finger", finger)
-        _set(model, f"gripper0_right_finger_joint{number}_tip", Inertia(tip, np.zeros(3), 1e-7 * np.eye(3)))
-    body = Inertia(1e-3, np.zeros(3), 1e-7 * np.eye(3))
-    _set(model, "gripper0_right_right_gripper", body)
-    rest_kg = HAND_MASS_KG - 2 * FINGER_MASS_KG - body.mass_kg
-    hand = Inertia(rest_kg, np.array([-0.01, 0.0, 0.03]), np.diag([0.001, 0.0025, 0.0017]))
-    _set(model, "robot0_right_hand", hand)
-    mujoco.mj_setConst(model, data)
-
-
-def _set(model: mujoco.MjModel, name: str, inertia: Inertia) -> None:
-    body = model.body(name).id
-    moments, axes = np.linalg.eigh(inertia.inertia_kgm2)
-    axes[:, 2] *= np.linalg.det(axes)  # right-handed
-    model.body_mass[body], model.body_ipos[body] = inertia.mass_kg, inertia.centre_m
-    model.body_inertia[body] = moments
-    model.body_iquat[body] = np.roll(Rotation.from_matrix(axes).as_quat(), 1)
-    model.body_sameframe[body] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE  # MuJoCo's shortcuts no longer hold
-    model.body_simple[body] = 0
-
-
-def payload(model: mujoco.MjModel, data: mujoco.MjData) -> Inertia:
-    """All that the last link carries (hand, fingers) as one body in the flange's frame."""
-    link7 = model.body("robot0_link7").id
-    flange_rotation = data.xmat[link7].reshape(3, 3)
-    flange = data.xpos[link7] + flange_rotation @ FLANGE_IN_LINK7_M
-    carried = [b for b in range(model.nbody) if b != link7 and _hangs_on(model, b, link7)]
-    masses = model.body_mass[carried]
-    centres = (data.xipos[carried] - flange) @ flange_rotation
-    centre = masses @ centres / masses.sum()
-    inertia = np.zeros((3, 3))
-    for body, mass, at in zip(carried, masses, centres - centre, strict=True):
-        axes = flange_rotation.T @ data.ximat[body].reshape(3, 3)
-        inertia += axes @ np.diag(model.body_inertia[body]) @ axes.T
-        inertia += mass * (at @ at * np.eye(3) - np.outer(at, at))  # Steiner
-    return Inertia(float(masses.sum()), centre, inertia)
-
-
-def _hangs_on(model: mujoco.MjModel, body: int, root: int) -> bool:
-    while body > 0 and body != root:
-        body = int(model.body_parentid[body])
-    return body == root

@@ -12,12 +12,16 @@ import os
 import sys
 import threading
 
+from simreal_envs.errors import SimrealError
+
 
 def main() -> None:
-    """Arguments are a JSON object; a server says ``{}`` or ``{"error": ...}`` once it is ready."""
+    """Arguments are a JSON object. An error that a user can mend is printed as one, with its class."""
     kind, arguments = sys.argv[1], json.loads(sys.argv[2])
     threading.Thread(target=_interrupt_when_orphaned, daemon=True).start()
     try:
+        import simreal_envs.sim  # noqa: F401 - chooses OpenGL's backend before MuJoCo is imported
+
         if kind == "server":
             from simreal_envs.rig.server import serve
 
@@ -26,6 +30,9 @@ def main() -> None:
             from simreal_envs.rig.camera import run_camera
 
             run_camera(**arguments)
+    except SimrealError as error:
+        print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         pass  # the end that was asked for
 

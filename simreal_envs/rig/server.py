@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -217,21 +216,20 @@ def serve(
     faults: Sequence[tuple[str, str | None]],
     enforce_loss: bool,
 ) -> None:
-    """Run a rig until the process is interrupted; prints ``{}`` or ``{"error": ...}`` once it is ready."""
+    """Run a rig until the process is interrupted; prints ``{}`` once it is ready.
+
+    Raises:
+        UsageError: the address is taken, or not this machine's.
+    """
     threadpool_limits(1)  # matrices of 7 x 7 are slower on several threads
     try:
         rig = RigServer(host, task, shift, camera, enforce_loss)
     except OSError as error:
-        _say({"error": f"A virtual rig cannot listen at {host}: {error.strerror or error}."})
-        return
+        raise UsageError(f"A virtual rig cannot listen at {host}: {error.strerror or error}.") from error
     try:
         for name, value in faults:
             rig.inject(name, value)
-        _say({})
+        print("{}", flush=True)
         rig.run()
     finally:
         rig.close()
-
-
-def _say(answer: dict[str, str]) -> None:
-    print(json.dumps(answer), flush=True)

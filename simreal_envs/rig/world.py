@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from simreal_envs.errors import UsageError
-from simreal_envs.rig import panda
+from simreal_envs.rig import dynamics
 from simreal_envs.rig.arm import TICK_S
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.scene import TabletopScene
@@ -38,11 +38,11 @@ class World:
         self.data: mujoco.MjData = scene.sim.data._data
         self._scene = scene  # owns model and data
         self.model_xml = str(scene.sim.model.get_xml())
-        panda.give_inertia(self.model, self.data)
+        dynamics.give_inertia(self.model, self.data)
         self.model.opt.timestep = TICK_S
         self.physics = Physics(self.model, self.data, self.task.objects)
         self.reset()
-        self.hand = panda.payload(self.model, self.data)
+        self.hand = dynamics.payload(self.model, self.data)
 
     def reset(self) -> None:
         """Arm at its start joints, hand open, objects somewhere on the table."""
