@@ -88,8 +88,8 @@ def environment(seconds: float, policy_s: float) -> None:
     print(
         f"environment with a policy of {1000 * policy_s:.0f} ms: {len(late_s) / passed_s:.2f} Hz over "
         f"{passed_s:.0f} s, {sum(late > LATE_S for late in late_s)} of {len(late_s)} steps late by more than "
-        f"{1000 * LATE_S:.0f} ms, the latest by {1000 * max(late_s):.1f} ms; frames {1000 * np.mean(ages_s):.0f} ms "
-        f"old, {1000 * max(ages_s):.0f} at most"
+        f"{1000 * LATE_S:.0f} ms, the latest by {1000 * max(late_s):.1f} ms; frames "
+        f"{1000 * np.mean(ages_s):.0f} ms old, {1000 * max(ages_s):.0f} at most"
     )
 
 

@@ -92,7 +92,7 @@ class Arm:
         )
         arguments = [self.host, self._name, str(theirs.fileno()), str(os.getpid())]
         self._driver = subprocess.Popen(
-            [sys.executable, "-m", "simreal_envs.robot.driver", *arguments],
+            [sys.executable, "-m", "simreal_envs.robot.process", *arguments],
             cwd="/",
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C is for this process, which decides

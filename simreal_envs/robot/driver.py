@@ -6,11 +6,7 @@ when the user's process does, after the arm has come to rest.
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
-import socket
-import sys
 import time
 from collections.abc import Callable
 
@@ -39,6 +35,9 @@ PERIOD_S = 0.005
 STATE_SILENCE_S = 0.3
 """A controlled robot sends a state every millisecond; silent for longer, the link counts as lost."""
 
+SAME_RAD = 1e-3
+"""A move shorter than this is none."""
+
 Poll = Callable[[], "str | None"]
 """How an order that takes time stands: None while it lasts, then what went wrong, or an empty string."""
 
@@ -47,13 +46,20 @@ class Driver:
     """One robot, its hand, and what the arm is busy with.
 
     Args:
+        name: beginning of the names of the shared memory.
         parent: process id of the user's process, whose end stops the arm.
+        scheduled: how this process is scheduled, to be told to the user.
+
+    Raises:
+        MissingDependencyError, RobotError: see :class:`Franka`.
     """
 
-    def __init__(self, host: str, name: str, limits: Limits, channel: Channel, parent: int) -> None:
-        self._limits, self._channel, self._parent = limits, channel, parent
-        self._hand_of = lambda: hand.Hand(host, f"{name}-{time.monotonic_ns()}", limits)
-        self._hand = self._hand_of()  # connects while we do
+    def __init__(
+        self, host: str, name: str, limits: Limits, channel: Channel, parent: int, scheduled: str
+    ) -> None:
+        self._host, self._name, self._limits = host, name, limits
+        self._channel, self._parent = channel, parent
+        self._hand = self._connect_hand()  # while we connect to the arm
         try:
             self._franka = Franka(host, limits)
             self._reading: Reading = self._franka.read()
@@ -69,9 +75,12 @@ class Driver:
         self._guard = Guard(limits)
         self._fault, self._mode_at_rest, self._link_lost = "", "idle", False
         self._waiting: dict[int, Poll] = {}
-        self._leaving = False
+        self._asked_to_leave = self._leaving = False
         kind = "real-time" if self._franka.realtime else "no real-time"
-        self._events.add("connected", f"robot at {host}, {kind} kernel, {_prioritise()}")
+        self._events.add("connected", f"robot at {host}, {kind} kernel, {scheduled}")
+
+    def _connect_hand(self) -> hand.Hand:
+        return hand.Hand(self._host, f"{self._name}-{time.monotonic_ns()}", self._limits)
 
     def run(self) -> None:
         """Until the user's process closes the channel or ends."""
@@ -84,27 +93,30 @@ class Driver:
             next_s = max(next_s + PERIOD_S, time.monotonic() - PERIOD_S)  # ticks lost are not made up for
             time.sleep(max(0.0, next_s - time.monotonic()))
 
-    def leave(self) -> None:
-        """Stop the arm, then end."""
-        if not self._leaving:
-            self._leaving = True
-            self._rest()
+    def ask_to_leave(self) -> None:
+        """Let the arm come to rest, then end :meth:`run`; for a signal handler."""
+        self._asked_to_leave = True
 
     def close(self) -> None:
         """Let go of robot, hand and memory."""
-        self._hand.close()
-        self._states.close()
-        self._events.close()
-        self._commands.path.unlink(missing_ok=True)  # a killed user's process could not
+        try:
+            if not self._link_lost:
+                self._franka.stop()
+        finally:
+            self._hand.close()
+            self._states.close()
+            self._events.close()
+            self._commands.path.unlink(missing_ok=True)  # a killed user's process could not
         if self._link_lost:
             os._exit(0)  # libfranka would wait for the robot's farewell; it stops by itself
-        self._franka.stop()
 
     # --- every tick ---------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
-        if self._channel.closed or os.getppid() != self._parent:
-            self.leave()
+        alone = self._channel.closed or os.getppid() != self._parent
+        if (alone or self._asked_to_leave) and not self._leaving:
+            self._leaving = True
+            self._rest()
         hand_state = self._hand.read()
         try:
             if self._link_lost:
@@ -258,9 +270,11 @@ class Driver:
         self._rest()
         return lambda: None if self._activity else ""
 
-    def do_move_to_joints(self, joints_rad: list[float], speed: float) -> Poll:
+    def do_move_to_joints(self, joints_rad: list[float], speed: float) -> Poll | None:
         """To joint angles."""
         goal = np.array(joints_rad)
+        if np.abs(goal - self._reading.joints_rad).max() < SAME_RAD:
+            return None
         return self._ended(
             self._begin(lambda now_s, reading: MoveJoints(self._franka, now_s, reading, goal, speed))
         )
@@ -286,7 +300,7 @@ class Driver:
         """Open, close or home the hand."""
         if self._fault:
             raise RobotError(f"The hand cannot move: {self._fault}. Recover first.")
-        number = self._hand.wish(what)
+        number = self._hand.wish(what, again=True)
         return lambda: "" if self._hand.done(number) else (self._fault or None)
 
     def do_recover(self) -> Poll | None:
@@ -299,7 +313,7 @@ class Driver:
         if not self._hand.fault():
             return None
         self._hand.close()
-        self._hand = self._hand_of()
+        self._hand = self._connect_hand()
         return self._hand_connected
 
 
@@ -309,40 +323,3 @@ def _at_once() -> str:
 
 def _measured(reading: Reading) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return reading.pose[:3, 3], reading.force_N, reading.torque_Nm
-
-
-def _prioritise() -> str:
-    """Ask for real-time priority, which libfranka's 1 kHz thread inherits; says whether it was granted."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
-    except PermissionError:
-        return "without real-time priority (add the user to a group with rtprio 99 in limits.conf)"
-    return "with real-time priority"
-
-
-def main() -> None:
-    """``python -m simreal_envs.robot.driver HOST NAME SOCKET PARENT``, run by :class:`Arm`."""
-    host, name, socket_number, parent = sys.argv[1:]
-    channel = Channel(socket.socket(fileno=int(socket_number)))
-    while not (orders := channel.receive()):
-        time.sleep(0.01)
-    driver: Driver | None = None
-    try:
-        driver = Driver(host, name, Limits(**orders[0]["limits"]), channel, int(parent))
-    except SimrealError as error:
-        channel.send(
-            {"id": 0, "error": str(error), "missing": type(error).__name__ == "MissingDependencyError"}
-        )
-        return
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, lambda *_: driver.leave())
-    gc.collect()
-    gc.freeze()  # the collector need not look again at what stays
-    try:
-        driver.run()
-    finally:
-        driver.close()
-
-
-if __name__ == "__main__":
-    main()

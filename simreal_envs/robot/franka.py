@@ -29,6 +29,9 @@ END_EFFECTOR_IN_NOMINAL_M = 0.2035 - (0.107 + 0.1034)
 FIRST_STATE_S = 0.2
 """A controller that has seen no state after this long never will; the driver's watch names the cause."""
 
+PLANNING_TIME_S = 1.0
+"""Planning takes a millisecond; but panda_py never finds out that two waypoints are the same."""
+
 INSTALL = "The robot's driver is not installed: pip install 'simreal[real]'"
 
 
@@ -199,13 +202,13 @@ class Franka:
 
     def joint_trajectory(self, waypoints_rad: list[FloatArray], speed: float) -> Any:
         """panda_py's time-optimal path, at a fraction of the greatest speed and acceleration."""
-        return self._motion.JointTrajectory(waypoints_rad, speed)
+        return _planned(self._motion.JointTrajectory, waypoints_rad, speed)
 
     def straight_trajectory(self, waypoints: list[FloatArray], speed: float) -> Any:
         """The same for poses (4, 4)."""
         positions = [waypoint[:3, 3] for waypoint in waypoints]
         orientations = [Rotation.from_matrix(waypoint[:3, :3]).as_quat() for waypoint in waypoints]
-        return self._motion.CartesianTrajectory(positions, orientations, speed)
+        return _planned(self._motion.CartesianTrajectory, positions, orientations, speed)
 
     def aim_pose(self, position_m: FloatArray, quaternion_xyzw: FloatArray) -> None:
         """New target of pose control; the elbow is drawn towards the start joints."""
@@ -253,3 +256,10 @@ class Franka:
             raise RobotError(causes.in_motion(error)) from error
         if trouble := self.read().trouble:
             raise RobotError(f"The robot cannot be recovered: {trouble}.")
+
+
+def _planned(trajectory: Any, *waypoints_and_speed: Any) -> Any:
+    try:
+        return trajectory(*waypoints_and_speed, 0.0, PLANNING_TIME_S)
+    except RuntimeError as error:
+        raise RobotError(f"the move cannot be planned: {error}") from error

@@ -67,12 +67,12 @@ class Hand:
         arguments = [host, name, str(os.getpid()), str(limits.gripper_speed_mps), str(limits.grasp_force_N)]
         self._process = subprocess.Popen([sys.executable, "-m", __name__, *arguments], cwd="/")
 
-    def wish(self, what: int) -> int:
+    def wish(self, what: int, again: bool = False) -> int:
         """Have the fingers opened, closed or homed; returns the number of the wish.
 
-        What is asked for again while it is wished already is not done again.
+        What is wished already is not done again, unless asked for.
         """
-        if what != self._what or what == HOME:
+        if what != self._what or again:
             self._number, self._what = self._number + 1, what
             self._wishes.write(np.array((self._number, what), _WISH))
         return self._number
