@@ -1,0 +1,55 @@
+"""What the driver's process runs: ``python -m simreal_envs.robot.process HOST NAME SOCKET PARENT``."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+
+from simreal_envs.errors import MissingDependencyError, SimrealError
+from simreal_envs.robot.channel import Channel
+from simreal_envs.robot.driver import Driver
+from simreal_envs.robot.safety import Limits
+
+PRIORITY = 20
+"""Of 99: above everything that is not real-time, below what the kernel does."""
+
+
+def main() -> None:
+    """Connect, say so or why not, drive until the user's process ends; then the arm is at rest."""
+    host, name, socket_number, parent = sys.argv[1:]
+    channel = Channel(socket.socket(fileno=int(socket_number)))
+    while not (orders := channel.receive()):
+        if channel.closed:
+            return
+        time.sleep(0.01)
+    try:
+        driver = Driver(host, name, Limits(**orders[0]["limits"]), channel, int(parent), prioritise())
+    except SimrealError as error:
+        missing = isinstance(error, MissingDependencyError)
+        channel.send({"id": 0, "error": str(error), "missing": missing})
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: driver.ask_to_leave())
+    gc.collect()
+    gc.freeze()  # the collector need not look again at what stays
+    try:
+        driver.run()
+    finally:
+        driver.close()
+
+
+def prioritise() -> str:
+    """Ask for real-time priority, which libfranka's 1 kHz thread inherits; says whether it was granted."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    except PermissionError:
+        return "without real-time priority (give the user rtprio 99 in /etc/security/limits.conf)"
+    return "with real-time priority"
+
+
+if __name__ == "__main__":
+    main()
