@@ -80,14 +80,21 @@ class Replay:
     max_deviation_m: float
 
 
-def replay(episode: Episode, env: str, speed: float, **of_robot: str | None) -> Replay:
+def replay(
+    episode: Episode,
+    env: str,
+    speed: float,
+    host: str | None = None,
+    serial: str | None = None,
+    limits: str | None = None,
+) -> Replay:
     """Put the objects where they were and execute the recorded actions again.
 
     Args:
         episode: what was recorded, in any world.
         env: where to execute it: ``sim``, ``rig`` or ``real``.
         speed: 1 for the recorded speed, less for slower.
-        of_robot: ``host``, ``serial`` and ``limits`` of :class:`simreal_envs.world.World`.
+        host, serial, limits: of the robot, see :class:`simreal_envs.world.World`.
 
     Raises:
         UsageError: an argument is not one of the valid ones.
@@ -98,7 +105,9 @@ def replay(episode: Episode, env: str, speed: float, **of_robot: str | None) -> 
     meta = episode.meta
     actor = ReplayActor(episode, speed)
     obs = "image" if env == "real" else "state"
-    world = World(meta["task"], env, obs=obs, max_steps=actor.steps(), **of_robot)
+    world = World(
+        meta["task"], env, obs=obs, max_steps=actor.steps(), host=host, serial=serial, limits=limits
+    )
     region = meta["region"] if meta.get("region") in REGIONS else "all"
     with closing(world.make(region)) as made:
         placement = recorded_placement(episode)

@@ -76,8 +76,8 @@ def collect(
     source = None if by in BY_HAND else named_source(by, BY_HAND)
     steps = max_steps or (HORIZON if source else BY_HAND_STEPS)
     kind = source.world()["action_kind"] if isinstance(source, TrainedPolicy) else "pose"
-    of_robot = {"host": host, "serial": serial, "limits": str(limits) if limits else None}
-    world = World(task, env, shift, obs, image_size, steps, kind, **of_robot)
+    limits_file = str(limits) if limits else None
+    world = World(task, env, shift, obs, image_size, steps, kind, host, serial, limits_file)
     if source is None or world.env == "real":
         if noise:
             raise UsageError(f"--noise {noise} disturbs scripted experts and policies on sim and rig only.")

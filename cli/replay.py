@@ -45,8 +45,8 @@ def replay(
     numbers = [info.number for info in stored.infos]
     if episode not in numbers:
         raise UsageError(f"Dataset {dataset} has no episode {episode}. Valid: {_ranges(numbers)}.")
-    of_robot = {"host": host, "serial": serial, "limits": str(limits) if limits else None}
-    result = execute(stored.read(numbers.index(episode)), env, speed, **of_robot)
+    recorded = stored.read(numbers.index(episode))
+    result = execute(recorded, env, speed, host, serial, str(limits) if limits else None)
     outcome = result.outcome
     how = "solved" if outcome.success else f"not solved, furthest stage {outcome.stage!r}"
     typer.echo(
