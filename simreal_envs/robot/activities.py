@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from simreal_envs import kinematics
-from simreal_envs.poses import pose
 from simreal_envs.robot.franka import Franka, Reading
 from simreal_envs.robot.interpolation import PoseInterpolator
 from simreal_envs.robot.safety import Limits, limit_joints, limit_target
@@ -45,6 +44,10 @@ class Activity(ABC):
     target: FloatArray
 
     @abstractmethod
+    def __init__(self, franka: Franka, now_s: float, reading: Reading) -> None:
+        """Begin, at the state that the arm is in."""
+
+    @abstractmethod
     def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
         """Give the arm its next target."""
 
@@ -60,7 +63,7 @@ class Follow(Activity):
     """Whether an action has come since control started."""
 
     def __init__(
-        self, franka: Franka, limits: Limits, now_s: float, reading: Reading, number: int, report: Report
+        self, franka: Franka, now_s: float, reading: Reading, limits: Limits, number: int, report: Report
     ) -> None:
         self._franka, self._limits, self._report = franka, limits, report
         self._number, self.last_action_s = number, now_s
@@ -196,7 +199,7 @@ class Guide(Activity):
     mode = "guiding"
     guarded = False
 
-    def __init__(self, franka: Franka, reading: Reading) -> None:
+    def __init__(self, franka: Franka, now_s: float, reading: Reading) -> None:
         self.target = reading.pose
         franka.start_guiding()
 
@@ -210,9 +213,9 @@ class ComeToRest(Activity):
     mode = "holding"
     guarded = False
 
-    def __init__(self, now_s: float, reading: Reading) -> None:
+    def __init__(self, franka: Franka, now_s: float, reading: Reading) -> None:
         self._until_s = now_s + REST_TIME_S
-        self.target = pose(reading.pose[:3, :3], reading.pose[:3, 3])
+        self.target = reading.pose
 
     def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
         self.finished = at_rest(reading) or now_s > self._until_s

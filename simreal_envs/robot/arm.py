@@ -161,7 +161,11 @@ class Arm:
         It is limited and interpolated by the driver; without control (a fault, a stop) it has no effect, and
         :meth:`state` says why.
         """
-        self._write(pose_target_in_base=_finite(pose_target_in_base, (4, 4)), gripper=gripper)
+        target = _finite(pose_target_in_base, (4, 4))
+        rotation = target[:3, :3]
+        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+            raise UsageError(f"The upper left of a target must be a rotation, not {rotation.tolist()}.")
+        self._write(pose_target_in_base=target, gripper=gripper)
 
     def command_joints(self, joints_target_rad: FloatArray, gripper: float) -> None:
         """Next target as joint angles (7,), after ``start(joints=True)``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -177,24 +178,22 @@ class Driver:
 
     # --- beginning and ending activities --------------------------------------------------------------
 
-    def _begin(self, make: Callable[[float, Reading], Activity]) -> Activity:
+    def _begin(self, kind: type[Activity], *arguments: Any) -> Poll:
         if self._fault:
             raise RobotError(f"The arm cannot move: {self._fault}. Recover first.")
         if self._activity is not None:
             raise RobotError(f"The arm is busy ({self._activity.mode}); stop it first.")
-        if self._leaving:
-            raise RobotError("The driver is ending.")
         self._since_s = self._read_s = time.monotonic()
         self._guard = Guard(self._limits)
         self._mode_at_rest = "idle"
-        self._activity = make(self._since_s, self._reading)
-        return self._activity
+        activity = self._activity = kind(self._franka, self._since_s, self._reading, *arguments)
+        return lambda: self._outcome(activity)
 
     def _rest(self) -> None:
         """Let the arm come to rest at its last target, then end control."""
         if self._activity is not None and not isinstance(self._activity, ComeToRest):
             self._activity.rest()
-            self._activity = ComeToRest(time.monotonic(), self._reading)
+            self._activity = ComeToRest(self._franka, time.monotonic(), self._reading)
 
     def _stop_because(self, cause: str, kind: str) -> None:
         """Stop for a reason of ours."""
@@ -237,17 +236,10 @@ class Driver:
     def _hand_connected(self) -> str | None:
         return (self._hand.fault() or None) if not self._hand.connected else ""
 
-    def _ended(self, activity: Activity) -> Poll:
-        """Waits for an activity of the arm."""
-
-        def poll() -> str | None:
-            if self._activity is activity:
-                return None
-            if activity.finished:
-                return activity.failure
-            return self._fault or "the arm was stopped before it arrived"
-
-        return poll
+    def _outcome(self, activity: Activity) -> str | None:
+        if self._activity is activity:
+            return None
+        return activity.failure if activity.finished else self._fault or "stopped before it arrived"
 
     def do_start(self, joints: bool) -> None:
         """Follow the user's targets."""
@@ -259,11 +251,7 @@ class Driver:
             )
         number = int(self._commands.read()["number"])
         follow = FollowJoints if joints else FollowPoses
-        self._begin(
-            lambda now_s, reading: follow(
-                self._franka, self._limits, now_s, reading, number, self._events.add
-            )
-        )
+        self._begin(follow, self._limits, number, self._events.add)
 
     def do_stop(self) -> Poll:
         """End whatever the arm is doing."""
@@ -275,9 +263,7 @@ class Driver:
         goal = np.array(joints_rad)
         if np.abs(goal - self._reading.joints_rad).max() < SAME_RAD:
             return None
-        return self._ended(
-            self._begin(lambda now_s, reading: MoveJoints(self._franka, now_s, reading, goal, speed))
-        )
+        return self._begin(MoveJoints, goal, speed)
 
     def do_move_up(self, height_m: float, speed: float) -> Poll | None:
         """Straight up, to the top of the workspace at most."""
@@ -285,15 +271,13 @@ class Driver:
         goal[2, 3] = min(goal[2, 3] + height_m, self._limits.workspace_high_m[2])
         if goal[2, 3] <= self._reading.pose[2, 3]:
             return None
-        return self._ended(
-            self._begin(lambda now_s, reading: MoveStraight(self._franka, now_s, reading, goal, speed))
-        )
+        return self._begin(MoveStraight, goal, speed)
 
     def do_guide(self, on: bool) -> Poll | None:
         """Let a person move the arm, or hold it again."""
         if not on:
             return self.do_stop()
-        self._begin(lambda now_s, reading: Guide(self._franka, reading))
+        self._begin(Guide)
         return None
 
     def do_gripper(self, what: int) -> Poll:
