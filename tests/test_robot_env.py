@@ -86,6 +86,19 @@ def test_actions_lead_the_hand_as_in_simulation(recorded: Path) -> None:
     assert 0.005 < np.median(ahead_m) < 0.06
 
 
+def test_the_first_image_shows_the_objects_where_they_were_placed(env: Env) -> None:
+    seen = []
+    for y_m in (-0.12, 0.12):
+        placed = {"placement": {"cube": (0.0, y_m, 0.0)}}
+        first, _ = env.reset(seed=1, options=placed)
+        time.sleep(0.5)
+        world: Any = env.unwrapped
+        later = world.observe()["agentview_image"]
+        assert np.abs(first["agentview_image"].astype(int) - later).mean() < 1.0
+        seen.append(later.astype(int))
+    assert np.abs(seen[0] - seen[1]).mean() > 1.0
+
+
 FAULTS: dict[str, tuple[str, str | None]] = {
     "reflex": ("joint_reflex|cartesian_reflex", "cartesian_reflex"),
     "link_cut": ("link lost", None),

@@ -36,6 +36,8 @@ RAISE_M = 0.10
 """How far the hand rises at the beginning of a reset, away from what it may hold or touch."""
 START_NOISE_RAD = 0.02
 """As in simulation."""
+CAMERA_LATENCY_S = 0.15
+"""From light to a frame in our hands, at most."""
 FRAME_TIMEOUT_S = 5.0
 """How long a reset waits for a fresh image."""
 
@@ -124,7 +126,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         self._late_s = 0.0
-        state, frame = self.arm.state(), self._await_frame()
+        frame = self._await_frame(after_s=time.monotonic() + CAMERA_LATENCY_S)  # shows the objects placed
+        state = self.arm.state()
         return self._observation(state, frame), self._info(state, frame)
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -211,13 +214,14 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
     def _fresh_frame(self) -> Frame:
         return self._camera.latest(max_age_s=self.limits.max_frame_age_s)
 
-    def _await_frame(self) -> Frame:
-        """A fresh frame where nothing moves, so that there is time for the camera to come back."""
+    def _await_frame(self, after_s: float = 0.0) -> Frame:
+        """A fresh frame, arrived after that time, where there is time for the camera to come back."""
         give_up_s = time.monotonic() + FRAME_TIMEOUT_S
         while time.monotonic() < give_up_s:
-            if self._camera.latest().age_s <= self.limits.max_frame_age_s:
-                break
-            time.sleep(0.02)
+            frame = self._camera.latest()
+            if frame.time_s >= after_s and frame.age_s <= self.limits.max_frame_age_s:
+                return frame
+            time.sleep(0.01)
         return self._fresh_frame()
 
     def _frame_or_fault(self) -> Frame:
