@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.robot.librealsense import librealsense
 from simreal_envs.spec import FloatArray
 
+log = logging.getLogger("simreal.robot")
+
 HEIGHT, WIDTH, FPS = 480, 640, 30
 FIRST_FRAME_S = 5.0
 """How long a camera may take to start streaming."""
+NO_DISTORTION = 0.01
+"""A D435's colour image comes rectified, with coefficients of zero; those of a D455 are larger."""
 SILENCE_S = 0.5
 """After so long without a frame the camera is looked for again."""
 
@@ -137,11 +142,14 @@ class RealSense:
                 f"Camera {self.serial} does not stream {WIDTH} x {HEIGHT} at {FPS} fps ({error}). Is another "
                 "program using it, and is it plugged into a USB 3 port? `simreal doctor --env real` tests it."
             ) from error
+        device = profile.get_device()
+        if (sensor := device.first_color_sensor()).supports(rs.option.auto_exposure_priority):
+            sensor.set_option(rs.option.auto_exposure_priority, 0)  # else dim light lowers the frame rate
         k = profile.get_stream(rs.stream.color).as_video_stream_profile().get_intrinsics()
+        if np.abs(k.coeffs).max() > NO_DISTORTION:
+            log.warning("Camera %s: lens distortion %s is not corrected for.", self.serial, k.coeffs)
         self.intrinsics: FloatArray = np.array([[k.fx, 0.0, k.ppx], [0.0, k.fy, k.ppy], [0.0, 0.0, 1.0]])
-        self._depth_unit_m = (
-            profile.get_device().first_depth_sensor().get_depth_scale() if self._depth else 0.0
-        )
+        self._depth_unit_m = device.first_depth_sensor().get_depth_scale() if self._depth else 0.0
         return pipeline
 
     def _run(self) -> None:

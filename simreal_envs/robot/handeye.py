@@ -27,6 +27,8 @@ MIN_VIEWS = 8
 MIN_ROTATION_RAD = np.deg2rad(15.0)
 """The hand's orientations must spread so far about two axes: less leaves the camera's position open."""
 MAX_REPROJECTION_PX = 1.0
+MAX_SCALE_ERROR = 0.01
+"""Of the board, which moves the camera by 3 mm at half a metre."""
 MAX_POSITION_STD_M = 0.003
 MAX_ROTATION_STD_RAD = np.deg2rad(0.3)
 
@@ -84,17 +86,16 @@ def fit_held_board(views: Sequence[HeldView], board: Board, intrinsics: FloatArr
     camera = pose(rotation, position.ravel())
     held = np.linalg.inv(views[0].hand_in_base) @ camera @ in_camera[0]
 
-    def errors(poses: Sequence[FloatArray]) -> FloatArray:
-        """Pixels (N, 2) by which corners are off, given camera in base and board in hand."""
+    def errors(poses: Sequence[FloatArray], scale: float = 1.0) -> FloatArray:
+        """Pixels (N, 2) by which corners are off, given camera in base, board in hand, and its scale."""
         base_in_camera = np.linalg.inv(poses[0])
-        return np.concatenate(
-            [
-                _project(base_in_camera @ v.hand_in_base @ poses[1], board, v.view, intrinsics)
-                - v.view.pixels
-                for v in views
-            ]
-        )
+        off = []
+        for v in views:
+            board_in_camera = base_in_camera @ v.hand_in_base @ poses[1]
+            off.append(_project(board_in_camera, board, v.view, intrinsics, scale) - v.view.pixels)
+        return np.concatenate(off)
 
+    _require_scale(errors, [camera, held], board)
     return _refine(errors, [camera, held], len(views))
 
 
@@ -129,8 +130,10 @@ def board_in_camera(view: View, board: Board, intrinsics: FloatArray) -> FloatAr
     return pose(Rotation.from_rotvec(rotvec.ravel()).as_matrix(), position.ravel())
 
 
-def _project(board_in_camera: FloatArray, board: Board, view: View, intrinsics: FloatArray) -> FloatArray:
-    points = board.corners_m[view.ids] @ board_in_camera[:3, :3].T + board_in_camera[:3, 3]
+def _project(
+    board_in_camera: FloatArray, board: Board, view: View, intrinsics: FloatArray, scale: float = 1.0
+) -> FloatArray:
+    points = scale * board.corners_m[view.ids] @ board_in_camera[:3, :3].T + board_in_camera[:3, 3]
     pixels = points @ intrinsics.T
     return pixels[:, :2] / pixels[:, 2:]
 
@@ -149,22 +152,41 @@ def _require_spread(views: Sequence[HeldView]) -> None:
         )
 
 
+def _require_scale(
+    errors: Callable[[Sequence[FloatArray], float], FloatArray], start: Sequence[FloatArray], board: Board
+) -> None:
+    """The arm's motion measures the board, too: by a ruler and by the arm its squares must be as long."""
+    steps = np.zeros(6 * len(start) + 1)
+    found = least_squares(
+        lambda x: errors(_moved(start, x[:-1]), float(np.exp(x[-1]))).ravel(), steps, method="lm"
+    )
+    scale = float(np.exp(found.x[-1]))
+    if abs(scale - 1) > MAX_SCALE_ERROR:
+        raise DataError(
+            f"By the arm's motion a square of the board is {1000 * scale * board.square_m:.2f} mm long, not "
+            f"{1000 * board.square_m:.2f} mm. Measure a printed square and pass it as --square."
+        )
+
+
+def _moved(poses: Sequence[FloatArray], steps: FloatArray) -> list[FloatArray]:
+    """Each pose moved by a rotation vector and a translation in its own frame."""
+    return [
+        t @ pose(Rotation.from_rotvec(step[:3]).as_matrix(), step[3:])
+        for t, step in zip(poses, steps.reshape(-1, 6), strict=True)
+    ]
+
+
 def _refine(
     errors: Callable[[Sequence[FloatArray]], FloatArray],
     start: Sequence[FloatArray],
     views: int,
     known_board: FloatArray | None = None,
 ) -> Fit:
-    """Least squares over the poses, each moved by a rotation vector and a translation in its own frame."""
-
-    def moved(steps: FloatArray) -> list[FloatArray]:
-        return [
-            t @ pose(Rotation.from_rotvec(step[:3]).as_matrix(), step[3:])
-            for t, step in zip(start, steps.reshape(-1, 6), strict=True)
-        ]
-
-    found = least_squares(lambda steps: errors(moved(steps)).ravel(), np.zeros(6 * len(start)), method="lm")
-    poses = moved(found.x)
+    """Least squares over the poses, from ``start`` on."""
+    found = least_squares(
+        lambda steps: errors(_moved(start, steps)).ravel(), np.zeros(6 * len(start)), method="lm"
+    )
+    poses = _moved(start, found.x)
     squares = float(found.fun @ found.fun)
     variance = squares / (found.fun.size - found.x.size)
     covariance = variance * np.linalg.inv(found.jac.T @ found.jac)
@@ -186,7 +208,7 @@ def _require_good(fit: Fit) -> None:
             "The corners are {value:.2f} pixels off (rms); {limit:.1f} at most is allowed",
             fit.reprojection_rms_px,
             MAX_REPROJECTION_PX,
-            "Is the board flat, held firmly, and its square as long as said? Did anything move meanwhile?",
+            "Is the board flat and held firmly? Did anything move meanwhile?",
         ),
         (
             "The camera's position is uncertain by {value:.4f} m; {limit:.3f} m at most is allowed",
