@@ -21,6 +21,7 @@ from simreal_envs.errors import MissingDependencyError, RobotError, UsageError
 from simreal_envs.latest import Latest
 from simreal_envs.poses import pose_from_action
 from simreal_envs.robot.arm import Arm, ArmState
+from simreal_envs.robot.franka import END_EFFECTOR_IN_FLANGE, check_hand
 from simreal_envs.robot.safety import load_limits
 from simreal_envs.spec import CONTROL_HZ, START_JOINTS_RAD
 
@@ -302,6 +303,12 @@ def test_a_driver_that_was_killed_is_a_fault_that_recovery_mends(arm: Arm, contr
     arm_works(arm)
 
 
+def test_a_robot_with_another_hand_is_refused() -> None:
+    check_hand(END_EFFECTOR_IN_FLANGE)
+    with pytest.raises(RobotError, match=r"0\.1034\] m from the flange .* choose 'Franka Hand'"):
+        check_hand(moved_by(END_EFFECTOR_IN_FLANGE, 0, 0, 0.0069))
+
+
 def test_each_way_not_to_connect_has_its_own_message(
     host: str, arm: Arm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +356,7 @@ USER = """
 import sys, time
 import numpy as np
 from simreal_envs.robot.arm import Arm
+from simreal_envs.robot.franka import END_EFFECTOR_IN_FLANGE, check_hand
 from simreal_envs.robot.safety import load_limits
 arm = Arm(sys.argv[1], load_limits())
 arm.start()
@@ -405,6 +413,7 @@ def test_a_stuck_hand_stops_the_arm_and_is_connected_anew(
     host: str, connected: Arm, control: RigControl
 ) -> None:
     connected.close()
+    control.inject("reflex")  # left by the program before: connecting recovers from it
     with Arm(host, LIMITS) as arm:
         arm.start()
         control.inject("gripper_stuck")

@@ -19,12 +19,19 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_envs.errors import MissingDependencyError, RobotError
+from simreal_envs.poses import pose
 from simreal_envs.robot import causes
 from simreal_envs.robot.safety import Limits
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, START_JOINTS_RAD, FloatArray
 
-END_EFFECTOR_IN_NOMINAL_M = 0.2035 - (0.107 + 0.1034)
-"""Our end effector is 203.5 mm from the last joint along its axis; Franka's is 107 + 103.4 mm from it."""
+END_EFFECTOR_IN_FLANGE = pose(Rotation.from_euler("z", -np.pi / 4).as_matrix(), [0.0, 0.0, 0.2035 - 0.107])
+"""Ours is 203.5 mm from the last joint along its axis, the flange 107 mm; the hand is turned -45 degrees."""
+
+END_EFFECTOR_IN_NOMINAL = pose(np.eye(3), [0.0, 0.0, 0.2035 - 0.107 - 0.1034])
+"""Franka's own for its hand, the nominal one, is 103.4 mm from the flange."""
+
+HAND_TOLERANCE = 1e-3
+"""m, and elements of a rotation matrix."""
 
 FIRST_STATE_S = 0.2
 """A controller that has seen no state after this long never will; the driver's watch names the cause."""
@@ -78,20 +85,22 @@ class Franka:
                 host, realtime_config=config.kEnforce if self.realtime else config.kIgnore
             )
             self._robot = self._panda.get_robot()
-            self._configure()
         except RuntimeError as error:
             raise RobotError(f"Robot: {causes.on_connecting(error, host)}.") from error
         self._controller: Any = None
         self._last: Reading | None = None
+        self.recover()  # from what stopped the program before us, for the robot takes no settings else
+        try:
+            self._configure()
+        except RuntimeError as error:
+            raise RobotError(f"Robot: it refuses its settings: {causes.in_motion(error)}.") from error
+        check_hand(np.asarray(self._robot.read_once().F_T_EE).reshape(4, 4, order="F"))
 
     def _configure(self) -> None:
         """Frames, load and collision thresholds: the robot keeps those of the last program."""
         limits, robot = self._limits, self._robot
-        identity = np.eye(4)
-        end_effector = identity.copy()
-        end_effector[2, 3] = END_EFFECTOR_IN_NOMINAL_M
-        robot.set_ee(end_effector.ravel(order="F").tolist())
-        robot.set_k(identity.ravel().tolist())
+        robot.set_ee(END_EFFECTOR_IN_NOMINAL.ravel(order="F").tolist())
+        robot.set_k(np.eye(4).ravel().tolist())
         inertia = np.diag(limits.load_inertia_kgm2).ravel().tolist()
         robot.set_load(limits.load_mass_kg, list(limits.load_centre_in_flange_m), inertia)
         torques = list(limits.collision_joint_torque_Nm)
@@ -256,6 +265,23 @@ class Franka:
             raise RobotError(causes.in_motion(error)) from error
         if trouble := self.read().trouble:
             raise RobotError(f"The robot cannot be recovered: {trouble}.")
+
+
+def check_hand(end_effector_in_flange: FloatArray) -> None:
+    """Refuse a robot that believes to carry another hand: its poses and forces would be those of that one.
+
+    Args:
+        end_effector_in_flange: (4, 4), as the robot has it.
+
+    Raises:
+        RobotError: it is not where ours is.
+    """
+    if not np.allclose(end_effector_in_flange, END_EFFECTOR_IN_FLANGE, atol=HAND_TOLERANCE):
+        is_at, ours = (p[:3, 3].round(4).tolist() for p in (end_effector_in_flange, END_EFFECTOR_IN_FLANGE))
+        raise RobotError(
+            f"Robot: its end effector is {is_at} m from the flange instead of {ours}, or turned: "
+            "choose 'Franka Hand' as end effector in Desk."
+        )
 
 
 def _planned(trajectory: Any, *waypoints_and_speed: Any) -> Any:

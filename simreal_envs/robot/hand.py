@@ -40,6 +40,9 @@ _STATE = np.dtype(
 _UNMOVED_M = 0.002
 """Fingers that are told to close and stay as close to fully open as this have not moved."""
 
+_HOMED_M = 0.01
+"""A hand that was not homed does not know that it opens further."""
+
 _SETTLE_S = 0.05
 
 _SILENCE_S = 2.0
@@ -179,6 +182,9 @@ class _Gripper:
             self._busy_since_s, self._done = 0.0, int(wish["number"])
 
     def _fulfil(self, what: int) -> None:
+        if what != HOME and self._max_width_m < _HOMED_M:
+            self._fault = "its range is unknown since it was switched on: recover, then home it"
+            return
         if what == OPEN:
             went = self._gripper.move(self._max_width_m, self._speed_mps)
         elif what == CLOSE:  # on whatever is there
