@@ -143,8 +143,9 @@ class RealSense:
                 "program using it, and is it plugged into a USB 3 port? `simreal doctor --env real` tests it."
             ) from error
         device = profile.get_device()
-        if (sensor := device.first_color_sensor()).supports(rs.option.auto_exposure_priority):
-            sensor.set_option(rs.option.auto_exposure_priority, 0)  # else dim light lowers the frame rate
+        for sensor in device.query_sensors():
+            if sensor.supports(rs.option.auto_exposure_priority):
+                sensor.set_option(rs.option.auto_exposure_priority, 0)  # else dim light lowers the rate
         k = profile.get_stream(rs.stream.color).as_video_stream_profile().get_intrinsics()
         if np.abs(k.coeffs).max() > NO_DISTORTION:
             log.warning("Camera %s: lens distortion %s is not corrected for.", self.serial, k.coeffs)
