@@ -45,23 +45,25 @@ def rig(
     """
     from rich.console import Console
 
+    from simreal_envs.latest import Latest
     from simreal_envs.rig.control import RigControl
     from simreal_envs.rig.launch import Rig
+    from simreal_envs.rig.stereo import FRAMES
 
     console = Console()
     try:
         with (
-            console.status("starting"),
+            console.status("starting") as line,
             Rig(task, shift, host, camera, fault or (), enforce_loss, expose) as running,
         ):
             console.print(f"{task} at [bold]{running.host}[/], Ctrl-C ends it", highlight=False)
-            with RigControl(running.host) as control, console.status("") as line:
-                before = control.status()
+            frames = Latest(f"rig-{running.host}-camera", FRAMES) if camera else None
+            with RigControl(running.host) as control:
+                before = now = control.status()
                 while running.running:
                     time.sleep(REFRESH_S)
-                    now = control.status()
+                    before, now = now, control.status() | {"frames": frames.written if frames else 0}
                     line.update(_describe(before, now))
-                    before = now
         raise RobotError("A process of the virtual rig ended by itself; its message is above.")
     except KeyboardInterrupt:
         console.print("ended")
@@ -74,6 +76,8 @@ def _describe(before: dict[str, Any], now: dict[str, Any]) -> str:
         f"{(now['ticks'] - before['ticks']) / seconds:.0f} Hz",
         f"client {now['client']}" if now["client"] else "no client",
     ]
+    if now["frames"]:
+        parts.append(f"{(now['frames'] - before.get('frames', now['frames'])) / seconds:.0f} frames/s")
     commands = now["commands"] - before["commands"]
     if commands:
         parts.append(f"{(now['lost'] - before['lost']) / commands:.1%} of commands lost")

@@ -11,14 +11,20 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
+from typing import Any
 
 from simreal_envs.errors import SimrealError
 
 
 def main() -> None:
     """Arguments are a JSON object. An error that a user can mend is printed as one, with its class."""
-    kind, arguments = sys.argv[1], json.loads(sys.argv[2])
     threading.Thread(target=_interrupt_when_orphaned, daemon=True).start()
+    with suppress(KeyboardInterrupt):  # the end that was asked for
+        _run(sys.argv[1], json.loads(sys.argv[2]))
+
+
+def _run(kind: str, arguments: dict[str, Any]) -> None:
     try:
         import simreal_envs.sim  # noqa: F401 - chooses OpenGL's backend before MuJoCo is imported
 
@@ -33,8 +39,6 @@ def main() -> None:
     except SimrealError as error:
         print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        pass  # the end that was asked for
 
 
 def _interrupt_when_orphaned() -> None:
