@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,9 +62,15 @@ class LiveView(Protocol):
 
 def choose_view() -> LiveView:
     """The best view that this machine has."""
-    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+    if (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and _window_opens():
         return WindowView()
     return TerminalView() if sys.stdout.isatty() else LineView()
+
+
+def _window_opens() -> bool:
+    """Tried in a process of its own: OpenCV ends the one that asks for a display that is not there."""
+    attempt = [sys.executable, "-c", "import cv2; cv2.namedWindow('simreal')"]
+    return subprocess.run(attempt, capture_output=True, cwd="/", check=False).returncode == 0
 
 
 class LineView:
@@ -143,7 +151,6 @@ class WindowView:
 
     PERIOD_S = 0.1
     TITLE = "simreal"
-    BAR = 56
 
     def __init__(self) -> None:
         import cv2
@@ -157,22 +164,24 @@ class WindowView:
         self._lines.show(status, picture)
         if time.monotonic() - self._drawn_s >= self.PERIOD_S:
             image = picture()
-            self._cv2.imshow(self.TITLE, self.draw(status, image if image is not None else _BLACK))
+            self._cv2.imshow(self.TITLE, draw_window(status, _BLACK if image is None else image))
             self._drawn_s = time.monotonic()
-        code = self._cv2.waitKey(1)
-        return decode_keys(bytes([code & 0xFF])) if code >= 0 else []
-
-    def draw(self, status: Status, picture: np.ndarray) -> np.ndarray:
-        """The window's content, BGR."""
-        bar = np.full((self.BAR, picture.shape[1], 3), status.state.colour, np.uint8)
-        for row, text in enumerate((f"{status.state.word.upper()}  {status.text}", status.keys)):
-            self._cv2.putText(
-                bar, text, (8, 22 + 24 * row), self._cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1
-            )
-        return np.ascontiguousarray(np.concatenate([bar, picture])[..., ::-1])
+        code = self._cv2.waitKeyEx(1)
+        return decode_keys(bytes([code])) if 0 <= code < 128 else []
 
     def close(self) -> None:
         self._cv2.destroyWindow(self.TITLE)
+
+
+def draw_window(status: Status, picture: np.ndarray) -> np.ndarray:
+    """The window's content, BGR: the picture (H, W, 3) under a bar in the state's colour."""
+    import cv2
+
+    bar = np.full((92, picture.shape[1], 3), status.state.colour, np.uint8)
+    text = textwrap.wrap(f"{status.state.word.upper()}  {status.text}", 80)
+    for row, line in enumerate(text + textwrap.wrap(status.keys, 80)):
+        cv2.putText(bar, line, (8, 20 + 20 * row), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1)
+    return np.ascontiguousarray(np.concatenate([bar, picture])[..., ::-1])
 
 
 _BLACK = np.zeros((480, 640, 3), np.uint8)

@@ -141,8 +141,9 @@ def run_session(
         device = None
         if source is None:
             device = stack.enter_context(closing(DEVICES["keyboard" if by == GUIDING else by]()))
+        view = stack.enter_context(closing(choose_view()))
         env = stack.enter_context(closing(world.make(region, render_mode="rgb_array")))
-        operator = Operator(terminal, stack.enter_context(closing(choose_view())), device)
+        operator = Operator(terminal, view, device)
         actor: Actor
         if source is not None:
             actor = source.make(env)

@@ -10,6 +10,7 @@ import signal
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,7 +27,7 @@ _KEYS = (("w", "s"), ("a", "d"), ("r", "f"))
 class Person:
     """The real program in a real pseudo-terminal, as a context manager; killed if it is left running."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, program: Sequence[str] = (SIMREAL,)) -> None:
         self.screen = ""
         self._incomplete = ""
         self._seen = 0
@@ -34,7 +35,7 @@ class Person:
         if self._pid == 0:
             settings = {"TERM": "xterm", "COLUMNS": "160", "LINES": "30", "MUJOCO_GL": "egl"}
             environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-            os.execve(SIMREAL, [SIMREAL, *map(str, arguments)], environment | settings)
+            os.execve(program[0], [*program, *map(str, arguments)], environment | settings)
         self._settings = termios.tcgetattr(self._terminal)
 
     def __enter__(self) -> Person:

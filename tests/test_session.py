@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from simreal_cli.main import app
 from simreal_datasets.store import Dataset
+from simreal_envs.rig.control import RigControl
+from simreal_envs.rig.launch import Rig
 from simreal_envs.world import World
 
 SPEED_MPS = 0.25
@@ -102,38 +105,47 @@ def test_what_cannot_be_recorded_is_refused_before_anything_starts(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_fault_of_the_robot_keeps_the_episode_apart_and_the_session_goes_on(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def rig() -> Iterator[RigControl]:
+    """A virtual rig, by its own channel."""
     pytest.importorskip("panda_py", reason="needs the extra 'real'")
-    from simreal_envs.rig.control import RigControl
-    from simreal_envs.rig.launch import Rig
+    with Rig("Lift") as started, RigControl(started.host) as control:
+        yield control
 
-    patient = tmp_path / "limits.yaml"  # whatever else this machine has to do
+
+@pytest.fixture
+def on_rig(rig: RigControl, tmp_path: Path) -> list[object]:
+    """Options that record there, patiently: this machine may have other things to do."""
+    patient = tmp_path / "limits.yaml"
     patient.write_text("{max_frame_age_s: 1.0, watchdog_hold_s: 0.5, watchdog_stop_s: 3.0}")
-    with Rig("Lift") as rig, RigControl(rig.host) as control:
-        command = ["collect", tmp_path, "--task", "Lift", "--by", "keyboard", "--region", "in", "--seed", 5]
-        robot = ["--env", "rig", "--host", rig.host, "--limits", patient]
-        with Person(*command, *robot, "--speed", SPEED_MPS, "--episodes", 1) as person:
-            person.wait_for("READY")
-            person.type("w")
-            person.wait_for("RECORDING")
-            person.hold("a", 0.5)
-            control.inject("reflex")
-            person.wait_for("INTERRUPTED  reflex")
-            person.wait_for("Enter go on")
-            control.inject("none")
-            person.type("\n")
-            person.wait_for("READY")
+    rig.inject("none")
+    return ["--env", "rig", "--host", rig.host, "--limits", patient, "--task", "Lift", "--episodes", 1]
 
-            cube = control.object_poses_in_base()["cube"][:3, 3]
-            person.type("a")
-            person.wait_for("RECORDING")
-            person.move_to(cube + [0, 0, 0.1], SPEED_MPS)
-            person.move_to(cube + [0, 0, 0.005], SPEED_MPS)
-            person.type("c")
-            person.look(1.0)
-            person.hold("r", 10, until="KEEP IT?")
-            person.type("\n")
-            assert person.end() == 0, person.screen[-3000:]
+
+def test_a_fault_of_the_robot_keeps_the_episode_apart_and_the_session_goes_on(
+    rig: RigControl, on_rig: list[object], tmp_path: Path
+) -> None:
+    with Person("collect", tmp_path, "--by", "keyboard", *on_rig, "--speed", SPEED_MPS) as person:
+        person.wait_for("READY")
+        person.type("w")
+        person.wait_for("RECORDING")
+        person.hold("a", 0.5)
+        rig.inject("reflex")
+        person.wait_for("INTERRUPTED  reflex")
+        person.wait_for("Enter go on")
+        person.type("\n")
+        person.wait_for("READY")
+
+        cube = rig.object_poses_in_base()["cube"][:3, 3]
+        person.type("a")
+        person.wait_for("RECORDING")
+        person.move_to(cube + [0, 0, 0.1], SPEED_MPS)
+        person.move_to(cube + [0, 0, 0.005], SPEED_MPS)
+        person.type("c")
+        person.look(1.0)
+        person.hold("r", 10, until="KEEP IT?")
+        person.type("\n")
+        assert person.end() == 0, person.screen[-3000:]
     assert "holds 1 episodes. This session: 1 interrupted, 1 saved." in " ".join(person.screen.split())
 
     dataset, apart = Dataset(tmp_path), Dataset(tmp_path / "interrupted")
