@@ -200,7 +200,9 @@ def test_control_outside_the_workspace_is_refused(arm: Arm) -> None:
 # --- what stops the arm ------------------------------------------------------------------------------
 
 
-def test_without_actions_the_pose_is_held_and_then_control_ends(arm: Arm) -> None:
+def test_without_actions_the_pose_is_held_and_then_control_ends(
+    arm: Arm, caplog: pytest.LogCaptureFixture
+) -> None:
     arm.start()
     follow(arm, moved_by(arm.state().pose_in_base, 0.05, 0, 0), 0.3)
     last_s = time.monotonic()
@@ -215,6 +217,7 @@ def test_without_actions_the_pose_is_held_and_then_control_ends(arm: Arm) -> Non
     arm.start()
     arm.stop()
     assert [event.kind for event in arm.events() if event.kind != "limited"] == ["hold", "stop", "recovered"]
+    assert [record.message[:9] for record in caplog.records] == ["hold: no ", "stop: no "]
 
 
 def test_leaving_a_move_with_ctrl_c_stops_the_arm(host: str, arm: Arm) -> None:

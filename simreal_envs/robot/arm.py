@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,10 +26,13 @@ from simreal_envs.robot.records import COMMAND, MODES, STATE, Event, EventLog, a
 from simreal_envs.robot.safety import JOINT_MARGIN_RAD, Limits
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
+log = logging.getLogger("simreal.robot")
+
 _numbers = itertools.count()
 
 CONNECT_TIME_S = 15.0
 CLOSE_TIME_S = 5.0
+EVENTS_KEPT = 1000
 SILENCE_S = 5.0
 """The driver publishes 200 times a second; silent for longer (an error recovery takes seconds) it hangs."""
 
@@ -78,6 +83,7 @@ class Arm:
 
     def __init__(self, host: str, limits: Limits) -> None:
         self.host, self._limits = host, limits
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._connect()
 
     def _connect(self) -> None:
@@ -115,11 +121,16 @@ class Arm:
     # --- seeing -----------------------------------------------------------------------------------
 
     def state(self) -> ArmState:
-        """The latest state, at most 5 ms old; never waits. A driver that ended or hangs is a fault."""
+        """The latest state, at most 5 ms old; never waits. A driver that ended or hangs is a fault.
+
+        Logs what has happened since, see :meth:`events`.
+        """
         try:
             record = self._states.read()
         except TimeoutError:  # killed in the middle of a record
             record = np.zeros((), STATE)
+        if record["events"] > self._event_log.count:
+            self._note_events()
         fault = as_text(record["fault"])
         if self._driver.poll() is not None:
             fault = f"{LINK_LOST}: the arm's driver ended (exit code {self._driver.returncode})"
@@ -142,8 +153,17 @@ class Arm:
         )
 
     def events(self) -> list[Event]:
-        """What the driver did and saw since the last call."""
-        return self._event_log.new()
+        """What the driver did and saw since the last call, oldest first; each is logged, too."""
+        self._note_events()
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def _note_events(self) -> None:
+        for event in self._event_log.new():
+            level = logging.INFO if event.kind in ("connected", "recovered", "limited") else logging.WARNING
+            log.log(level, "%s: %s", event.kind, event.message)
+            self._events.append(event)
 
     # --- control ----------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from simreal_envs.robot.activities import (
 )
 from simreal_envs.robot.causes import LINK_LOST
 from simreal_envs.robot.channel import Channel
-from simreal_envs.robot.franka import Franka, Reading
+from simreal_envs.robot.franka import Franka, Reading, panda_py
 from simreal_envs.robot.records import COMMAND, MODES, STATE, EventLog, as_bytes
 from simreal_envs.robot.safety import Guard, Limits
 
@@ -60,6 +60,7 @@ class Driver:
     ) -> None:
         self._host, self._name, self._limits = host, name, limits
         self._channel, self._parent = channel, parent
+        panda_py()  # or say that it is missing before anything is started
         self._hand = self._connect_hand()  # while we connect to the arm
         try:
             self._franka = Franka(host, limits)
@@ -137,6 +138,7 @@ class Driver:
         state["gripper_width_m"], state["grasped"] = hand_state.width_m, hand_state.grasped
         state["success_rate"], state["fault"] = reading.success_rate, as_bytes(self._fault)
         state["mode"] = MODES.index(self._activity.mode if self._activity else self._mode_at_rest)
+        state["events"] = self._events.count
         self._states.write(state)
 
     def _watch(self, now_s: float) -> None:

@@ -39,7 +39,22 @@ FIRST_STATE_S = 0.2
 PLANNING_TIME_S = 1.0
 """Planning takes a millisecond; but panda_py never finds out that two waypoints are the same."""
 
-INSTALL = "The robot's driver is not installed: pip install 'simreal[real]'"
+
+def panda_py() -> Any:
+    """The library, with its modules ``controllers``, ``libfranka`` and ``motion``.
+
+    Raises:
+        MissingDependencyError: it is not installed, or does not load.
+    """
+    try:
+        import panda_py
+        from panda_py import controllers, libfranka, motion  # noqa: F401  not loaded by the line above
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The arm needs panda_py ({error}): pip install 'simreal[real]'"
+        ) from error
+    logging.getLogger("panda").setLevel(logging.CRITICAL)  # what it would log, we report with its cause
+    return panda_py
 
 
 @dataclass(slots=True)
@@ -66,22 +81,13 @@ class Franka:
     """
 
     def __init__(self, host: str, limits: Limits) -> None:
+        library = panda_py()
+        self._limits, self._controllers, self._motion = limits, library.controllers, library.motion
+        self._libfranka = library.libfranka
+        self.realtime = bool(self._libfranka.has_realtime_kernel())
+        config = self._libfranka.RealtimeConfig
         try:
-            import panda_py
-            from panda_py import controllers, libfranka, motion
-        except ImportError as error:
-            raise MissingDependencyError(f"{INSTALL} ({error})") from error
-        logging.getLogger("panda").setLevel(logging.CRITICAL)  # what it would log, we report with its cause
-        self._limits, self._controllers, self._libfranka, self._motion = (
-            limits,
-            controllers,
-            libfranka,
-            motion,
-        )
-        self.realtime = bool(libfranka.has_realtime_kernel())
-        config = libfranka.RealtimeConfig
-        try:
-            self._panda = panda_py.Panda(
+            self._panda = library.Panda(
                 host, realtime_config=config.kEnforce if self.realtime else config.kIgnore
             )
             self._robot = self._panda.get_robot()

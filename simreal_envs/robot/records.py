@@ -37,6 +37,7 @@ STATE = np.dtype(
         ("grasped", "u1"),
         ("success_rate", "<f8"),
         ("mode", "u1"),
+        ("events", "<i8"),  # how many there have been
         ("fault", "S400"),
     ]
 )
@@ -68,6 +69,11 @@ class EventLog:
         self._latest = Latest(f"{name}-events", _EVENTS, create)
         self._record = np.zeros((), _EVENTS)
         self._seen = 0
+
+    @property
+    def count(self) -> int:
+        """Events that this process has added or seen."""
+        return max(self._seen, int(self._record["count"]))
 
     def add(self, kind: str, message: str) -> None:
         """Write an event, in the place of the oldest one."""
