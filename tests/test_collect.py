@@ -1,0 +1,63 @@
+"""Collecting without anybody present: experts and trained policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from simreal_agents.collect import ActorRecorder
+from simreal_agents.config import load_config
+from simreal_agents.sources import Expert, TrainedPolicy, named_source
+from simreal_agents.train import train
+from simreal_cli.main import app
+from simreal_datasets.fill import fill_dataset
+from simreal_datasets.store import Dataset
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.world import World
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that was trained for one update on one demonstration a domain."""
+    folder = tmp_path_factory.mktemp("run")
+    for domain, seed in (("source", 0), ("target", 1)):
+        recipe = ActorRecorder(World("Lift", image_size=(32, 48)), "in")
+        list(fill_dataset(folder / domain, recipe.make_work, 1, seed, workers=1))
+    data = [f"data.source={folder / 'source'}", f"data.target={folder / 'target'}"]
+    train(load_config("cpu", "cotrain", [*data, "optim.updates=1"]), folder / "run")
+    return folder / "run"
+
+
+def test_what_was_collected_says_who_acted(run_folder: Path) -> None:
+    assert Dataset(run_folder.parent / "source").infos[0].meta["actor"] == "expert"
+
+
+def test_a_policy_acts_from_its_run_folder(run_folder: Path) -> None:
+    source = named_source(str(run_folder))
+    assert source == TrainedPolicy.at(run_folder)
+    world = World("Lift", image_size=(32, 48), max_steps=5)
+    attempt = ActorRecorder(world, "in", 0.0, source, str(run_folder)).make_work()(3, lambda: None)
+    assert (attempt.seed, attempt.placement_region) == (3, "in")
+    assert attempt.episode is None  # nobody lifts a cube in five steps
+
+
+def test_a_policy_is_refused_where_it_does_not_fit(run_folder: Path, tmp_path: Path) -> None:
+    command = ["collect", str(tmp_path / "data"), "--by", str(run_folder), "--workers", "1"]
+    for options, message in [
+        (["--task", "Stack", "--image-size", "32", "48"], "task is 'Stack'"),
+        (["--task", "Lift"], "image_size is [72, 96], the policy was trained with [32, 48]"),
+        (["--task", "Lift", "--obs", "state"], "gives no agentview_image"),
+    ]:
+        result = CliRunner().invoke(app, [*command, *options])
+        assert result.exit_code == 1, result.output
+        assert message in result.stderr
+
+
+def test_names_of_actors(tmp_path: Path) -> None:
+    assert named_source("expert") == Expert()
+    with pytest.raises(UsageError, match=r"Unknown actor 'magic'. Valid: expert, keyboard, a run folder."):
+        named_source("magic", ["keyboard"])
+    with pytest.raises(DataError, match="has no checkpoints"):
+        named_source(str(tmp_path))
