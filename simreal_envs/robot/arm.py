@@ -11,7 +11,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +21,7 @@ from simreal_envs.latest import Latest
 from simreal_envs.robot import hand
 from simreal_envs.robot.causes import LINK_LOST
 from simreal_envs.robot.channel import Channel
-from simreal_envs.robot.records import COMMAND, MODES, STATE, Event, EventLog, as_text
+from simreal_envs.robot.records import COMMAND, STATE, ArmState, Event, EventLog, as_text
 from simreal_envs.robot.safety import JOINT_MARGIN_RAD, Limits
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
@@ -35,35 +34,6 @@ CLOSE_TIME_S = 5.0
 EVENTS_KEPT = 1000
 SILENCE_S = 5.0
 """The driver publishes 200 times a second; silent for longer (an error recovery takes seconds) it hangs."""
-
-
-@dataclass(frozen=True)
-class ArmState:
-    """The arm at one moment, base frame.
-
-    Attributes:
-        time_s: monotonic clock.
-        pose_in_base: (4, 4) of the end effector. ``pose_target_in_base``: where it is to be.
-        joints_rad: (7,). ``joint_speeds_radps``: (7,).
-        force_N: (3,), ``torque_Nm``: (3,), on the end effector, as the robot estimates them.
-        gripper_width_m: between the fingers. ``grasped``: whether the hand says that it holds something.
-        mode: one of :data:`simreal_envs.robot.records.MODES`.
-        fault: why the arm has stopped and must be recovered, or empty.
-        success_rate: part of the last 100 commands of the 1 kHz loop that the robot got in time.
-    """
-
-    time_s: float
-    pose_in_base: FloatArray
-    pose_target_in_base: FloatArray
-    joints_rad: FloatArray
-    joint_speeds_radps: FloatArray
-    force_N: FloatArray
-    torque_Nm: FloatArray
-    gripper_width_m: float
-    grasped: bool
-    mode: str
-    fault: str
-    success_rate: float
 
 
 class Arm:
@@ -136,21 +106,7 @@ class Arm:
             fault = f"{LINK_LOST}: the arm's driver ended (exit code {self._driver.returncode})"
         elif not fault and time.monotonic() - float(record["time_s"]) > SILENCE_S:
             fault = f"{LINK_LOST}: the arm's driver hangs"
-        mode = MODES[int(record["mode"])]
-        return ArmState(
-            time_s=float(record["time_s"]),
-            pose_in_base=record["pose_in_base"],
-            pose_target_in_base=record["pose_target_in_base"],
-            joints_rad=record["joints_rad"],
-            joint_speeds_radps=record["joint_speeds_radps"],
-            force_N=record["force_N"],
-            torque_Nm=record["torque_Nm"],
-            gripper_width_m=float(record["gripper_width_m"]),
-            grasped=bool(record["grasped"]),
-            mode="fault" if fault.startswith(LINK_LOST) else mode,
-            fault=fault,
-            success_rate=float(record["success_rate"]),
-        )
+        return ArmState.of(record, fault)
 
     def events(self) -> list[Event]:
         """What the driver did and saw since the last call, oldest first; each is logged, too."""

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
+
+from simreal_envs.errors import SimrealError
+
+Poll = Callable[[], "str | None"]
+"""How an order that takes time stands: None while it lasts, then what went wrong, or an empty string."""
 
 
 class Channel:
@@ -43,3 +49,41 @@ class Channel:
     def close(self) -> None:
         """Tell the other end that this one is gone."""
         self._connection.close()
+
+
+class Orders:
+    """Has the orders that come over a channel carried out and answers them.
+
+    Args:
+        servant: its method ``do_NAME`` carries out order ``NAME``. It returns None when that is done, or a
+            :data:`Poll`, or raises a ``SimrealError`` to refuse.
+    """
+
+    def __init__(self, channel: Channel, servant: object) -> None:
+        self._channel, self._servant = channel, servant
+        self._waiting: dict[int, Poll] = {}
+
+    def wait_for(self, number: int, poll: Poll) -> None:
+        """Answer order ``number`` once ``poll`` says how it went."""
+        self._waiting[number] = poll
+
+    def take(self) -> None:
+        """Begin what has been ordered."""
+        for order in self._channel.receive():
+            try:
+                poll = getattr(self._servant, f"do_{order['do']}")(**order["args"])
+            except SimrealError as refused:
+                self._channel.send({"id": order["id"], "error": str(refused)})
+            else:
+                self.wait_for(order["id"], poll or _at_once)
+
+    def answer(self) -> None:
+        """Tell what has been carried out."""
+        for number, poll in list(self._waiting.items()):
+            if (result := poll()) is not None:
+                del self._waiting[number]
+                self._channel.send({"id": number, "error": result})
+
+
+def _at_once() -> str:
+    return ""

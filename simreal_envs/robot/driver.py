@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from simreal_envs.errors import RobotError, SimrealError
+from simreal_envs.errors import RobotError
 from simreal_envs.latest import Latest
 from simreal_envs.robot import hand
 from simreal_envs.robot.activities import (
@@ -27,7 +26,7 @@ from simreal_envs.robot.activities import (
     MoveStraight,
 )
 from simreal_envs.robot.causes import LINK_LOST
-from simreal_envs.robot.channel import Channel
+from simreal_envs.robot.channel import Channel, Orders, Poll
 from simreal_envs.robot.franka import Franka, Reading, panda_py
 from simreal_envs.robot.records import COMMAND, MODES, STATE, EventLog, as_bytes
 from simreal_envs.robot.safety import Guard, Limits
@@ -38,9 +37,6 @@ STATE_SILENCE_S = 0.3
 
 SAME_RAD = 1e-3
 """A move shorter than this is none."""
-
-Poll = Callable[[], "str | None"]
-"""How an order that takes time stands: None while it lasts, then what went wrong, or an empty string."""
 
 
 class Driver:
@@ -60,6 +56,7 @@ class Driver:
     ) -> None:
         self._host, self._name, self._limits = host, name, limits
         self._channel, self._parent = channel, parent
+        self._orders = Orders(channel, self)
         panda_py()  # or say that it is missing before anything is started
         self._hand = self._connect_hand()  # while we connect to the arm
         try:
@@ -76,7 +73,6 @@ class Driver:
         self._activity: Activity | None = None
         self._guard = Guard(limits)
         self._fault, self._mode_at_rest, self._link_lost = "", "idle", False
-        self._waiting: dict[int, Poll] = {}
         self._asked_to_leave = self._leaving = False
         kind = "real-time" if self._franka.realtime else "no real-time"
         self._events.add("connected", f"robot at {host}, {kind} kernel, {scheduled}")
@@ -86,12 +82,12 @@ class Driver:
 
     def run(self) -> None:
         """Until the user's process closes the channel or ends."""
-        self._waiting[0] = self._hand_connected
+        self._orders.wait_for(0, self._hand_connected)
         next_s = time.monotonic()
         while not (self._leaving and self._activity is None):
-            self._serve()
+            self._orders.take()
             self._tick(time.monotonic())
-            self._answer()
+            self._orders.answer()
             next_s = max(next_s + PERIOD_S, time.monotonic() - PERIOD_S)  # ticks lost are not made up for
             time.sleep(max(0.0, next_s - time.monotonic()))
 
@@ -220,21 +216,6 @@ class Driver:
 
     # --- orders -------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        for order in self._channel.receive():
-            try:
-                poll = getattr(self, f"do_{order['do']}")(**order["args"]) or _at_once
-            except SimrealError as refused:
-                self._channel.send({"id": order["id"], "error": str(refused)})
-            else:
-                self._waiting[order["id"]] = poll
-
-    def _answer(self) -> None:
-        for number, poll in list(self._waiting.items()):
-            if (result := poll()) is not None:
-                del self._waiting[number]
-                self._channel.send({"id": number, "error": result})
-
     def _hand_connected(self) -> str | None:
         return (self._hand.fault() or None) if not self._hand.connected else ""
 
@@ -301,10 +282,6 @@ class Driver:
         self._hand.close()
         self._hand = self._connect_hand()
         return self._hand_connected
-
-
-def _at_once() -> str:
-    return ""
 
 
 def _measured(reading: Reading) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simreal_envs.latest import Latest
+from simreal_envs.robot.causes import LINK_LOST
+from simreal_envs.spec import FloatArray
 
 MODES = ("idle", "moving", "controlling", "holding", "guiding", "stopped", "fault")
 """``holding``: in control without recent actions, or coming to rest. ``stopped``: by a limit of ours.
@@ -45,6 +47,54 @@ STATE = np.dtype(
 _EVENT = np.dtype([("time_s", "<f8"), ("kind", "S16"), ("message", "S400")])
 _KEPT = 64
 _EVENTS = np.dtype([("count", "<i8"), ("ring", _EVENT, (_KEPT,))])
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """The arm at one moment, base frame.
+
+    Attributes:
+        time_s: monotonic clock.
+        pose_in_base: (4, 4) of the end effector. ``pose_target_in_base``: where it is to be.
+        joints_rad: (7,). ``joint_speeds_radps``: (7,).
+        force_N: (3,), ``torque_Nm``: (3,), on the end effector, as the robot estimates them.
+        gripper_width_m: between the fingers. ``grasped``: whether the hand says that it holds something.
+        mode: one of :data:`MODES`.
+        fault: why the arm has stopped and must be recovered, or empty.
+        success_rate: part of the last 100 commands of the 1 kHz loop that the robot got in time.
+    """
+
+    time_s: float
+    pose_in_base: FloatArray
+    pose_target_in_base: FloatArray
+    joints_rad: FloatArray
+    joint_speeds_radps: FloatArray
+    force_N: FloatArray
+    torque_Nm: FloatArray
+    gripper_width_m: float
+    grasped: bool
+    mode: str
+    fault: str
+    success_rate: float
+
+    @classmethod
+    def of(cls, record: np.ndarray, fault: str) -> ArmState:
+        """From the driver's record; ``fault`` may come from elsewhere, for a driver can have died."""
+        lost = fault.startswith(LINK_LOST)
+        return cls(
+            time_s=float(record["time_s"]),
+            pose_in_base=record["pose_in_base"],
+            pose_target_in_base=record["pose_target_in_base"],
+            joints_rad=record["joints_rad"],
+            joint_speeds_radps=record["joint_speeds_radps"],
+            force_N=record["force_N"],
+            torque_Nm=record["torque_Nm"],
+            gripper_width_m=float(record["gripper_width_m"]),
+            grasped=bool(record["grasped"]),
+            mode="fault" if lost else MODES[int(record["mode"])],
+            fault=fault,
+            success_rate=float(record["success_rate"]),
+        )
 
 
 @dataclass(frozen=True)
