@@ -30,6 +30,9 @@ from simreal_envs.spec import FloatArray, check_choice
 LONGEST_CATCH_UP_S = 0.02
 """A loop that is further behind lets that time go; until then it runs faster."""
 
+SHORTEST_PAUSE_S = 3e-4
+"""After a tick, for the client to answer, also while the loop catches up."""
+
 PUBLISH_TICKS = 5
 """The scene's state is shared every 5 ms."""
 
@@ -102,11 +105,10 @@ class RigServer:
             self.tick()
             due += TICK_S
             left = due - time.perf_counter()
-            if left > 0:
-                time.sleep(left)
-            elif left < -LONGEST_CATCH_UP_S:
+            if left < -LONGEST_CATCH_UP_S:
                 self._skipped += round(-left / TICK_S)
                 due -= left
+            time.sleep(max(left, SHORTEST_PAUSE_S))
 
     def tick(self) -> None:
         """One millisecond."""
