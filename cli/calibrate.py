@@ -80,6 +80,9 @@ def calibrate(
         )
         return
 
+    if fixed and env == "rig":
+        raise UsageError("The rig's board is in the hand, not on the table: leave --fixed away.")
+
     from simreal_envs.robot.arm import Arm
     from simreal_envs.robot.safety import load_limits
 
@@ -257,9 +260,13 @@ def _move_to(arm: Arm, hand_in_base: FloatArray) -> None:
 
 
 def _guide(arm: Arm, message: str) -> None:
-    """The arm is free until the operator presses Enter."""
-    arm.guide(True)
-    try:
+    """The arm is free until the operator presses Enter; a reflex meanwhile is recovered from."""
+    while True:
+        if fault := arm.state().fault:
+            typer.confirm(f"The robot stopped: {fault}. Is the arm free to move?", abort=True)
+            arm.recover()
+        arm.guide(True)
         typer.prompt(message, default="", show_default=False, prompt_suffix=" ")
-    finally:
-        arm.guide(False)
+        if not arm.state().fault:
+            arm.guide(False)
+            return
