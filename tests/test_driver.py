@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import signal
 import socket
@@ -407,6 +408,11 @@ def test_closing_in_the_middle_of_control_stops_the_arm_and_leaves_nothing_behin
     with Arm(control.host, LIMITS) as arm:
         arm.start()
         follow(arm, moved_by(arm.state().pose_in_base, 0, 0.05, 0), 0.2)
+        heir = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        heir.start()  # has inherited what connects us to the driver
+        since_s = time.monotonic()
+    heir.kill()
+    assert time.monotonic() - since_s < 2.0
     until(lambda: control.status()["client"] is None, 1.0)
     assert not control.status()["moving"]
     assert not list(Path("/dev/shm").glob(f"simreal-robot-{os.getpid()}-*"))

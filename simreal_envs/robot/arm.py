@@ -132,7 +132,7 @@ class Arm:
         self._ask("start", joints=joints)
 
     def command(self, pose_target_in_base: FloatArray, gripper: float) -> None:
-        """Next target: pose (4, 4), and gripper from -1 (open) to 1 (closed). Never waits.
+        """Next target: pose (4, 4), and gripper: negative opens, positive closes. Never waits.
 
         It is limited and interpolated by the driver; without control (a fault, a stop) it has no effect, and
         :meth:`state` says why.

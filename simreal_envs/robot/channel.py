@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from simreal_envs.errors import SimrealError
@@ -47,7 +48,9 @@ class Channel:
         return [json.loads(line) for line in lines]
 
     def close(self) -> None:
-        """Tell the other end that this one is gone."""
+        """Tell the other end that this one is gone, even if a forked process has inherited it."""
+        with suppress(OSError):  # closed already, from one side or the other
+            self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
 
