@@ -71,12 +71,17 @@ class Client:
     def control(self, torque: object, milliseconds: int = 1, finished: bool = False) -> None:
         """Answer so many states with a torque (7,)."""
         for _ in range(milliseconds):
-            command = np.zeros((), protocol.ROBOT_COMMAND)
-            command["message_id"], command["tau_J_d"] = self.state["message_id"], torque
-            command["motion_generation_finished"] = finished
-            assert self._server is not None
-            self._udp.sendto(command.tobytes(), self._server)
-            self.run()
+            self.command(tau_J_d=torque, motion_generation_finished=finished)
+
+    def command(self, **fields: object) -> None:
+        """Answer the newest state with a command of these fields, and let a millisecond pass."""
+        command = np.zeros((), protocol.ROBOT_COMMAND)
+        command["message_id"] = self.state["message_id"]
+        for name, value in fields.items():
+            command[name] = value
+        assert self._server is not None
+        self._udp.sendto(command.tobytes(), self._server)
+        self.run()
 
     def statuses(self, command: Command, number: int) -> list[int]:
         """The answers' first bytes to one request."""

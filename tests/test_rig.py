@@ -264,11 +264,8 @@ def test_the_robots_own_generator_follows_poses(client: Client, controller: Cont
     target = client.state["O_T_EE"].copy()
     start = target.copy()
     for k in range(1000):
-        command = np.zeros((), protocol.ROBOT_COMMAND)
         target[13] = start[13] + 0.05 * (1 - np.cos(np.pi * min(k / 500, 1)))
-        command["message_id"], command["O_T_EE_c"] = client.state["message_id"], target
-        client._udp.sendto(command.tobytes(), client._server)
-        client.run()
+        client.command(O_T_EE_c=target)
     assert client.errors() == []
     np.testing.assert_allclose(client.state["O_T_EE"], target, atol=4e-3)
     assert client.state["O_T_EE"][13] - start[13] == pytest.approx(0.1, abs=2e-3)
@@ -285,6 +282,60 @@ def test_a_torque_that_jumps_stops_the_arm(client: Client, torque: list[float]):
     assert client.errors() == ["controller_torque_discontinuity"]
     assert client.statuses(Command.MOVE, number)[-1] == Status.REFLEX_ABORTED
     assert np.isfinite(client.state["q"]).all()
+
+
+def test_too_much_torque_stops_the_arm(client: Client):
+    client.move()
+    for torque in range(1, 14):
+        client.control([0, 0, 0, 0, 0, 0, torque])
+    assert client.errors() == ["tau_J_range_violation"]
+
+
+@pytest.mark.parametrize(
+    ("motion", "field", "step", "error"),
+    [
+        (Motion.JOINT_POSITION, "q_c", 0.02, "joint_position_motion_generator_start_pose_invalid"),
+        (Motion.JOINT_POSITION, "q_c", 0.005, "joint_motion_generator_velocity_limits_violation"),
+        (Motion.JOINT_VELOCITY, "dq_c", 3.0, "joint_motion_generator_velocity_limits_violation"),
+        (Motion.JOINT_POSITION, "q_c", np.nan, "joint_motion_generator_position_limits_violation"),
+        (
+            Motion.CARTESIAN_POSITION,
+            "O_T_EE_c",
+            1.0,
+            "cartesian_position_motion_generator_invalid_frame_flag",
+        ),
+    ],
+)
+def test_a_motion_that_jumps_is_refused(client: Client, motion: Motion, field: str, step: float, error: str):
+    client.move(Controller.JOINT_IMPEDANCE, motion)
+    now = {"q_c": client.state["q"], "dq_c": np.zeros(7), "O_T_EE_c": client.state["O_T_EE"]}[field]
+    client.command(**{field: now})
+    client.command(**{field: now})
+    assert client.errors() == []
+    if "start_pose" in error:
+        client.ask(Command.STOP_MOVE)
+        client.run(5)
+        client.move(Controller.JOINT_IMPEDANCE, motion)
+    client.command(**{field: now + step})
+    assert client.errors() == [error]
+
+
+def test_a_joint_beyond_its_range_takes_a_person(rig: RigServer, client: Client):
+    rig.world.data.qpos[6] = JOINT_HIGH_RAD[6] - 0.002
+    rig.arm.jumped()
+    client.run(2)
+    client.move()
+    for torque in range(1, 6):
+        client.control([0, 0, 0, 0, 0, 0, torque])
+    client.control([0, 0, 0, 0, 0, 0, 5], 60)
+    assert client.errors() == ["joint_position_limits_violation"]
+    recovery = client.ask(Command.RECOVER)
+    client.run(2)
+    assert client.statuses(Command.RECOVER, recovery) == [2]
+    rig.operations["reset"]()
+    recovery = client.ask(Command.RECOVER)
+    client.run(2)
+    assert client.statuses(Command.RECOVER, recovery) == [Status.SUCCESS]
 
 
 def test_too_much_speed_stops_the_arm(client: Client):
@@ -364,6 +415,7 @@ def test_a_cut_link_is_silent_and_stops_the_arm(rig: RigServer, client: Client):
     client.run(2)
     assert client.hung_up
     again = Client(rig, HOST)
+    again.run(2)
     errors = again.errors()
     again.close()
     assert errors == ["communication_constraints_violation"]

@@ -152,10 +152,12 @@ class GripperServer:
     # --- requests -----------------------------------------------------------------------------------
 
     def _accept(self) -> None:
+        if self._faults.link_cut:  # who connects waits in the kernel
+            return
         accepted, _ = self._listener.accept()
         if self._client is not None:
             self._client.close_if_gone()
-        if self._client is not None or self._faults.link_cut:
+        if self._client is not None:
             accepted.close()
             return
         self._client = Connection(self._poller, accepted, self._take, self._gone)
