@@ -8,6 +8,7 @@ from types import TracebackType
 
 import mujoco
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from simreal_envs.errors import RobotError
 from simreal_envs.latest import Latest
@@ -19,6 +20,7 @@ from simreal_envs.spec import FloatArray
 
 BOARD = Board()
 PIXELS_PER_SQUARE = 128
+THICKNESS_M = 0.001
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE_S = 30.0
 
@@ -36,6 +38,9 @@ def _board_in_hand() -> FloatArray:
 
 BOARD_IN_HAND = _board_in_hand()
 """Pose of the board in the end effector's frame; calibrating finds it, too."""
+
+HAND_SHOWS_BOARD = pose(np.diag([1.0, -1.0, -1.0]), [0.57, -0.02, 0.14])
+"""Pose of the hand in the base in which the camera sees the board."""
 
 
 class HeldBoard:
@@ -90,38 +95,18 @@ def _sign(host: str) -> Path:
 def model_with_board(model_xml: str) -> mujoco.MjModel:
     """The scene with the board welded to the hand; joints and geoms keep their numbers."""
     spec = mujoco.MjSpec.from_string(model_xml)
-    picture = BOARD.draw(PIXELS_PER_SQUARE)
-    rgb = np.repeat(picture[..., None], 3, axis=2)
-    height, width = picture.shape
-    texture = spec.add_texture(
-        name="board", type=mujoco.mjtTexture.mjTEXTURE_2D, width=width, height=height, nchannel=3
-    )
-    texture.data = rgb.tobytes()
-    material = spec.add_material(name="board", specular=0.0, shininess=0.0)
-    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "board"
-    w, h = BOARD.size_m
-    back_m = 0.001
-    corners = [(0, 0, 0), (w, 0, 0), (w, h, 0), (0, h, 0)]
-    spec.add_mesh(
-        name="board",
-        uservert=np.array(corners + [(x, y, back_m) for x, y, _ in corners]).ravel(),
-        usertexcoord=np.array([(0, 0), (1, 0), (1, 1), (0, 1)] * 2, float).ravel(),
-        userface=np.array([(0, 3, 2), (0, 2, 1), (4, 5, 6), (4, 6, 7)]).ravel(),
-        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
-    )
-    hand = next(site for site in spec.sites if site.name == "gripper0_right_grip_site")
-    body = hand.parent
-    site_pose = pose(_matrix(hand.quat), hand.pos)
-    in_body = site_pose @ pose(GRIP_SITE_IN_HAND.T, np.zeros(3)) @ BOARD_IN_HAND
-    quat = np.empty(4)
-    mujoco.mju_mat2Quat(quat, in_body[:3, :3].ravel())
-    body.add_geom(
+    _add_look(spec)
+    _add_shape(spec)
+    site = spec.site("gripper0_right_grip_site")
+    site_in_body = pose(Rotation.from_quat(np.roll(site.quat, -1)).as_matrix(), site.pos)
+    in_body = site_in_body @ pose(GRIP_SITE_IN_HAND.T, np.zeros(3)) @ BOARD_IN_HAND
+    site.parent.add_geom(
         name="board",
         type=mujoco.mjtGeom.mjGEOM_MESH,
         meshname="board",
         material="board",
         pos=in_body[:3, 3],
-        quat=quat,
+        quat=np.roll(Rotation.from_matrix(in_body[:3, :3]).as_quat(), 1),
         group=1,
         contype=0,
         conaffinity=0,
@@ -130,11 +115,27 @@ def model_with_board(model_xml: str) -> mujoco.MjModel:
     return spec.compile()
 
 
-def _matrix(quaternion_wxyz: FloatArray) -> FloatArray:
-    matrix = np.empty(9)
-    mujoco.mju_quat2Mat(matrix, quaternion_wxyz)
-    return matrix.reshape(3, 3)
+def _add_look(spec: mujoco.MjSpec) -> None:
+    """A material that shows the board's picture."""
+    picture = np.repeat(BOARD.draw(PIXELS_PER_SQUARE)[..., None], 3, axis=2)
+    height, width, channels = picture.shape
+    texture = spec.add_texture(
+        name="board", type=mujoco.mjtTexture.mjTEXTURE_2D, width=width, height=height, nchannel=channels
+    )
+    texture.data = picture.tobytes()
+    material = spec.add_material(name="board", specular=0.0, shininess=0.0)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "board"
 
 
-HAND_SHOWS_BOARD = pose(np.diag([1.0, -1.0, -1.0]), [0.57, -0.02, 0.14])
-"""Pose of the hand in the base in which the camera sees the board."""
+def _add_shape(spec: mujoco.MjSpec) -> None:
+    """A front and a back, each of two triangles, with the picture from edge to edge."""
+    width, height = BOARD.size_m
+    front = [(0.0, 0.0, 0.0), (width, 0.0, 0.0), (width, height, 0.0), (0.0, height, 0.0)]
+    back = [(x, y, THICKNESS_M) for x, y, _ in front]
+    spec.add_mesh(
+        name="board",
+        uservert=np.array(front + back).ravel(),
+        usertexcoord=np.array([(0, 0), (1, 0), (1, 1), (0, 1)] * 2, np.float64).ravel(),
+        userface=np.array([(0, 3, 2), (0, 2, 1), (4, 5, 6), (4, 6, 7)]).ravel(),
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+    )
