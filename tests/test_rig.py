@@ -181,6 +181,33 @@ def test_a_load_that_is_not_there_lifts_the_arm(client: Client):
     client.run(1)
 
 
+@pytest.mark.parametrize(
+    ("command", "values"),
+    [
+        (Command.SET_LOAD, np.full(13, -1.0)),
+        (Command.SET_LOAD, np.full(13, np.nan)),
+        (Command.SET_NE_TO_EE, np.ones(16)),
+        (Command.SET_EE_TO_K, np.zeros(16)),
+        (Command.SET_JOINT_IMPEDANCE, np.full(7, -1.0)),
+        (Command.SET_CARTESIAN_IMPEDANCE, np.full(6, 1e6)),
+        (Command.SET_COLLISION_BEHAVIOR, np.arange(52.0)[::-1].copy()),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(client: Client, command: Command, values: np.ndarray):
+    number = client.ask(command, values.tobytes())
+    client.run(2)
+    assert client.statuses(command, number) == [protocol.INVALID_ARGUMENT]
+    client.run(20)
+    assert np.abs(client.state["dq"]).max() < 0.01
+
+
+def test_nothing_is_set_while_the_arm_is_controlled(client: Client):
+    client.move()
+    number = client.ask(Command.SET_LOAD, np.zeros(13).tobytes())
+    client.run(2)
+    assert client.statuses(Command.SET_LOAD, number) == [protocol.REJECTED]
+
+
 # --- motions ------------------------------------------------------------------------------------------
 
 
@@ -331,7 +358,7 @@ def test_a_joint_beyond_its_range_takes_a_person(rig: RigServer, client: Client)
     assert client.errors() == ["joint_position_limits_violation"]
     recovery = client.ask(Command.RECOVER)
     client.run(2)
-    assert client.statuses(Command.RECOVER, recovery) == [2]
+    assert client.statuses(Command.RECOVER, recovery) == [protocol.PERSON_REQUIRED]
     rig.operations["reset"]()
     recovery = client.ask(Command.RECOVER)
     client.run(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from simreal_envs.rig.move import LOST_IN_A_ROW, Move, Statistics
 from simreal_envs.rig.panda import Inertia
 from simreal_envs.rig.protocol import Command, Controller, Motion, RobotMode, Status
 from simreal_envs.rig.reflexes import Reflexes, flags
+from simreal_envs.rig.settings import Settings
 from simreal_envs.rig.sockets import Connection, Poller, listen, take_message
 from simreal_envs.rig.state import RobotState
 
@@ -37,9 +39,10 @@ class RobotServer:
         faults: Faults,
         enforce_loss: bool = False,
     ) -> None:
-        self._arm, self._hand, self._model_library = arm, hand, model_library
+        self._arm, self._model_library = arm, model_library
         self._poller, self._faults, self.enforce_loss = poller, faults, enforce_loss
         self.reflexes, self.state = Reflexes(arm), RobotState(arm, hand)
+        self._settings = Settings(arm, hand, self.state, self.reflexes)
         self.statistics = Statistics()
         self._rng = np.random.default_rng(0)
         self._move: Move | None = None
@@ -52,7 +55,6 @@ class RobotServer:
         self._peer: tuple[str, int] | None = None
         self._datagram = bytearray(protocol.ROBOT_COMMAND.itemsize)
         self._command = np.frombuffer(self._datagram, protocol.ROBOT_COMMAND)[0]
-        self._no_load()
 
     @property
     def client(self) -> str | None:
@@ -140,7 +142,8 @@ class RobotServer:
         rate = 0.0 if move is None else move.success_rate
         self.state.update(rate, self.reflexes, move.generator if move is not None else None)
         if self._peer is not None and not self._lost():
-            self._udp.sendto(self.state.datagram, self._peer)
+            with suppress(OSError):  # a datagram that cannot be sent is a lost one
+                self._udp.sendto(self.state.datagram, self._peer)
 
     # --- the end of a motion ------------------------------------------------------------------------
 
@@ -224,16 +227,15 @@ class RobotServer:
             if self._move is not None:
                 self._reply(command, number, protocol.REJECTED)
             elif self.reflexes.outside_limits():
-                self._reply(command, number, protocol.INVALID_ARGUMENT)  # which here asks for a person
+                self._reply(command, number, protocol.PERSON_REQUIRED)
             else:
                 self.state.recover()
                 self._reply(command, number, Status.SUCCESS)
         elif command == Command.GET_CARTESIAN_LIMIT:
             self._reply(command, number, bytes(1 + 8 * (3 + 16) + 1))
         else:
-            rejected = self._move is not None and command != Command.SET_GUIDING_MODE
-            status = protocol.REJECTED if rejected else self._set(command, body)
-            self._reply(command, number, status)
+            moving = self._move is not None
+            self._reply(command, number, protocol.REJECTED if moving else self._settings.apply(command, body))
 
     def _start(self, number: int, body: bytes) -> None:
         controller, kind = struct.unpack_from("<II", body)
@@ -246,34 +248,6 @@ class RobotServer:
         self._arm.torque[:] = 0.0  # clients start from no torque
         self.state.start(motion, self._move.controller)
         self._reply(Command.MOVE, number, Status.MOTION_STARTED)
-
-    def _set(self, command: Command, body: bytes) -> int:
-        """Take a setting over; returns the status."""
-        values = np.frombuffer(body, "<f8") if command != Command.SET_GUIDING_MODE else np.zeros(0)
-        if not np.isfinite(values).all():
-            return protocol.INVALID_ARGUMENT
-        if command == Command.SET_COLLISION_BEHAVIOR:
-            behavior = np.frombuffer(body, protocol.COLLISION_BEHAVIOR)[0]
-            return Status.SUCCESS if self.reflexes.set_thresholds(behavior) else protocol.INVALID_ARGUMENT
-        if command == Command.SET_JOINT_IMPEDANCE:
-            self._arm.stiffness[:] = values
-        elif command == Command.SET_CARTESIAN_IMPEDANCE:
-            self._arm.cartesian_stiffness[:] = values
-        elif command == Command.SET_EE_TO_K:
-            self.state.set_stiffness_frame(values)
-        elif command == Command.SET_NE_TO_EE:
-            self.state.set_end_effector(values)
-        elif command == Command.SET_LOAD:
-            load = Inertia(float(values[0]), values[1:4].copy(), values[4:].reshape(3, 3).copy())
-            if load.mass_kg < 0:
-                return protocol.INVALID_ARGUMENT
-            self._arm.set_load(self._hand, load)
-            self.state.set_load(load)
-        return Status.SUCCESS
-
-    def _no_load(self) -> None:
-        nothing = Inertia(0.0, np.zeros(3), np.zeros((3, 3)))
-        self._arm.set_load(self._hand, nothing)
 
     def _reply(self, command: Command, number: int, body: bytes | int) -> None:
         if self._client is not None and not self._faults.link_cut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 import mujoco
@@ -121,7 +122,8 @@ class GripperServer:
             state = protocol.GRIPPER_STATE.pack(
                 self._ticks & 0xFFFFFFFF, self._fingers.width_m, MAX_WIDTH_M, self.is_grasped, 30
             )
-            self._udp.sendto(state, self._peer)
+            with suppress(OSError):  # a datagram that cannot be sent is a lost one
+                self._udp.sendto(state, self._peer)
 
     @property
     def is_grasped(self) -> bool:

@@ -21,10 +21,11 @@ _FLAGS = ("-O2", "-shared", "-fPIC", "-std=c99")
 GRAVITY_MPS2 = np.array([0.0, 0.0, -9.81])
 
 
-def cache_folder() -> Path:
-    """``$SIMREAL_CACHE``, or simreal's folder in the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "simreal"
-    return Path(os.environ.get("SIMREAL_CACHE", default))
+def cache_dir() -> Path:
+    """``$SIMREAL_CACHE``, or ``simreal`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
+    if chosen := os.environ.get("SIMREAL_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simreal"
 
 
 def build(links: Sequence[Inertia]) -> Path:
@@ -37,7 +38,7 @@ def build(links: Sequence[Inertia]) -> Path:
     # The structures' nested arrays take a flat list of numbers.
     command = [*_FLAGS, f"-DLINKS={{{','.join(numbers)}}}", "-Wno-missing-braces"]
     digest = hashlib.sha256(_SOURCE.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
-    library = cache_folder() / f"panda-model-{digest}.so"
+    library = cache_dir() / f"panda-model-{digest}.so"
     if library.exists():
         return library
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

@@ -42,7 +42,7 @@ class MotionGenerator:
             return self._to_joints(self.q + TICK_S * command["dq_c"], "joint_motion_generator")
         if self._kind == Motion.CARTESIAN_POSITION:
             target = command["O_T_EE_c"].reshape(4, 4).T
-            if not _is_pose(target):
+            if not is_pose(target):
                 return "cartesian_position_motion_generator_invalid_frame_flag"
             if self._first and np.abs(target[:3, 3] - self.pose[:3, 3]).max() > START_TOLERANCE_M:
                 return "cartesian_position_motion_generator_start_pose_invalid"
@@ -92,6 +92,7 @@ def _moved(pose: FloatArray, step: FloatArray) -> FloatArray:
     return moved
 
 
-def _is_pose(matrix: FloatArray) -> bool:
+def is_pose(matrix: FloatArray) -> bool:
+    """Whether a matrix (4, 4) is a rotation and a translation."""
     rotation = matrix[:3, :3]
     return bool(np.isfinite(matrix).all() and np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3)

@@ -54,6 +54,8 @@ REJECTED = 1
 """Status of a setter, of STOP_MOVE or RECOVER that is not possible now."""
 INVALID_ARGUMENT = 2
 """Status of a setter whose value makes no sense."""
+PERSON_REQUIRED = 2
+"""Status of a RECOVER that only a person beside the robot can bring about."""
 STOP_REFLEX_ABORTED = 3
 """Status of a STOP_MOVE during which a reflex came."""
 

@@ -49,7 +49,7 @@ class RobotState:
         f["controller_mode"][:] = Controller.OTHER
         self._stiffness_frame_set = False
         self.set_mode(RobotMode.IDLE)
-        self.set_end_effector(np.eye(4).ravel())
+        self.set_end_effector(np.eye(4))
 
     @property
     def message_id(self) -> int:
@@ -90,16 +90,16 @@ class RobotState:
         """Set the robot's clock ahead (or back)."""
         self._f["message_id"][0] = max(self.message_id + milliseconds, 0)
 
-    def set_end_effector(self, column_major: FloatArray) -> None:
-        """NE_T_EE (16,)."""
+    def set_end_effector(self, nominal_to_end: FloatArray) -> None:
+        """NE_T_EE (4, 4)."""
         f = self._f
-        f["NE_T_EE"][:] = column_major.reshape(4, 4).T
+        f["NE_T_EE"][:] = nominal_to_end
         f["F_T_EE"][:] = f["F_T_NE"] @ f["NE_T_EE"]
         self._arm.library.flange_to_end[:] = f["F_T_EE"]
 
-    def set_stiffness_frame(self, column_major: FloatArray) -> None:
-        """EE_T_K (16,): where the external wrench is stated."""
-        self._f["EE_T_K"][:] = column_major.reshape(4, 4).T
+    def set_stiffness_frame(self, end_to_frame: FloatArray) -> None:
+        """EE_T_K (4, 4): where the external wrench is stated."""
+        self._f["EE_T_K"][:] = end_to_frame
         self._stiffness_frame_set = not np.array_equal(self._f["EE_T_K"], np.eye(4))
 
     def set_load(self, load: Inertia) -> None:
