@@ -298,9 +298,12 @@ def test_a_driver_that_was_killed_is_a_fault_that_recovery_mends(arm: Arm, contr
     arm.start()
     target = arm.state().pose_in_base
     follow(arm, target, 0.2)
+    children = Path(f"/proc/{arm._driver.pid}/task/{arm._driver.pid}/children").read_text().split()
     arm._driver.kill()
     state = follow(arm, target, 1.0)
     assert "driver ended" in state.fault
+    assert children
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 2.0)
     assert state.mode == "fault"
     until(lambda: not control.status()["moving"], 1.0)
     arm.recover()

@@ -18,6 +18,7 @@ import numpy as np
 
 from simreal_envs.latest import Latest
 from simreal_envs.robot import causes
+from simreal_envs.robot.lifeline import die_with_parent
 from simreal_envs.robot.records import as_bytes, as_text
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Hand:
         self._started_s = time.monotonic()
         self._states: Latest | None = None
         self._state = np.zeros((), _STATE)
-        arguments = [host, name, str(os.getpid()), str(limits.gripper_speed_mps), str(limits.grasp_force_N)]
+        arguments = [host, name, str(limits.gripper_speed_mps), str(limits.grasp_force_N)]
         self._process = subprocess.Popen([sys.executable, "-m", __name__, *arguments], cwd="/")
 
     def wish(self, what: int, again: bool = False) -> int:
@@ -127,8 +128,8 @@ class Hand:
 class _Gripper:
     """The process's side: one thread acts, the other reads."""
 
-    def __init__(self, host: str, name: str, parent: int, speed_mps: float, force_N: float) -> None:
-        self._parent, self._speed_mps, self._force_N = parent, speed_mps, force_N
+    def __init__(self, host: str, name: str, speed_mps: float, force_N: float) -> None:
+        self._speed_mps, self._force_N = speed_mps, force_N
         self._wishes = Latest(f"{name}-wish", _WISH)
         self._states = Latest(f"{name}-hand", _STATE, create=True)
         self._done, self._busy_since_s, self._fault = 0, 0.0, ""
@@ -143,9 +144,9 @@ class _Gripper:
         self._publish()
 
     def run(self) -> None:
-        """Until the driver is gone or the hand has a fault."""
+        """Until the hand has a fault."""
         threading.Thread(target=self._act, daemon=True).start()
-        while os.getppid() == self._parent and not self._fault:
+        while not self._fault:
             try:
                 self._read()
             except RuntimeError as error:
@@ -200,9 +201,10 @@ class _Gripper:
 
 
 def main() -> None:
-    """``python -m simreal_envs.robot.hand HOST NAME PARENT SPEED FORCE``, run by :class:`Hand`."""
-    host, name, parent, speed_mps, force_N = sys.argv[1:]
-    _Gripper(host, name, int(parent), float(speed_mps), float(force_N)).run()
+    """``python -m simreal_envs.robot.hand HOST NAME SPEED FORCE``, run by :class:`Hand`."""
+    host, name, speed_mps, force_N = sys.argv[1:]
+    die_with_parent()
+    _Gripper(host, name, float(speed_mps), float(force_N)).run()
 
 
 if __name__ == "__main__":

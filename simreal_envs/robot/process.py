@@ -12,6 +12,7 @@ import time
 from simreal_envs.errors import MissingDependencyError, SimrealError
 from simreal_envs.robot.channel import Channel
 from simreal_envs.robot.driver import Driver
+from simreal_envs.robot.lifeline import die_with_parent
 from simreal_envs.robot.safety import Limits
 
 PRIORITY = 20
@@ -21,6 +22,7 @@ PRIORITY = 20
 def main() -> None:
     """Connect, say so or why not, drive until the user's process ends; then the arm is at rest."""
     host, name, socket_number, parent = sys.argv[1:]
+    die_with_parent()  # as long as nothing moves
     channel = Channel(socket.socket(fileno=int(socket_number)))
     while not (orders := channel.receive()):
         if channel.closed:
@@ -32,6 +34,7 @@ def main() -> None:
         missing = isinstance(error, MissingDependencyError)
         channel.send({"id": 0, "error": str(error), "missing": missing})
         return
+    die_with_parent(False)  # from now on the arm shall come to rest first
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: driver.ask_to_leave())
     gc.collect()
