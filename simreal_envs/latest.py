@@ -6,6 +6,7 @@ why this is not ``multiprocessing.Array``, whose lock a killed process keeps.
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -31,9 +32,11 @@ class Latest:
     def __init__(self, name: str, dtype: np.dtype, create: bool = False) -> None:
         self.path, self._owner = _FOLDER / f"simreal-{name}", create
         whole = np.dtype([("counter", "<u8"), ("value", dtype)])
-        if create:  # a new file, so that readers of a dead writer's memory keep what they have
-            self.path.unlink(missing_ok=True)
-        self._memory = np.memmap(self.path, whole, "w+" if create else "r", shape=(1,))
+        if create:  # a new file of full size: readers of a dead writer's memory keep what they have
+            new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+            new.write_bytes(bytes(whole.itemsize))
+            new.replace(self.path)
+        self._memory = np.memmap(self.path, whole, "r+" if create else "r", shape=(1,))
 
     def write(self, value: np.ndarray) -> None:
         """Publish a record; only the creator may."""

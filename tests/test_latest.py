@@ -44,7 +44,7 @@ def reader() -> Latest:
             latest = Latest(f"test-{os.getpid()}", RECORD)
             if latest.written:
                 return latest
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             pass
         time.sleep(0.05)
     raise AssertionError("the writer did not start")
