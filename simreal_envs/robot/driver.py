@@ -45,15 +45,12 @@ class Driver:
     Args:
         name: beginning of the names of the shared memory.
         parent: process id of the user's process, whose end stops the arm.
-        scheduled: how this process is scheduled, to be told to the user.
 
     Raises:
         MissingDependencyError, RobotError: see :class:`Franka`.
     """
 
-    def __init__(
-        self, host: str, name: str, limits: Limits, channel: Channel, parent: int, scheduled: str
-    ) -> None:
+    def __init__(self, host: str, name: str, limits: Limits, channel: Channel, parent: int) -> None:
         self._host, self._name, self._limits = host, name, limits
         self._channel, self._parent = channel, parent
         self._orders = Orders(channel, self)
@@ -74,14 +71,18 @@ class Driver:
         self._guard = Guard(limits)
         self._fault, self._mode_at_rest, self._link_lost = "", "idle", False
         self._asked_to_leave = self._leaving = False
-        kind = "real-time" if self._franka.realtime else "no real-time"
-        self._events.add("connected", f"robot at {host}, {kind} kernel, {scheduled}")
 
     def _connect_hand(self) -> hand.Hand:
         return hand.Hand(self._host, f"{self._name}-{time.monotonic_ns()}", self._limits)
 
-    def run(self) -> None:
-        """Until the user's process closes the channel or ends."""
+    def run(self, scheduled: str) -> None:
+        """Until the user's process closes the channel or ends.
+
+        Args:
+            scheduled: how this process is scheduled, to be told to the user.
+        """
+        kind = "real-time" if self._franka.realtime else "no real-time"
+        self._events.add("connected", f"robot at {self._host}, {kind} kernel, {scheduled}")
         self._orders.wait_for(0, self._hand_connected)
         next_s = time.monotonic()
         while not (self._leaving and self._activity is None):

@@ -29,7 +29,7 @@ def main() -> None:
             return
         time.sleep(0.01)
     try:
-        driver = Driver(host, name, Limits(**orders[0]["limits"]), channel, int(parent), prioritise())
+        driver = Driver(host, name, Limits(**orders[0]["limits"]), channel, int(parent))
     except SimrealError as error:
         missing = isinstance(error, MissingDependencyError)
         channel.send({"id": 0, "error": str(error), "missing": missing})
@@ -40,7 +40,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # the collector need not look again at what stays
     try:
-        driver.run()
+        driver.run(scheduled=prioritise())  # only now: libfranka connects in a busy loop
     finally:
         driver.close()
 
