@@ -178,7 +178,7 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
             if key in (BACKSPACE, STOP):
                 self.ended_by = key
             elif key == ENTER and self._rule_known:
-                self._remark = "not solved yet, says the task's rule"
+                self._remark = "(not solved yet, says the task's rule)"
             elif key == ENTER:
                 self._world.scene.solved()
 
@@ -191,7 +191,12 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         finger, other = observation["robot0_gripper_qpos"]
         steps = len(self._ends_s) - 1
         rate = f"{steps / (self._ends_s[-1] - self._ends_s[0]):.1f} Hz" if steps > 0 else ""
-        return (
-            f"{self.progress}, {self._steps / CONTROL_HZ:.1f} s, {info['stage']}, "
-            f"hand {x:.3f} {y:.3f} {z:.3f} m, fingers {100 * (finger - other):.1f} cm, {rate} {self._remark}"
-        )
+        parts = [
+            self.progress,
+            f"{info['stage']} {self._remark}".rstrip(),
+            f"{self._steps / CONTROL_HZ:.1f} s",
+            rate,
+            f"hand {x:.3f} {y:.3f} {z:.3f} m",
+            f"fingers {100 * (finger - other):.1f} cm",
+        ]
+        return ", ".join(part for part in parts if part)

@@ -124,7 +124,8 @@ class TerminalView:
 def _banner(status: Status, columns: int) -> str:
     r, g, b = status.state.colour
     word = f" {status.state.word.upper()} "
-    return f"\x1b[1;37;48;2;{r};{g};{b}m{word}\x1b[0m {status.text[: columns - len(word) - 1]}"
+    room = None if status.state.stays else columns - len(word) - 1  # a broken line is not drawn over
+    return f"\x1b[1;37;48;2;{r};{g};{b}m{word}\x1b[0m {status.text[:room]}"
 
 
 def picture_lines(picture: np.ndarray, columns: int, rows: int) -> list[str]:
