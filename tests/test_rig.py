@@ -521,11 +521,15 @@ class Hand:
         assert self.do(GripperCommand.CONNECT, struct.pack("<HH", 3, port)) == GripperStatus.SUCCESS
         self._tcp.recv(2)  # the version
 
-    def do(self, command: GripperCommand, body: bytes = b"") -> int:
-        """Ask, and let time pass until the answer."""
+    def ask(self, command: GripperCommand, body: bytes = b"") -> None:
+        """Send a request."""
         self._number += 1
+        size = protocol.GRIPPER_HEADER.size + len(body)
+        self._tcp.sendall(protocol.GRIPPER_HEADER.pack(command, self._number, size) + body)
+
+    def answer(self) -> int:
+        """Let time pass until there is one."""
         header = protocol.GRIPPER_HEADER
-        self._tcp.sendall(header.pack(command, self._number, header.size + len(body)) + body)
         self._tcp.setblocking(False)
         for _ in range(5000):
             self._rig.tick()
@@ -536,6 +540,11 @@ class Hand:
             self._tcp.setblocking(True)
             return int(struct.unpack_from("<H", answer, header.size)[0])
         raise AssertionError("no answer within 5 s")
+
+    def do(self, command: GripperCommand, body: bytes = b"") -> int:
+        """Ask, and wait for the answer."""
+        self.ask(command, body)
+        return self.answer()
 
     def state(self) -> tuple[float, bool]:
         """Width in m, and whether something is grasped."""
@@ -593,6 +602,17 @@ def test_the_hand_grasps_a_cube_and_holds_it_in_the_air(rig: RigServer, hand: Ha
         rig.tick()
     assert rig.operations["subtask_signals"]()["lift"]
     assert hand.state()[1]
+
+
+def test_the_hand_can_be_stopped_on_its_way(hand: Hand):
+    hand.ask(GripperCommand.MOVE, protocol.GRIPPER_MOVE.pack(0.0, 0.05))
+    widths = [hand.state()[0] for _ in range(10)]  # 0.4 s
+    assert 0.05 < widths[-1] < 0.07
+    hand.ask(GripperCommand.STOP)
+    assert hand.answer() == GripperStatus.ABORTED
+    assert hand.answer() == GripperStatus.SUCCESS
+    before = hand.state()[0]
+    assert hand.state()[0] == pytest.approx(before, abs=1e-3)
 
 
 def test_stuck_fingers_do_not_move(rig: RigServer, hand: Hand):
