@@ -61,11 +61,8 @@ class Arm:
         self._command = np.zeros((), COMMAND)
         self._commands = Latest(f"{self._name}-command", COMMAND, create=True)
         ours, theirs = socket.socketpair()
-        self._channel, self._answers, self._orders = (
-            Channel(ours),
-            dict[int, dict[str, Any]](),
-            itertools.count(1),
-        )
+        self._channel, self._orders = Channel(ours), itertools.count(1)
+        self._answers: dict[int, dict[str, Any]] = {}
         arguments = [self.host, self._name, str(theirs.fileno()), str(os.getpid())]
         self._driver = subprocess.Popen(
             [sys.executable, "-m", "simreal_envs.robot.process", *arguments],
@@ -234,7 +231,9 @@ class Arm:
             if self._driver.poll() is not None:
                 raise RobotError(f"Robot: the arm's driver ended (exit code {self._driver.returncode}).")
             if given_up():
-                raise RobotError(f"Robot: no answer from {self.host}: check cable and address.")
+                raise RobotError(
+                    f"Robot: no answer from {self.host}: check cable, address and other clients."
+                )
             self._command["alive_s"] = time.monotonic()
             self._commands.write(self._command)
             time.sleep(0.005)

@@ -157,14 +157,14 @@ def limit_target(
     way, event = _shorten(way, limits.max_translation_per_step_m, limits.max_speed_mps * dt_s)
     events += [f"translation {event}"] if event else []
 
-    before = Rotation.from_matrix(previous[:3, :3])
-    turn = (Rotation.from_matrix(wanted[:3, :3]) * before.inv()).as_rotvec()
+    turn = Rotation.from_matrix(wanted[:3, :3] @ previous[:3, :3].T).as_rotvec()
     turn, event = _shorten(turn, limits.max_rotation_per_step_rad, limits.max_rotation_speed_radps * dt_s)
     events += [f"rotation {event}"] if event else []
 
     # The box is convex, so the way stays in it but for rounding.
     position = np.minimum(np.maximum(previous[:3, 3] + way, low), high)
-    return pose((Rotation.from_rotvec(turn) * before).as_matrix(), position), tuple(events)
+    rotation = Rotation.from_rotvec(turn).as_matrix() @ previous[:3, :3]
+    return pose(rotation, position), tuple(events)
 
 
 def limit_joints(
