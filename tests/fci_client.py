@@ -11,7 +11,8 @@ from simreal_envs.rig import protocol
 from simreal_envs.rig.protocol import Command, Controller, Motion
 from simreal_envs.rig.server import RigServer
 
-TORQUE_CONTROL = (Controller.EXTERNAL, Motion.JOINT_VELOCITY)
+END_EFFECTOR = np.array([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0.2035 - 0.2104, 1.0])
+"""NE_T_EE of robosuite's grip site, column-major."""
 
 
 class Client:
@@ -22,14 +23,14 @@ class Client:
         answers: all answers received as (command, number, body).
     """
 
-    def __init__(self, rig: RigServer, host: str, version: int = protocol.ROBOT_VERSION) -> None:
+    def __init__(self, rig: RigServer, version: int = protocol.ROBOT_VERSION) -> None:
         self._rig, self._number = rig, 0
         self.states: list[np.void] = []
         self.answers: list[tuple[int, int, bytes]] = []
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.bind(("", 0))
         self._udp.setblocking(False)
-        self._tcp = socket.create_connection((host, protocol.ROBOT_PORT))
+        self._tcp = socket.create_connection((rig.host, protocol.ROBOT_PORT))
         self._tcp.setblocking(False)
         self._buffer, self.hung_up = b"", False
         self._server: tuple[str, int] | None = None
@@ -82,6 +83,14 @@ class Client:
         assert self._server is not None
         self._udp.sendto(command.tobytes(), self._server)
         self.run()
+
+    def swing(self) -> int:
+        """A motion in which the last joint has gained speed; returns its number."""
+        number = self.move()
+        for torque in (1, 2, 3):
+            self.control([0, 0, 0, 0, 0, 0, torque])
+        self.control([0, 0, 0, 0, 0, 0, 3], 60)
+        return number
 
     def statuses(self, command: Command, number: int) -> list[int]:
         """The answers' first bytes to one request."""

@@ -47,6 +47,7 @@ class RigServer:
         enforce_loss: see :class:`simreal_envs.rig.fci.RobotServer`.
 
     Attributes:
+        arm, robot, world: its parts.
         operations: what the rig's own channel can ask for, by name.
 
     Raises:
@@ -54,6 +55,7 @@ class RigServer:
     """
 
     def __init__(self, host: str, task: str, shift: str, camera: bool, enforce_loss: bool) -> None:
+        self.host = host
         self._about: dict[str, Any] = {"task": task, "shift": shift, "host": host, "camera": camera}
         self.faults, self.poller = Faults(), Poller()
         # The ports first: an address that is taken is found out before the scene is built.

@@ -1,0 +1,50 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from fci_client import Client
+
+    from simreal_envs.rig.server import RigServer
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[RigServer]:
+    """A virtual rig in this process, whose time passes tick by tick."""
+    from threadpoolctl import threadpool_limits
+
+    from simreal_envs.rig.launch import free_address
+    from simreal_envs.rig.server import RigServer
+
+    with threadpool_limits(1):  # as in its own process
+        rig = RigServer(free_address(), "Lift", "none", camera=False, enforce_loss=False)
+        yield rig
+        rig.close()
+
+
+@pytest.fixture
+def rig(served: RigServer) -> Iterator[RigServer]:
+    """The same, as it was in the beginning."""
+    yield served
+    served.operations["inject"]("none")
+    served.operations["pull"](None)
+    for _ in range(300):
+        served.tick()
+    served.robot.state.recover()
+    served.operations["reset"]()
+    served.robot.enforce_loss = False
+
+
+@pytest.fixture
+def client(rig: RigServer) -> Iterator[Client]:
+    """Connected to it."""
+    from fci_client import Client
+
+    client = Client(rig)
+    yield client
+    client.close()
