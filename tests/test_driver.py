@@ -285,7 +285,9 @@ def test_a_lost_link_is_noticed_at_once_and_connected_anew(
     arm_works(arm)
 
 
-def test_lost_packets_and_a_jumping_clock_disturb_nobody(arm: Arm, control: RigControl) -> None:
+def test_lost_packets_and_a_jumping_clock_disturb_nobody_but_are_told_of(
+    arm: Arm, control: RigControl, caplog: pytest.LogCaptureFixture
+) -> None:
     arm.start()
     target = arm.state().pose_in_base
     control.inject("packet_loss", 0.1)
@@ -296,6 +298,8 @@ def test_lost_packets_and_a_jumping_clock_disturb_nobody(arm: Arm, control: RigC
     control.inject("clock_jump", 5.0)
     assert not follow(arm, target, 0.4).fault
     arm.stop()
+    assert "link" in [event.kind for event in arm.events()]
+    assert "of the commands reach the robot in time" in caplog.text
 
 
 def test_a_driver_that_was_killed_is_a_fault_that_recovery_mends(arm: Arm, control: RigControl) -> None:

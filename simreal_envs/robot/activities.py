@@ -22,6 +22,9 @@ REST_TIME_S = 0.3
 """An arm that is told to rest is given this long to come to rest."""
 SETTLE_TIME_S = 1.5
 """A move is given this long after its planned end to come to rest."""
+POOR_SUCCESS_RATE = 0.9
+LOSS_WINDOW_S = 0.2
+"""The robot's rate is over 100 ms; at first it holds what was before."""
 REACHED_RAD = 0.03
 REACHED_M = 0.02
 
@@ -67,6 +70,7 @@ class Follow(Activity):
     ) -> None:
         self._franka, self._limits, self._report = franka, limits, report
         self._number, self.last_action_s = number, now_s
+        self._began_s, self._lossy = now_s, False
         self._active: set[str] = set()
         self.target = reading.pose
         self._begin(now_s, reading)
@@ -81,7 +85,14 @@ class Follow(Activity):
         if holding and self.mode == "controlling":
             self._report("hold", f"no action for {1000 * silence_s:.0f} ms: the pose is held")
         self.mode = "holding" if holding else "controlling"
+        self._say_loss(now_s, reading.success_rate)
         self._aim(now_s)
+
+    def _say_loss(self, now_s: float, success_rate: float) -> None:
+        """Report once that commands come too late; the robot gives up when 20 in a row do."""
+        if success_rate < POOR_SUCCESS_RATE and not self._lossy and now_s - self._began_s > LOSS_WINDOW_S:
+            self._lossy = True
+            self._report("link", f"only {success_rate:.0%} of the commands reach the robot in time")
 
     def _say_limits(self, limited: tuple[str, ...]) -> None:
         """Report a limit when it begins to act, not at every action."""
