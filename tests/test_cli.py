@@ -73,7 +73,11 @@ BAD = [
     (("doctor", "--env", "moon"), 2, "Unknown env 'moon'. Valid: sim, rig, real."),
     (("collect", "data", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
     (("collect", "data", "--task", "Lift", "--obs", "smell"), 2, "Unknown observation 'smell'. Valid: state"),
-    (("collect", "data", "--task", "Lift", "--by", "magic"), 2, "Unknown actor 'magic'. Valid: expert, keyboard, spacemouse"),
+    (
+        ("collect", "data", "--task", "Lift", "--by", "magic"),
+        2,
+        "Unknown actor 'magic'. Valid: expert, keyboard, spacemouse",
+    ),
     (("collect", "data", "--task", "Lift", "--shift", "fog"), 2, "Unknown shift 'fog'. Valid: "),
     (("generate", "no/data", "data"), 1, "no/data"),
     (("train", "run", "--method", "magic"), 2, "Unknown method 'magic'. Valid: source, target, cotrain"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,3 +156,51 @@ def test_a_fault_of_the_robot_keeps_the_episode_apart_and_the_session_goes_on(
     assert solved.meta["env"] == "rig"
     assert solved.meta["success"] is True
     assert solved.timing["late_s"].shape == (len(solved),)
+
+
+def test_on_hardware_the_operator_places_the_objects_and_says_what_is_solved(
+    on_rig: list[object], tmp_path: Path
+) -> None:
+    blind_rig = [sys.executable, str(Path(__file__).with_name("blind_rig.py"))]
+    with Person("collect", tmp_path, "--by", "keyboard", *on_rig, program=blind_rig) as person:
+        person.wait_for("Enter starts the episode.")
+        person.type("\n")
+        person.wait_for("READY")
+        person.type("w")
+        person.wait_for("RECORDING")
+        person.hold("d", 1.0)
+        person.type("\n")
+        person.wait_for("SAVED  1 of 1")
+        assert person.end() == 0, person.screen[-3000:]
+    episode = Dataset(tmp_path).read(0)
+    assert episode.meta["success"] is True
+    assert episode.datagen is None  # nobody knows where the objects were
+    assert episode.dones[-1]
+
+
+def test_a_guided_arm_records_where_it_was_led(rig: RigControl, on_rig: list[object], tmp_path: Path) -> None:
+    with Person("collect", tmp_path, "--by", "guiding", *on_rig) as person:
+        person.wait_for("READY")
+        hand = rig.object_poses_in_base()["cube"]
+        hand[:3, :3] = np.diag([1.0, -1.0, -1.0])
+        person.type("\n")
+        person.wait_for("RECORDING")
+        for above_m, seconds in ((0.1, 3.0), (0.0, 2.0)):
+            led = hand.copy()
+            led[2, 3] += above_m
+            rig.pull(led)
+            person.look(seconds)
+        person.type("c")
+        person.look(1.5)
+        led[2, 3] += 0.2
+        rig.pull(led)
+        person.wait_for("KEEP IT?", seconds=15)
+        rig.pull(None)
+        person.type("\n")
+        assert person.end() == 0, person.screen[-3000:]
+    episode = Dataset(tmp_path).read(0)
+    assert episode.meta["actor"] == "guiding"
+    reached_m = episode.observations["robot0_eef_pos"]
+    np.testing.assert_allclose(episode.actions[:-1, :3], reached_m[1:], atol=1e-6)
+    assert episode.actions[0, 6] == -1.0
+    assert episode.actions[-1, 6] == 1.0

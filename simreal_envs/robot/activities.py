@@ -35,6 +35,7 @@ class Activity(ABC):
     Attributes:
         mode: one of ``records.MODES``.
         guarded: whether contact and speed stop it.
+        acted: whether an action has come since it began; from then on the hand does what actions say.
         target: pose (4, 4) that the arm is to reach now, for whoever looks on.
         finished: whether the driver may end control.
         failure: what was not achieved, once finished.
@@ -42,6 +43,7 @@ class Activity(ABC):
 
     mode = "moving"
     guarded = True
+    acted = False
     finished = False
     failure = ""
     target: FloatArray
@@ -62,8 +64,6 @@ class Follow(Activity):
     """Targets of the user's process, limited and interpolated. Without new ones the arm holds its pose."""
 
     mode = "controlling"
-    acted = False
-    """Whether an action has come since control started."""
 
     def __init__(
         self, franka: Franka, now_s: float, reading: Reading, limits: Limits, number: int, report: Report
@@ -212,10 +212,14 @@ class Guide(Activity):
 
     def __init__(self, franka: Franka, now_s: float, reading: Reading) -> None:
         self.target = reading.pose
+        self._number: int | None = None
         franka.start_guiding()
 
     def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
         self.target = reading.pose
+        if self._number is None:
+            self._number = int(command["number"])
+        self.acted = int(command["number"]) > self._number
 
 
 class ComeToRest(Activity):

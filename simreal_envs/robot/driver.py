@@ -163,7 +163,7 @@ class Driver:
             self._stop_because(f"no action came for {silence_s:.2f} s", "stop")
         else:
             activity.tick(now_s, reading, command)
-            if isinstance(activity, Follow) and activity.acted and command["gripper"] != 0:
+            if activity.acted and command["gripper"] != 0:
                 self._hand.wish(hand.CLOSE if command["gripper"] > 0 else hand.OPEN)
             if activity.finished:
                 self._franka.stop()

@@ -103,7 +103,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._pace = Pace()
         self._progress = Progress(self.task.stages)
         self._interrupted = ""
-        self._controlled = False
+        self._controlled = self._guided = False
         self._late_s = 0.0
         self._placement_region = region
 
@@ -134,7 +134,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         checked = spec.check_action(action, self.action_kind)
         if self._interrupted:
             raise RobotError(f"The episode was interrupted ({self._interrupted}); reset before stepping on.")
-        if not self._controlled:
+        if not (self._controlled or self._guided):
             self.arm.start()
             self._controlled = True
             self._pace.start()
@@ -158,8 +158,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     def stop(self) -> None:
         """End control of the arm; it holds itself where it is."""
-        if self._controlled:
-            self._controlled = False
+        if self._controlled or self._guided:
+            self._controlled = self._guided = False
             self.arm.stop()
 
     def close(self) -> None:
@@ -176,9 +176,12 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self.scene.object_poses_in_base()
 
     def guide(self, on: bool) -> None:
-        """Let a person move the arm by hand, or hold it again."""
+        """Let a person move the arm by hand, or hold it again; meanwhile only an action's gripper acts."""
         self.stop()
-        self.arm.guide(on)
+        if on:
+            self.arm.guide(True)
+            self._guided = True
+            self._pace.start()
 
     def observe(self) -> dict[str, np.ndarray]:
         """The observation of this moment."""

@@ -72,6 +72,8 @@ class OperatorScene:
     def __init__(self, task: Task, look: Callable[[], tuple[np.ndarray, Camera]]) -> None:
         self._task, self._look = task, look
         self._solved = False
+        self.listens = True
+        """Whether it reads the terminal; a recording session does so itself, and calls :meth:`solved`."""
 
     def place(self, placement: Placement) -> None:
         self._solved = False
@@ -89,7 +91,8 @@ class OperatorScene:
         self._solved = True
 
     def subtask_signals(self) -> dict[str, bool]:
-        if not self._solved and sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]:
+        typed = self.listens and sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]
+        if typed and not self._solved:
             self._solved = sys.stdin.readline().strip().lower() == SUCCESS_KEY
         return dict.fromkeys(self._task.stages, self._solved)
 
