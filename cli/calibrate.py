@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simreal_cli.options import Host, LimitsFile, Serial
 from simreal_envs.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -25,13 +26,9 @@ CORNERS = ("top left", "top right", "bottom right", "bottom left")
 
 def calibrate(
     env: Annotated[str, typer.Option(help="Which robot: rig (the virtual one) or real.")] = "real",
-    host: Annotated[
-        str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
-    ] = None,
-    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
-    limits: Annotated[
-        Path | None, typer.Option(help="File of safety limits in place of the package's.")
-    ] = None,
+    host: Host = None,
+    serial: Serial = None,
+    limits: LimitsFile = None,
     shift: Annotated[str, typer.Option(help="Of the rig that is started: how it looks.")] = "none",
     views: Annotated[int, typer.Option(min=8, max=100, help="How many views to take.")] = 15,
     by_hand: Annotated[

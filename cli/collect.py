@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from simreal_cli.options import Env, Host, LimitsFile, Serial
+
 BY_HAND_STEPS = 1200
 """People take their time: 60 s."""
 
@@ -21,14 +23,10 @@ def collect(
             help="Who acts: expert (scripted); keyboard, spacemouse, gamepad, guiding (you); or a run folder."
         ),
     ] = "expert",
-    env: Annotated[str, typer.Option(help="Which world: sim, rig (the virtual robot) or real.")] = "sim",
-    host: Annotated[
-        str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
-    ] = None,
-    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
-    limits: Annotated[
-        Path | None, typer.Option(help="File of safety limits in place of the package's.")
-    ] = None,
+    env: Env = "sim",
+    host: Host = None,
+    serial: Serial = None,
+    limits: LimitsFile = None,
     shift: Annotated[str, typer.Option(help="How it looks, e.g. viewpoint:0.5+texture.")] = "none",
     region: Annotated[str, typer.Option(help="Where objects start: in, ood or all.")] = "all",
     obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",

@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from simreal_cli.doctor_robot import examine_robot
 from simreal_cli.finding import Finding, Status
+from simreal_cli.options import Host, Serial
 from simreal_envs.opengl import choose_backend
 from simreal_envs.spec import ENVS, check_choice
 
@@ -46,8 +47,8 @@ _COLOURS: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 def doctor(
     env: Annotated[str, typer.Option(help="World to check the machine for: sim, rig or real.")] = "sim",
-    host: Annotated[str | None, typer.Option(help="Address of the robot or of a running rig.")] = None,
-    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
+    host: Host = None,
+    serial: Serial = None,
 ) -> None:
     """Check this machine: versions, memory, disk, OpenGL, device, cache; with --env also robot and camera.
 
@@ -179,7 +180,8 @@ def _torch() -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS, cache_dir
+    from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS
+    from simreal_envs.folders import cache_dir
 
     folder = cache_dir()
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())

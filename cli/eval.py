@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from simreal_cli.options import Env, Host, LimitsFile, Serial
 from simreal_envs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,17 +24,13 @@ def evaluate_runs(
         list[str], typer.Argument(help="Run folders, or `expert`. The first is compared with each other.")
     ],
     task: Annotated[str | None, typer.Option(help="Task of the expert; a run knows its own.")] = None,
-    env: Annotated[str, typer.Option(help="World: sim, rig (the virtual robot) or real.")] = "sim",
-    host: Annotated[
-        str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
-    ] = None,
+    env: Env = "sim",
+    host: Host = None,
     shift: Annotated[
         str, typer.Option(help="What looks different, joined by +: viewpoint, texture, light, colour, noise.")
     ] = "none",
-    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
-    limits: Annotated[
-        Path | None, typer.Option(help="File of safety limits in place of the package's.")
-    ] = None,
+    serial: Serial = None,
+    limits: LimitsFile = None,
     region: Annotated[
         str, typer.Option(help="Where objects start, joined by comma: in, ood, all.")
     ] = "in,ood",
@@ -77,8 +74,14 @@ def evaluate_runs(
             f"--seed is {seed}; evaluation seeds start at {FIRST_SEED}, after those of demonstrations."
         )
     actors = _actors(runs, checkpoint)
-    of_robot = {"host": host, "serial": serial, "limits": str(limits) if limits else None}
-    world = replace(_world(actors, task, shift), env=env, max_steps=max_steps, **of_robot)
+    world = replace(
+        _world(actors, task, shift),
+        env=env,
+        max_steps=max_steps,
+        host=host,
+        serial=serial,
+        limits=str(limits) if limits else None,
+    )
     regions = region.split(",")
     seeds = range(seed, seed + episodes)
     with success_bar(len(actors) * len(regions) * episodes) as show:

@@ -7,20 +7,17 @@ from typing import Annotated
 
 import typer
 
+from simreal_cli.options import Env, Host, LimitsFile, Serial
 from simreal_envs.errors import UsageError
 
 
 def replay(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
     episode: Annotated[int, typer.Option(help="Number of the episode, as in its file name.")] = 0,
-    env: Annotated[str, typer.Option(help="Where: sim, rig (the virtual robot) or real.")] = "sim",
-    host: Annotated[
-        str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")
-    ] = None,
-    serial: Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")] = None,
-    limits: Annotated[
-        Path | None, typer.Option(help="File of safety limits in place of the package's.")
-    ] = None,
+    env: Env = "sim",
+    host: Host = None,
+    serial: Serial = None,
+    limits: LimitsFile = None,
     speed: Annotated[
         float, typer.Option(help="Part of the recorded speed, 0.05 to 1; try slowly first.")
     ] = 0.25,

@@ -7,7 +7,6 @@ versions of robosuite come without them.
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from simreal_envs.errors import DataError, MissingDependencyError, unknown
+from simreal_envs.folders import cache_dir
 
 RELEASE = "robosuite==1.0.1"
 RELEASE_MB = 92
@@ -41,13 +41,6 @@ HUMAN_DEMONSTRATIONS = {
     },
 }
 """For each task its files, below the wheel's folder and below the cache's, with their SHA-256."""
-
-
-def cache_dir() -> Path:
-    """``$SIMREAL_CACHE``, or ``simreal`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
-    if chosen := os.environ.get("SIMREAL_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simreal"
 
 
 def fetch_demonstrations(tasks: Iterable[str] = tuple(HUMAN_DEMONSTRATIONS)) -> dict[str, Path]:

@@ -9,6 +9,7 @@ import pytest
 
 from simreal_datasets import fetch
 from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
+from simreal_envs import folders
 from simreal_envs.errors import DataError, UsageError
 
 
@@ -55,7 +56,7 @@ def test_a_wheel_in_a_folder_is_enough(published: dict[str, bytes], offline: Pat
     paths = fetch_demonstrations(["Stack", "Lift"])
     assert list(paths) == ["Stack", "Lift"]
     assert all(path.is_file() for path in paths.values())
-    cache = fetch.cache_dir() / "human_demonstrations"
+    cache = folders.cache_dir() / "human_demonstrations"
     assert (cache / "LICENSE").read_text().startswith("MIT License")
     assert len(files_in(cache)) == 7
     # and then neither wheel nor network
@@ -74,7 +75,7 @@ def test_a_file_changed_in_the_cache_is_fetched_again(published: dict[str, bytes
 def test_offline_is_one_clear_error_and_leaves_nothing(offline: Path) -> None:
     with pytest.raises(DataError, match=r"could not download robosuite==1\.0\.1.*Is there a network"):
         fetch_demonstrations()
-    assert files_in(fetch.cache_dir()) == []
+    assert files_in(folders.cache_dir()) == []
 
 
 def test_another_checksum_is_refused(published: dict[str, bytes], offline: Path) -> None:
@@ -82,14 +83,14 @@ def test_another_checksum_is_refused(published: dict[str, bytes], offline: Path)
     make_wheel(offline, published | {name: published[name] + b"!"})
     with pytest.raises(DataError, match=r"lift/panda/demo\.hdf5 .* has SHA-256 .*; expected is 694f2701"):
         fetch_demonstrations(["Lift"])
-    assert not list(fetch.cache_dir().rglob("demo.hdf5"))
+    assert not list(folders.cache_dir().rglob("demo.hdf5"))
 
 
 def test_another_wheel_is_refused(offline: Path) -> None:
     make_wheel(offline, {})
     with pytest.raises(DataError, match="is not the one that was published"):
         fetch_demonstrations(["Lift"])
-    assert files_in(fetch.cache_dir()) == []
+    assert files_in(folders.cache_dir()) == []
 
 
 def test_unknown_task_lists_the_valid_ones() -> None:

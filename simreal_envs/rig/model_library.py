@@ -13,19 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from simreal_envs.errors import MissingDependencyError
+from simreal_envs.folders import cache_dir
 from simreal_envs.rig.panda import Inertia
 from simreal_envs.spec import FloatArray
 
 _SOURCE = Path(__file__).with_suffix(".c")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-std=c99")
 GRAVITY_MPS2 = np.array([0.0, 0.0, -9.81])
-
-
-def cache_dir() -> Path:
-    """``$SIMREAL_CACHE``, or ``simreal`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
-    if chosen := os.environ.get("SIMREAL_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simreal"
 
 
 def build(links: Sequence[Inertia]) -> Path:

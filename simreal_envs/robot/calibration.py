@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from simreal_envs.errors import DataError
+from simreal_envs.folders import config_dir
 from simreal_envs.spec import FloatArray
 
 FORMAT = 1
@@ -60,8 +60,7 @@ def now() -> str:
 
 def calibration_file(serial: str) -> Path:
     """``$SIMREAL_CONFIG/cameras/<serial>.json``; the folder is ``~/.config/simreal`` by default."""
-    folder = os.environ.get("SIMREAL_CONFIG") or Path.home() / ".config" / "simreal"
-    return Path(folder) / "cameras" / f"{serial}.json"
+    return config_dir() / "cameras" / f"{serial}.json"
 
 
 def load_calibration(serial: str) -> Calibration:
