@@ -17,7 +17,7 @@ from simreal_agents.episode_log import LOG_NAME
 from simreal_cli.main import Program, app
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
-COMMANDS = ("collect", "generate", "train", "eval", "demo", "doctor")
+COMMANDS = ("collect", "generate", "train", "eval", "replay", "calibrate", "rig", "demo", "doctor")
 DATA_COMMANDS = ("fetch", "import", "info")
 
 

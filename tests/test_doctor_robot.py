@@ -1,0 +1,58 @@
+"""What ``simreal doctor`` says of robots: those that are there, those that are not, and a bad connection."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from simreal_cli.doctor_robot import examine_robot
+from simreal_cli.finding import Finding
+from simreal_envs.rig.control import RigControl
+from simreal_envs.rig.launch import Rig, free_address
+
+
+def examined(env: str, host: str | None) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in examine_robot(env, host, serial=None)}
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pyrealsense2 2.54.2 is not for Python 3.12")
+def test_a_rig_is_found_well_and_lost_states_are_noticed() -> None:
+    with Rig("Lift") as rig:
+        findings = examined("rig", rig.host)
+        assert {finding.status for finding in findings.values()} <= {"ok", "warn"}, findings
+        assert findings["FCI"].found == "version 5"
+        assert "Hz of 30" in findings["frame rate"].found
+        with RigControl(rig.host) as control:
+            control.inject("packet_loss", 0.2)
+        rate = examined("rig", rig.host)["state rate"]
+        assert rate.status == "warn"
+        assert "cable" in rate.remedy
+
+
+def test_an_address_without_a_robot_is_named_with_what_to_do() -> None:
+    host = free_address()
+    findings = examined("real", host)
+    assert findings["robot"].status == "fail"
+    assert host in findings["robot"].found
+    assert "activate FCI" in findings["robot"].remedy
+    assert "FCI" not in findings  # nothing to say of what cannot be reached
+    assert findings["camera"].status == "fail"
+
+
+def test_without_an_address_the_rest_is_looked_at() -> None:
+    findings = examined("real", None)
+    assert findings["robot"].remedy.startswith("simreal doctor --env real --host")
+    assert {"kernel", "permissions", "camera"} <= set(findings)
+
+
+def test_another_client_on_the_robot_is_a_failure_of_fci() -> None:
+    with Rig("Lift", camera=False) as rig:
+        from simreal_envs.robot.franka import panda_py
+
+        libfranka = panda_py().libfranka
+        robot = libfranka.Robot(rig.host, libfranka.RealtimeConfig.kIgnore)
+        findings = examined("rig", rig.host)
+        assert findings["FCI"].status == "fail"
+        assert "other program" in findings["FCI"].remedy
+        del robot
