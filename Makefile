@@ -16,7 +16,8 @@ PACKAGES := simreal_envs simreal_datasets simreal_agents simreal_cli
 
 TASK ?= Lift
 QUICK ?=
-ENV ?= sim
+# Not ?=, since shells have a variable of this name.
+ENV := sim
 ARGS ?=
 
 # Rendering without a display; `simreal doctor` says which backends work here.

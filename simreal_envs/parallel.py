@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -10,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from simreal_envs.errors import SimrealError
@@ -50,7 +50,8 @@ def run_in_processes(
         return
 
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
+    # Not an Event: a process that dies while it looks at one keeps its lock, for which `set` would then wait.
+    stop = context.RawValue(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(make_work, stop))
     try:
         with _children_ignore_interrupts():
@@ -62,7 +63,7 @@ def run_in_processes(
             "A worker process died, most likely of lack of memory; try again with fewer --workers."
         ) from error
     finally:
-        stop.set()
+        stop.value = True
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -83,7 +84,7 @@ _worker: dict[str, Any] = {}
 """What a worker process keeps from one item to the next."""
 
 
-def _start_worker(make_work: Callable[[], Any], stop: Event) -> None:
+def _start_worker(make_work: Callable[[], Any], stop: ctypes.c_bool) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(make_work=make_work, stop=stop)
 
@@ -98,7 +99,7 @@ def _end_with_parent() -> None:
 
 def _run(item: Any) -> Any:
     def heartbeat() -> None:
-        if _worker["stop"].is_set():
+        if _worker["stop"].value:
             raise KeyboardInterrupt
 
     heartbeat()

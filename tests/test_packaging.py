@@ -99,14 +99,24 @@ def test_imports_go_one_way():
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
-        (("demo",), "simreal demo --task Lift"),
-        (("demo", "QUICK=1"), "simreal demo --task Lift --quick"),
-        (("demo", "TASK=Stack"), "simreal demo --task Stack"),
+        (("demo",), "simreal demo --task Lift --env sim"),
+        (("demo", "QUICK=1"), "simreal demo --task Lift --env sim --quick"),
+        (("demo", "TASK=Stack"), "simreal demo --task Stack --env sim"),
+        (("demo", "ENV=rig"), "simreal demo --task Lift --env rig"),
         (("test",), ".venv/bin/pytest"),
     ],
 )
 def test_make_runs(arguments, command):
-    fresh = ("env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL")  # the tests themselves may be run by make
+    fresh = (
+        "env",
+        "-u",
+        "MAKEFLAGS",
+        "-u",
+        "MAKELEVEL",
+        "-u",
+        "ARGS",
+        "ENV=.shrc",
+    )  # the tests themselves may be run by make
     output = run(*fresh, "make", "--no-print-directory", "--dry-run", *arguments)
     lines = [" ".join(line.split()) for line in output.splitlines()]
     assert lines[-1].endswith(command)
