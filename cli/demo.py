@@ -61,7 +61,7 @@ def demo(
 DURATIONS_MINUTES = {"Lift": {False: 20, True: 6}, "Stack": {False: 40, True: 15}}
 """On two cores. Only the quick Lift is measured as a whole (docs/benchmarks.md), others by their parts."""
 
-RIG_MINUTES = {False: 25, True: 10}
+RIG_MINUTES = {False: 25, True: 6}
 """What comes on top in real time."""
 
 SOURCE_DEMOS = {"Lift": 800, "Stack": 300}
