@@ -27,15 +27,13 @@ from simreal_envs.robot.pace import Pace
 from simreal_envs.robot.safety import Limits, load_limits
 from simreal_envs.spec import FloatArray, ObservationSpec
 from simreal_envs.tasks import get_task
-from simreal_envs.tasks.placement import asked_placement
+from simreal_envs.tasks.placement import draw_start
 from simreal_envs.tasks.progress import Progress
 
 log = logging.getLogger("simreal.robot")
 
 RAISE_M = 0.10
 """How far the hand rises at the beginning of a reset, away from what it may hold or touch."""
-START_NOISE_RAD = 0.02
-"""As in simulation."""
 CAMERA_LATENCY_S = 0.15
 """From light to a frame in our hands, at most."""
 FRAME_TIMEOUT_S = 5.0
@@ -113,15 +111,12 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
-        # The draws of simulation in its order, so that a seed means the same start everywhere.
-        noise = self.np_random.normal(0.0, START_NOISE_RAD, 7)
-        placement = self.task.sample_placement(self.region, self.np_random)
-        placement |= asked_placement(self.task, options)
+        joints_rad, placement = draw_start(self.task, self.region, self.np_random, options)
         self.stop()
         self._recover()
         self.arm.open_gripper()
         self.arm.move_up(RAISE_M)
-        self.arm.move_to_joints(spec.START_JOINTS_RAD + noise)
+        self.arm.move_to_joints(joints_rad)
         self.scene.place(placement)
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)

@@ -90,7 +90,7 @@ class Hand:
         if self._states is None:
             try:
                 self._states = Latest(f"{self._name}-hand", _STATE)
-            except (FileNotFoundError, ValueError):  # not there, or being made
+            except FileNotFoundError:  # not there yet
                 return HandState(0.0, False)
         self._state = self._states.read()
         return HandState(float(self._state["width_m"]), bool(self._state["grasped"]))

@@ -18,11 +18,8 @@ from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene  # after the renderer, which chooses the GL backend
 from simreal_envs.spec import FloatArray, ObservationSpec
 from simreal_envs.tasks import get_task
-from simreal_envs.tasks.placement import asked_placement
+from simreal_envs.tasks.placement import draw_start
 from simreal_envs.tasks.progress import Progress
-
-START_NOISE_RAD = 0.02
-"""Standard deviation of each start joint, as robosuite's default."""
 
 QUALITIES = ("fast", "full")
 
@@ -89,12 +86,10 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
-        noise = self.np_random.normal(0.0, START_NOISE_RAD, 7)
-        placement = self.task.sample_placement(self.region, self.np_random)
-        placement |= asked_placement(self.task, options)
+        joints_rad, placement = draw_start(self.task, self.region, self.np_random, options)
         # One draw, so that frames are noisy in the same way however many were rendered before.
         self._sensor_rng = np.random.default_rng(self.np_random.integers(2**63))
-        self.physics.reset(spec.START_JOINTS_RAD + noise, placement)
+        self.physics.reset(joints_rad, placement)
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         return self.observe(), self._info()

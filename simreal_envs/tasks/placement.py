@@ -1,4 +1,4 @@
-"""Where the user of ``reset`` wants the objects: ``options={"placement": {"cube": (x, y, yaw)}}``."""
+"""How an episode starts: drawn from the seed, with objects where ``reset``'s options want them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from typing import Any
 import numpy as np
 
 from simreal_envs.errors import UsageError
-from simreal_envs.spec import check_choice
+from simreal_envs.spec import START_JOINTS_RAD, FloatArray, check_choice
 from simreal_envs.tasks.base import Task
 
 Placement = dict[str, tuple[float, float, float]]
 """For each object x and y in metres from the table's centre, and yaw in radians."""
+
+START_NOISE_RAD = 0.02
+"""Standard deviation of each start joint, as robosuite's default."""
+
+
+def draw_start(
+    task: Task, region: str, rng: np.random.Generator, options: dict[str, Any] | None
+) -> tuple[FloatArray, Placement]:
+    """Start joints (7,) in rad and places of the objects; one seed means the same start in every world.
+
+    Raises:
+        UsageError: see :func:`asked_placement`.
+    """
+    noise_rad = rng.normal(0.0, START_NOISE_RAD, 7)
+    placement = task.sample_placement(region, rng) | asked_placement(task, options)
+    return START_JOINTS_RAD + noise_rad, placement
 
 
 def asked_placement(task: Task, options: dict[str, Any] | None) -> Placement:
