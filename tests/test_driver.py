@@ -192,6 +192,12 @@ def test_moves_arrive_and_a_guided_arm_goes_where_it_is_pulled(arm: Arm, control
         arm.move_to_joints(np.ones(7))
 
 
+def test_a_move_is_over_when_it_has_arrived_and_not_when_it_has_become_slow(arm: Arm) -> None:
+    arm.move_up(0.1)
+    arm.move_to_joints(START_JOINTS_RAD)
+    np.testing.assert_allclose(arm.state().joints_rad, START_JOINTS_RAD, atol=0.002)
+
+
 def test_control_outside_the_workspace_is_refused(arm: Arm) -> None:
     arm.move_to_joints(np.array([1.6, -0.2, 0.0, -2.5, 0.0, 2.3, 0.8]), speed=0.5)
     with pytest.raises(RobotError, match="is outside the workspace"):

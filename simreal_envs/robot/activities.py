@@ -21,7 +21,9 @@ AT_REST_RADPS = 0.02
 REST_TIME_S = 0.3
 """An arm that is told to rest is given this long to come to rest."""
 SETTLE_TIME_S = 1.5
-"""A move is given this long after its planned end to come to rest."""
+"""A move is given this long after its planned end to arrive; the last millimetre is crept."""
+ARRIVED_RAD = 1e-3
+ARRIVED_M = 1e-3
 POOR_SUCCESS_RATE = 0.9
 LOSS_WINDOW_S = 0.2
 """The robot's rate is over 100 ms; at first it holds what was before."""
@@ -171,9 +173,9 @@ class MoveJoints(Activity):
         self._at_rad = self._path.get_joint_positions(t) if over_s < 0 else self._goal_rad
         speeds_radps = self._path.get_joint_velocities(t) if over_s < 0 else np.zeros(7)
         self._franka.aim_joints(self._at_rad, speeds_radps)
-        if over_s > 0 and (at_rest(reading) or over_s > SETTLE_TIME_S):
+        error_rad = float(np.abs(reading.joints_rad - self._goal_rad).max())
+        if over_s > 0 and ((at_rest(reading) and error_rad < ARRIVED_RAD) or over_s > SETTLE_TIME_S):
             self.finished = True
-            error_rad = float(np.abs(reading.joints_rad - self._goal_rad).max())
             if error_rad > REACHED_RAD:
                 self.failure = f"the arm stayed {error_rad:.3f} rad away from where it was sent"
 
@@ -197,9 +199,9 @@ class MoveStraight(Activity):
         over_s = t - self._path.get_duration()
         t = min(t, self._path.get_duration())
         self._franka.aim_pose(self._path.get_position(t), self._path.get_orientation(t))
-        if over_s > 0 and (at_rest(reading) or over_s > SETTLE_TIME_S):
+        error_m = float(np.linalg.norm(reading.pose[:3, 3] - self.target[:3, 3]))
+        if over_s > 0 and ((at_rest(reading) and error_m < ARRIVED_M) or over_s > SETTLE_TIME_S):
             self.finished = True
-            error_m = float(np.linalg.norm(reading.pose[:3, 3] - self.target[:3, 3]))
             if error_m > REACHED_M:
                 self.failure = f"the hand stayed {1000 * error_m:.0f} mm away from where it was sent"
 

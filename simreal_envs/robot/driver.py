@@ -16,6 +16,7 @@ from simreal_envs.errors import RobotError
 from simreal_envs.latest import Latest
 from simreal_envs.robot import hand
 from simreal_envs.robot.activities import (
+    ARRIVED_RAD,
     Activity,
     ComeToRest,
     Follow,
@@ -34,9 +35,6 @@ from simreal_envs.robot.safety import Guard, Limits
 PERIOD_S = 0.005
 STATE_SILENCE_S = 0.3
 """A controlled robot sends a state every millisecond; silent for longer, the link counts as lost."""
-
-SAME_RAD = 1e-3
-"""A move shorter than this is none."""
 
 
 class Driver:
@@ -245,7 +243,7 @@ class Driver:
     def do_move_to_joints(self, joints_rad: list[float], speed: float) -> Poll | None:
         """To joint angles."""
         goal = np.array(joints_rad)
-        if np.abs(goal - self._reading.joints_rad).max() < SAME_RAD:
+        if np.abs(goal - self._reading.joints_rad).max() < ARRIVED_RAD:
             return None
         return self._begin(MoveJoints, goal, speed)
 
