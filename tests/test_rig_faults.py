@@ -15,6 +15,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.latest import Latest
 from simreal_envs.rig import protocol
 from simreal_envs.rig.faults import parse_fault
+from simreal_envs.rig.protocol import Command, RobotMode, Status
 from simreal_envs.rig.server import RigServer
 from simreal_envs.rig.stereo import FAULTS as CAMERA_FAULTS
 
@@ -44,6 +45,24 @@ def test_a_cut_link_is_silent_and_stops_the_arm(rig: RigServer, client: Client):
     errors = again.errors()
     again.close()
     assert errors == ["communication_constraints_violation"]
+
+
+def test_a_pressed_user_stop_ends_the_motion_and_refuses_others_until_it_is_released(
+    rig: RigServer, client: Client
+):
+    number = client.swing()
+    rig.operations["inject"]("user_stop")
+    client.run(600)
+    assert client.statuses(Command.MOVE, number)[-1] == Status.EMERGENCY_ABORTED
+    assert client.state["robot_mode"] == RobotMode.USER_STOPPED
+    assert np.abs(rig.world.data.qvel[:7]).max() < 0.02
+    recovery = client.ask(Command.RECOVER)
+    assert client.statuses(Command.MOVE, client.move()) == [Status.NOT_POSSIBLE]
+    assert client.statuses(Command.RECOVER, recovery) == [protocol.REJECTED]
+    rig.operations["inject"]("none")
+    client.run(2)
+    assert client.state["robot_mode"] == RobotMode.IDLE
+    assert client.statuses(Command.MOVE, client.move()) == [Status.MOTION_STARTED]
 
 
 def test_the_clock_jumps(rig: RigServer, client: Client):

@@ -12,6 +12,7 @@ from simreal_envs.rig.protocol import ERRORS
 FAULTS = {
     "none": "ends every fault",
     "reflex": "the arm stops with an error: its name, joint_reflex by default",
+    "user_stop": "the external activation device is pressed: no motion until it is released",
     "packet_loss": "states and commands are lost: a probability, 0.05 by default",
     "link_cut": "nothing arrives any more, in either direction",
     "gripper_stuck": "the fingers do not move",
@@ -25,6 +26,7 @@ FAULTS = {
 class Faults:
     """The faults that hold at present."""
 
+    user_stop: bool = False
     packet_loss: float = 0.0
     link_cut: bool = False
     gripper_stuck: bool = False

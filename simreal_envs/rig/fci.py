@@ -151,11 +151,23 @@ class RobotServer:
         """Stop the arm with an error; it moves again after a recovery."""
         self.statistics.reflexes += 1
         self.state.fail(flags(error))
+        self._abort(Status.REFLEX_ABORTED, protocol.STOP_REFLEX_ABORTED)
+
+    def user_stop(self) -> None:
+        """The external activation device is pressed: the arm stops, and moves again once it is released."""
+        self.state.set_mode(RobotMode.USER_STOPPED)
+        self._abort(Status.EMERGENCY_ABORTED, protocol.STOP_EMERGENCY_ABORTED)
+
+    def release_user_stop(self) -> None:
+        """The device is released; errors from before stay."""
+        self.state.set_mode(RobotMode.REFLEX if self.state.failed else RobotMode.IDLE)
+
+    def _abort(self, status: Status, stop_status: int) -> None:
         move, self._move = self._move, None
         if move is not None:
-            self._reply(Command.MOVE, move.number, Status.REFLEX_ABORTED)
+            self._reply(Command.MOVE, move.number, status)
             if move.stop_number is not None:
-                self._reply(Command.STOP_MOVE, move.stop_number, protocol.STOP_REFLEX_ABORTED)
+                self._reply(Command.STOP_MOVE, move.stop_number, stop_status)
 
     def _rest(self, move: Move) -> None:
         """Answer a motion that was to end, once the arm stands still."""
@@ -224,7 +236,7 @@ class RobotServer:
             else:
                 self._move.ending, self._move.stop_number = Status.PREEMPTED, number
         elif command == Command.RECOVER:
-            if self._move is not None:
+            if self._move is not None or self.state.mode == RobotMode.USER_STOPPED:
                 self._reply(command, number, protocol.REJECTED)
             elif self.reflexes.outside_limits():
                 self._reply(command, number, protocol.PERSON_REQUIRED)
@@ -234,8 +246,10 @@ class RobotServer:
         elif command == Command.GET_CARTESIAN_LIMIT:
             self._reply(command, number, bytes(1 + 8 * (3 + 16) + 1))
         else:
-            moving = self._move is not None
-            self._reply(command, number, protocol.REJECTED if moving else self._settings.apply(command, body))
+            refused = self._move is not None or self.state.mode == RobotMode.USER_STOPPED
+            self._reply(
+                command, number, protocol.REJECTED if refused else self._settings.apply(command, body)
+            )
 
     def _start(self, number: int, body: bytes) -> None:
         controller, kind = struct.unpack_from("<II", body)

@@ -48,6 +48,7 @@ class Status(IntEnum):
     NOT_POSSIBLE = 3
     INVALID_ARGUMENT = 5
     REFLEX_ABORTED = 6
+    EMERGENCY_ABORTED = 7
 
 
 REJECTED = 1
@@ -56,8 +57,8 @@ INVALID_ARGUMENT = 2
 """Status of a setter whose value makes no sense."""
 PERSON_REQUIRED = 2
 """Status of a RECOVER that only a person beside the robot can bring about."""
-STOP_REFLEX_ABORTED = 3
-"""Status of a STOP_MOVE during which a reflex came."""
+STOP_EMERGENCY_ABORTED, STOP_REFLEX_ABORTED = 2, 3
+"""Status of a STOP_MOVE during which the user stop was pressed, or a reflex came."""
 
 
 class RobotMode(IntEnum):

@@ -159,14 +159,19 @@ class RigServer:
         checked = check_value(check_choice("fault", fault, fault_names.FAULTS), value)
         faults = self.faults
         if fault == "none":
-            was_cut = faults.link_cut
+            was_cut, was_stopped = faults.link_cut, faults.user_stop
             vars(faults).update(vars(Faults()))
             self._fingers.stop()
+            if was_stopped:
+                self.robot.release_user_stop()
             if was_cut:
                 self.robot.mend_link()
                 self._gripper.close_client()
         elif fault == "reflex":
             self.robot.reflex(str(checked))
+        elif fault == "user_stop":
+            faults.user_stop = True
+            self.robot.user_stop()
         elif fault == "packet_loss":
             faults.packet_loss = float(checked or 0.0)
         elif fault == "link_cut":

@@ -61,10 +61,15 @@ class RobotState:
         """A :class:`RobotMode`."""
         return int(self._f["robot_mode"][0])
 
+    @property
+    def failed(self) -> bool:
+        """Whether an error waits for a recovery."""
+        return bool(self._f["errors"].any())
+
     # --- seldom -------------------------------------------------------------------------------------
 
     def set_mode(self, mode: RobotMode) -> None:
-        """Idle, or stopped by a reflex: nothing generates motions."""
+        """Idle, or stopped by a reflex or the user: nothing generates motions."""
         self._f["robot_mode"][:] = mode
         self._f["motion_generator_mode"][:] = Motion.IDLE
         self._f["controller_mode"][:] = Controller.OTHER
