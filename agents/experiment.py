@@ -230,7 +230,7 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
 
 
 def _fill(path: Path, recipe: Generator, episodes: int, seed: int, workers: int, console: Console) -> None:
-    attempts: Iterator[Attempt] = fill_dataset(path, recipe.make_work, episodes, seed, workers)
+    attempts: Iterator[Attempt] = fill_dataset(path, recipe, episodes, seed, workers)
     solved = sum(
         attempt.episode is not None for attempt in track(attempts, path.name, total=episodes, console=console)
     )

@@ -135,7 +135,7 @@ def run_session(
             f"Valid for --env real: {', '.join(BY_HAND)}, or a run folder."
         )
     check_speed(speed_mps)
-    stored, seed = resume_point(dataset, episodes, first_seed)
+    stored, seed = resume_point(dataset, world, region, episodes, first_seed)
     with ExitStack() as stack:
         terminal = stack.enter_context(Terminal())
         device = None

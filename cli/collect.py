@@ -86,5 +86,5 @@ def collect(
     recipe = ActorRecorder(world, region, noise, source, by)
     recipe.check()
     workers = min(workers or available_cores(), world.workers or available_cores())
-    attempts = fill_dataset(dataset, recipe.make_work, episodes, seed, workers)
+    attempts = fill_dataset(dataset, recipe, episodes, seed, workers)
     show_attempts(attempts, dataset, episodes)

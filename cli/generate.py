@@ -48,5 +48,5 @@ def generate(
     task, _ = load_segments(source)
     recipe = Generator(source, World(task, "sim", shift, obs, image_size), region, selection, noise)
     recipe.check()
-    attempts = fill_dataset(dataset, recipe.make_work, episodes, seed, workers or available_cores())
+    attempts = fill_dataset(dataset, recipe, episodes, seed, workers or available_cores())
     show_attempts(attempts, dataset, episodes)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from simreal_datasets.episode import Episode
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.episode import Episode, identity
+from simreal_datasets.store import Dataset, DatasetWriter, refuse_other_kind
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.parallel import Heartbeat, run_in_processes
+from simreal_envs.spec import ObservationSpec
+from simreal_envs.world import World
 
 LAST_SEED = 1_000_000
 """Seeds from here on are for evaluation."""
@@ -17,6 +22,8 @@ LAST_SEED = 1_000_000
 MIN_YIELD = 0.02
 PATIENCE = 100
 """After this many attempts a recipe that succeeds less often than ``MIN_YIELD`` is given up."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,22 @@ class Attempt:
     episode: Episode | None
 
 
+class Recipe(Protocol):
+    """How attempts are made: the world that they show, and where objects start. Picklable."""
+
+    @property
+    def world(self) -> World: ...
+
+    @property
+    def region(self) -> str: ...
+
+    def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
+        """What a worker does for each seed."""
+
+
 def fill_dataset(
-    path: Path,
-    make_work: Callable[[], Callable[[int, Heartbeat], Attempt]],
-    episodes: int,
-    first_seed: int,
-    workers: int,
-) -> Iterator[Attempt]:
+    path: Path, recipe: Recipe, episodes: int, first_seed: int, workers: int
+) -> Generator[Attempt, None, None]:
     """Store successful episodes until the dataset holds ``episodes``; yields every attempt.
 
     Seeds are tried upwards from ``first_seed``; what is stored depends on nothing else, however many workers
@@ -43,35 +59,41 @@ def fill_dataset(
 
     Raises:
         UsageError: the number or the seed is out of range.
-        DataError: the dataset is of another kind, or attempts keep failing.
+        DataError: the dataset is of another kind, attempts keep failing, or no seed is left.
     """
-    stored, next_seed = resume_point(path, episodes, first_seed)
+    stored, next_seed = resume_point(path, recipe.world, recipe.region, episodes, first_seed)
     attempts = successes = 0
     with DatasetWriter(path) as writer:
         while stored < episodes:
-            seeds = range(next_seed, next_seed + max(episodes - stored, workers))
+            seeds = range(next_seed, min(next_seed + max(episodes - stored, workers), LAST_SEED))
+            if not seeds:
+                raise DataError(f"No seed below {LAST_SEED} is left; {stored} of {episodes} are stored.")
             next_seed = seeds.stop
-            for attempt in _in_order(run_in_processes(make_work, seeds, workers), seeds):
-                if stored == episodes:
-                    break
-                attempts += 1
-                if attempt.episode is not None:
-                    writer.add(attempt.episode)
-                    stored += 1
-                    successes += 1
-                yield attempt
-            if attempts >= PATIENCE and successes < MIN_YIELD * attempts:
-                raise DataError(
-                    f"Only {successes} of {attempts} attempts succeeded (the last one came to stage "
-                    f"{attempt.stage!r}); {stored} episodes are stored."
-                )
+            with closing(run_in_processes(recipe.make_work, seeds, workers)) as results:
+                for attempt in _in_order(results, seeds):
+                    attempts += 1
+                    if attempt.episode is not None:
+                        writer.add(attempt.episode)
+                        stored += 1
+                        successes += 1
+                    yield attempt
+                    if attempts >= PATIENCE and successes < MIN_YIELD * attempts:
+                        raise DataError(
+                            f"Only {successes} of {attempts} attempts succeeded (the last one came to stage "
+                            f"{attempt.stage!r}); {stored} episodes are stored."
+                        )
+                    if stored == episodes:
+                        return
 
 
-def resume_point(path: Path, episodes: int, first_seed: int) -> tuple[int, int]:
+def resume_point(path: Path, world: World, region: str, episodes: int, first_seed: int) -> tuple[int, int]:
     """How many of ``episodes`` are there, and which seed comes next.
 
+    Warns if what is there shows another env, shift or region.
+
     Raises:
-        UsageError: the number or the seed is out of range.
+        UsageError: the number is out of range, or there are too few seeds from the first one on.
+        DataError: the dataset holds episodes of another kind than this world makes.
     """
     if episodes < 1:
         raise UsageError(f"{episodes} episodes: at least 1 is needed.")
@@ -79,11 +101,32 @@ def resume_point(path: Path, episodes: int, first_seed: int) -> tuple[int, int]:
         raise UsageError(
             f"Seed {first_seed} must be from 0 to {LAST_SEED - 1}; later ones are for evaluation."
         )
-    if not path.is_dir() or not any(path.glob("episode_*.hdf5")):
-        return 0, first_seed
-    infos = Dataset(path).infos
-    seeds = [info.meta["seed"] for info in infos if info.meta.get("seed") is not None]
-    return len(infos), max([first_seed, *(seed + 1 for seed in seeds)])
+    stored, next_seed = 0, first_seed
+    if path.is_dir() and any(path.glob("episode_*.hdf5")):
+        dataset = Dataset(path)
+        _check_same_kind(dataset, world, region)
+        seeds = [info.meta["seed"] for info in dataset.infos if info.meta.get("seed") is not None]
+        stored, next_seed = len(dataset), max([first_seed, *(seed + 1 for seed in seeds)])
+    if stored < episodes and next_seed + episodes - stored > LAST_SEED:
+        raise UsageError(
+            f"Seeds from {next_seed} on are too few for {episodes - stored} episodes: those from {LAST_SEED} "
+            "on are for evaluation. Choose a lower one, and a new folder if this one came so far."
+        )
+    return stored, next_seed
+
+
+def _check_same_kind(dataset: Dataset, world: World, region: str) -> None:
+    seen = ObservationSpec.parse(world.obs, world.image_size)
+    kind: dict[str, Any] = {"obs": seen.groups, "image_size": list(seen.image_size)}
+    kind |= {"task": world.task, "action_kind": world.action_kind}
+    refuse_other_kind(dataset.path, identity(dataset.infos[0].meta), identity(kind))
+    for key, value in {"env": world.env, "shift": world.shift, "region": region}.items():
+        others = {str(info.meta.get(key)) for info in dataset.infos} - {value}
+        if others:
+            logger.warning(
+                "Dataset %s holds episodes of %s %s; this is %s. A folder of its own is better.",
+                dataset.path, key, ", ".join(sorted(others)), value,
+            )  # fmt: skip
 
 
 def _in_order(attempts: Iterator[Attempt], seeds: Sequence[int]) -> Iterator[Attempt]:

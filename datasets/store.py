@@ -82,7 +82,7 @@ class DatasetWriter:
         content = encode(episode)
         with _explain_os_errors(f"Cannot store an episode in {self.path}"), _locked(self.path):
             self._identity = self._identity or self._stored_identity()
-            _refuse_other_kind(self.path, self._identity, identity(episode.meta))
+            refuse_other_kind(self.path, self._identity, identity(episode.meta))
             number = max((int(match[1]) for _, match in _episode_files(self.path)), default=-1) + 1
             name = f"episode_{number:06d}.{_digest(content)}.hdf5"
             _write_durably(self.path, name, content)
@@ -225,7 +225,7 @@ def _inspect(path: Path, match: re.Match[str]) -> EpisodeInfo | str:
     return EpisodeInfo(path=path, number=int(match[1]), digest=match[2], meta=meta, length=length)
 
 
-def _refuse_other_kind(path: Path, there: dict[str, Any] | None, new: dict[str, Any]) -> None:
+def refuse_other_kind(path: Path, there: dict[str, Any] | None, new: dict[str, Any]) -> None:
     for key, value in (there or {}).items():
         if new[key] != value:
             raise DataError(

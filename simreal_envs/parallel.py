@@ -8,9 +8,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from simreal_envs.errors import SimrealError
@@ -54,10 +55,18 @@ def run_in_processes(
     stop = context.RawValue(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(make_work, stop))
     try:
-        with _children_ignore_interrupts():
-            futures = [pool.submit(_run, item) for item in items]
-        for future in as_completed(futures):
-            yield future.result()
+        rest = iter(items)
+        pending: set[Future[Result]] = set()
+        while True:
+            # Few at a time: a future keeps its result, and all of them together may not fit in memory.
+            some = islice(rest, 2 * workers - len(pending))
+            with _children_ignore_interrupts():
+                pending |= {pool.submit(_run, item) for item in some}
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            while done:
+                yield done.pop().result()
     except BrokenProcessPool as error:
         raise SimrealError(
             "A worker process died, most likely of lack of memory; try again with fewer --workers."

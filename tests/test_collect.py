@@ -24,7 +24,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     for domain, seed in (("source", 0), ("target", 1)):
         recipe = ActorRecorder(World("Lift", image_size=(32, 48)), "in")
-        list(fill_dataset(folder / domain, recipe.make_work, 1, seed, workers=1))
+        list(fill_dataset(folder / domain, recipe, 1, seed, workers=1))
     data = [f"data.source={folder / 'source'}", f"data.target={folder / 'target'}"]
     train(load_config("cpu", "cotrain", [*data, "optim.updates=1"]), folder / "run")
     return folder / "run"

@@ -135,7 +135,7 @@ def run_folder(tmp_path_factory):
     world = World("Lift", obs="image", image_size=(72, 96))
     for domain, seed in (("source", 0), ("target", 1)):
         recipe = ActorRecorder(world, "in")
-        list(fill_dataset(folder / domain, recipe.make_work, 1, seed, workers=1))
+        list(fill_dataset(folder / domain, recipe, 1, seed, workers=1))
     overrides = [f"data.source={folder / 'source'}", f"data.target={folder / 'target'}", "optim.updates=2"]
     train(load_config("cpu", "cotrain", [*overrides, "checkpoint_every=1"]), folder / "run")
     return folder / "run"

@@ -33,7 +33,7 @@ TINY = Experiment(
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished experiment whose source demonstrations come from the expert instead of a human."""
     folder = tmp_path_factory.mktemp("experiment")
-    list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all").make_work, 2, 0, 1))
+    list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
     run_experiment(TINY, folder, Console(quiet=True))
     return folder
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from simreal_datasets.segments import MAX_SPEED_MPS, MAX_TURN_RADPS, Segment, br
 from simreal_datasets.store import Dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
+from simreal_envs.parallel import Heartbeat
 from simreal_envs.poses import pose
 from simreal_envs.spec import CONTROL_HZ, IMAGE_KEY
 from simreal_envs.tasks import Subtask, get_task
@@ -172,7 +173,7 @@ def test_selection_prefers_what_is_near() -> None:
 def demonstrations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two state demonstrations by the expert."""
     path = tmp_path_factory.mktemp("demonstrations") / request.param
-    list(fill_dataset(path, ActorRecorder(World(request.param, obs="state"), "all").make_work, 2, 0, 1))
+    list(fill_dataset(path, ActorRecorder(World(request.param, obs="state"), "all"), 2, 0, 1))
     return path
 
 
@@ -180,7 +181,7 @@ def test_generation_succeeds_and_its_data_can_be_generated_from(demonstrations: 
     task, segments = load_segments(demonstrations)
     assert len(segments) == 2
     recipe = Generator(demonstrations, World(task, image_size=(24, 32)))
-    attempts = list(fill_dataset(tmp_path / "generated", recipe.make_work, 4, 100, 1))
+    attempts = list(fill_dataset(tmp_path / "generated", recipe, 4, 100, 1))
     assert len(attempts) <= 6
     dataset = Dataset(tmp_path / "generated")
     assert len(dataset) == 4
@@ -231,32 +232,60 @@ def stored(path: Path) -> list[tuple[int, float]]:
 
 def test_what_is_stored_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
-        list(fill_dataset(tmp_path / str(workers), recipe().make_work, 5, 10, workers))
+        list(fill_dataset(tmp_path / str(workers), recipe(), 5, 10, workers))
     assert stored(tmp_path / "1") == stored(tmp_path / "2")
     assert [seed for seed, _ in stored(tmp_path / "1")] == [10, 11, 12, 13, 14]
 
 
 def test_a_dataset_is_continued_after_its_last_seed(tmp_path: Path) -> None:
-    list(fill_dataset(tmp_path / "parts", recipe().make_work, 2, 0, 1))
-    assert len(list(fill_dataset(tmp_path / "parts", recipe().make_work, 4, 0, 1))) == 2
-    assert list(fill_dataset(tmp_path / "parts", recipe().make_work, 4, 0, 1)) == []
-    list(fill_dataset(tmp_path / "whole", recipe().make_work, 4, 0, 1))
+    list(fill_dataset(tmp_path / "parts", recipe(), 2, 0, 1))
+    assert len(list(fill_dataset(tmp_path / "parts", recipe(), 4, 0, 1))) == 2
+    assert list(fill_dataset(tmp_path / "parts", recipe(), 4, 0, 1)) == []
+    list(fill_dataset(tmp_path / "whole", recipe(), 4, 0, 1))
     assert stored(tmp_path / "parts") == stored(tmp_path / "whole")
 
 
-def _never(seed: int, heartbeat: Any) -> Attempt:
-    return Attempt(seed, "in", "reach", None)
+class Hopeless(ActorRecorder):
+    """Never succeeds."""
+
+    def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
+        return lambda seed, heartbeat: Attempt(seed, "in", "reach", None)
 
 
-def test_a_hopeless_recipe_is_given_up(tmp_path: Path) -> None:
+def test_a_hopeless_recipe_is_given_up_however_many_episodes_are_wanted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Only 0 of 100 attempts succeeded"):
-        list(fill_dataset(tmp_path / "d", partial(lambda: _never), 50, 0, 1))
+        list(fill_dataset(tmp_path / "d", Hopeless(World("Lift"), "in"), 5000, 0, 1))
 
 
-@pytest.mark.parametrize(("episodes", "seed"), [(0, 0), (1, -1), (1, LAST_SEED)])
+def test_evaluation_seeds_are_never_tried(tmp_path: Path) -> None:
+    hopeless = fill_dataset(tmp_path / "d", Hopeless(World("Lift"), "in"), 3, LAST_SEED - 9, 1)
+    with pytest.raises(DataError, match="No seed below 1000000 is left"):
+        assert [attempt.seed for attempt in hopeless] == list(range(LAST_SEED - 9, LAST_SEED))
+
+
+@pytest.mark.parametrize(("episodes", "seed"), [(0, 0), (1, -1), (1, LAST_SEED), (3, LAST_SEED - 1)])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, episodes: int, seed: int) -> None:
     with pytest.raises(UsageError):
-        list(fill_dataset(tmp_path / "d", recipe().make_work, episodes, seed, 1))
+        list(fill_dataset(tmp_path / "d", recipe(), episodes, seed, 1))
+
+
+def test_a_dataset_of_another_kind_is_refused_before_anything_is_played(
+    demonstrations: Path, tmp_path: Path
+) -> None:
+    seen = Hopeless(World(demonstrations.name, obs="image"), "all")
+    with pytest.raises(DataError, match="holds obs"):
+        next(fill_dataset(demonstrations, seen, 5, 0, 1))
+
+
+def test_continuing_in_a_world_that_looks_different_warns(
+    demonstrations: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Hopeless(World(demonstrations.name, obs="state", shift="light"), "in")
+    next(fill_dataset(demonstrations, recipe, 5, 0, 1))
+    assert [record.args[1:] for record in caplog.records] == [
+        ("shift", "none", "light"),
+        ("region", "all", "in"),
+    ]
 
 
 def test_ctrl_c_keeps_every_finished_episode(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -69,6 +70,23 @@ def test_leaving_early_stops_work_at_its_heartbeat(tmp_path):
     results.close()
     assert time.monotonic() - start < 2.0
     assert len(list(tmp_path.glob("finished_*"))) < 10
+
+
+def _megabyte(item: int, heartbeat) -> bytes:
+    return bytes(1_000_000)
+
+
+def test_results_that_were_used_are_not_kept():
+    tracemalloc.start()
+    for _ in run_in_processes(partial(_returned, _megabyte), range(60), 2):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 25_000_000
+
+
+def _returned(work):
+    return work
 
 
 SCRIPT = """

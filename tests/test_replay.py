@@ -27,7 +27,7 @@ from simreal_envs.world import World
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("replay") / "lift"
-    list(fill_dataset(folder, ActorRecorder(World("Lift", obs="state"), "ood").make_work, 2, 7, 1))
+    list(fill_dataset(folder, ActorRecorder(World("Lift", obs="state"), "ood"), 2, 7, 1))
     return folder
 
 
