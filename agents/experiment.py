@@ -3,6 +3,7 @@
 Every step continues what an earlier call left in the folder, so an experiment can be interrupted anywhere
 and run in pieces::
 
+    folder/experiment.json  what the data are
     folder/human      the human demonstration
     folder/source     demonstrations generated from it
     folder/target     demonstrations recorded in the other world
@@ -15,16 +16,15 @@ and run in pieces::
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import track
 
+from simreal_agents.checkpoint import write_json
 from simreal_agents.config import TrainConfig, load_config
 from simreal_agents.episode_log import EpisodeResult
 from simreal_agents.evaluation import FIRST_SEED, evaluate
@@ -32,13 +32,14 @@ from simreal_agents.pictures import SuccessCount, success_over_updates
 from simreal_agents.progress import success_bar
 from simreal_agents.report import Report, pool, report
 from simreal_agents.sources import ActorSource, TrainedPolicy
-from simreal_agents.train import train
+from simreal_agents.train_all import train_all
 from simreal_datasets.fetch import fetch_demonstrations
 from simreal_datasets.fill import Attempt, fill_dataset
 from simreal_datasets.generate import Generator
 from simreal_datasets.robosuite_import import import_demonstrations
 from simreal_datasets.store import DatasetWriter
-from simreal_envs.parallel import Heartbeat, Work, available_cores, run_in_processes
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.parallel import available_cores
 from simreal_envs.shifts import STAND_IN
 from simreal_envs.tasks import get_task
 from simreal_envs.world import World
@@ -48,6 +49,8 @@ TARGET_SEED = 500_000
 TEST_SEED = FIRST_SEED + 1_000_000
 """Checkpoints are chosen on the seeds before, and judged once on those from here on."""
 EVALUATED_REGIONS = ("in", "ood")
+DATA_FIELDS = ("task", "env", "shift", "source_demos", "target_demos", "noise_m")
+"""What must stay the same in one folder, so that every training and test in it is of the same data."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,13 @@ class Experiment:
             ],
         )
 
+    def configs(self, folder: Path) -> dict[Path, TrainConfig]:
+        """The configuration of every training, by the folder of its run."""
+        return {
+            folder / "runs" / name: self.config(folder, method, seed)
+            for name, method, seed in self.trainings()
+        }
+
     def trainings(self) -> Iterator[tuple[str, str, int]]:
         """(name of the run, method, training seed), seed by seed, so that a part is already a comparison."""
         for seed in self.seeds:
@@ -132,11 +142,12 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
     from simreal_agents.experiment_pictures import draw_domains, draw_features, draw_plan
 
     pictures = folder / "pictures"
+    claim_folder(experiment, folder)
     with _step(console, "Demonstrations"):
         prepare_data(experiment, folder, console)
         draw_domains(folder, pictures / "domains.png")
     with _step(console, "Training, one run a core"):
-        train_all(experiment, folder, console)
+        train_all(experiment.configs(folder), console)
     with _step(console, "Success over training"):
         curves = validate(experiment, folder)
         success_over_updates(curves, pictures / "success_over_updates.png")
@@ -151,61 +162,30 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
     return final
 
 
-def train_all(experiment: Experiment, folder: Path, console: Console) -> None:
-    """Train, or go on with, every run; as many at once as there are cores, with one thread each."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    runs = [folder / "runs" / name for name, _, _ in experiment.trainings()]
-    with Progress(*columns, console=console, refresh_per_second=2) as progress:
-        bars = {run: progress.add_task(run.name, total=experiment.updates) for run in runs}
+def claim_folder(experiment: Experiment, folder: Path) -> None:
+    """Write down what the data of this folder are; more methods, seeds and episodes may come later.
 
-        def show() -> None:
-            for run, bar in bars.items():
-                progress.update(bar, completed=_updates_logged(run))
-
-        make_work = partial(_make_trainer, experiment, folder)
-        with _watched(show):
-            for _ in run_in_processes(make_work, list(experiment.trainings()), available_cores()):
-                pass
-
-
-def _make_trainer(experiment: Experiment, folder: Path) -> Work[tuple[str, str, int], None]:
-    return partial(_train_one, experiment, folder)
-
-
-def _train_one(
-    experiment: Experiment, folder: Path, training: tuple[str, str, int], heartbeat: Heartbeat
-) -> None:
-    heartbeat()
-    name, method, seed = training
-    run = folder / "runs" / name
-    train(experiment.config(folder, method, seed), run, resume=(run / "config.json").exists())
-
-
-def _updates_logged(run: Path) -> int:
-    """How far a run has come, by the last line of its log."""
+    Raises:
+        UsageError: the folder holds an experiment with other data.
+        DataError: its description is damaged.
+    """
+    file = folder / "experiment.json"
+    wanted = {name: getattr(experiment, name) for name in DATA_FIELDS}
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, wanted)
+        return
     try:
-        return int(json.loads((run / "log.jsonl").read_text().splitlines()[-1])["update"])
-    except (OSError, IndexError, ValueError):  # not begun, or a line being written
-        return 0
-
-
-@contextmanager
-def _watched(look: Callable[[], object], every_s: float = 1.0) -> Iterator[None]:
-    """Call ``look`` again and again, and once at the end, while the body runs."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(every_s):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        look()
+        there = json.loads(file.read_text())
+        changed = [
+            f"{name}: {there[name]} -> {wanted[name]}" for name in wanted if there[name] != wanted[name]
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{file} is damaged: {error!r}") from error
+    if changed:
+        raise UsageError(
+            f"{folder} holds an experiment with other data ({'; '.join(changed)}); use another folder."
+        )
 
 
 def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None:

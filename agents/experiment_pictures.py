@@ -11,7 +11,7 @@ from simreal_agents.experiment import Experiment
 from simreal_agents.learner import Learner
 from simreal_agents.pictures import features_tsne, sample_frames, transport_plan
 from simreal_agents.policy import load_policy
-from simreal_agents.train import load_domains, stored_config
+from simreal_agents.train import demonstrations, load_domains, stored_config
 from simreal_datasets.frames import Frames
 
 TSNE_FRAMES = 400
@@ -51,7 +51,7 @@ def draw_features(experiment: Experiment, folder: Path, path: Path) -> Path:
 def draw_plan(folder: Path, run: str, path: Path) -> Path:
     """The transport plan of one alignment batch under the final policy."""
     config = stored_config(folder / "runs" / run)
-    source, target = load_domains(config)
+    source, target = load_domains(config, demonstrations(folder / "runs" / run))
     assert source is not None
     assert target is not None
     learner = Learner(config, source, target)

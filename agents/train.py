@@ -10,10 +10,11 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,33 +26,53 @@ from simreal_agents.learner import Learner
 from simreal_datasets.frames import Frames
 from simreal_envs.errors import DataError, UsageError
 
+DEMONSTRATIONS = "demonstrations.json"
+"""In a run folder: names of the episodes' files that it is trained on, by domain."""
 
-def train(config: TrainConfig, run: Path | str, resume: bool = False, console: Console | None = None) -> Path:
+
+def train(
+    config: TrainConfig,
+    run: Path | str,
+    resume: bool = False,
+    console: Console | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path:
     """Train, or go on with, the run in folder ``run``; returns the folder of its last checkpoint.
 
-    A finished run of the same configuration is left as it is.
+    A finished run of the same configuration is left as it is. One that goes on reads the demonstrations that
+    it began with, whatever was added to the datasets since.
 
     Args:
         console: where to show progress; None shows none.
+        should_stop: asked after every update; stops the run as Ctrl-C does.
 
     Raises:
         UsageError: the folder holds a run of another configuration, or an unfinished one and ``resume`` is
             not set; or a budget larger than the data.
         DataError: data or a checkpoint that cannot be used.
-        KeyboardInterrupt: after Ctrl-C (or SIGTERM), once a checkpoint is written.
+        KeyboardInterrupt: after Ctrl-C, SIGTERM or ``should_stop``, once a checkpoint is written.
     """
     run = Path(run)
     done = _check_run(config, run, resume)
     if done == config.optim.updates:
         return find_checkpoint(run)
-    source, target = load_domains(config)
+    source, target = load_domains(config, demonstrations(run) if done else {})
     learner = Learner(config, source, target)
     if done:
         learner.restore(find_checkpoint(run))
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", config.to_dict())
-    budgets = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
-    write_json(run / "demonstrations.json", budgets)
+    else:
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / "config.json", config.to_dict())
+        used = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
+        write_json(run / DEMONSTRATIONS, used)
+    _update_until_done(learner, run, console, should_stop)
+    return find_checkpoint(run)
+
+
+def _update_until_done(
+    learner: Learner, run: Path, console: Console | None, should_stop: Callable[[], bool]
+) -> None:
+    config = learner.config
     with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
         while learner.update < config.optim.updates:
             values = learner.step()
@@ -59,19 +80,24 @@ def train(config: TrainConfig, run: Path | str, resume: bool = False, console: C
             if learner.update % config.log_every == 0 or finished:
                 log.write(learner.update, {name: float(value) for name, value in values.items()})
             show(learner.update, float(values["clone"]))
-            if learner.update % config.checkpoint_every == 0 or finished or stop.is_set():
+            stopped = stop.is_set() or should_stop()
+            if learner.update % config.checkpoint_every == 0 or finished or stopped:
                 learner.save(run)
-            if stop.is_set() and not finished:
+            if stopped and not finished:
                 raise KeyboardInterrupt(f"stopped at update {learner.update}, which is saved in {run}")
-    return find_checkpoint(run)
 
 
-def load_domains(config: TrainConfig) -> tuple[Frames | None, Frames | None]:
+def load_domains(
+    config: TrainConfig, files: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> tuple[Frames | None, Frames | None]:
     """The demonstrations the method uses, cut to their budgets.
+
+    Args:
+        files: names of the episodes' files of a domain (``source``, ``target``), to read exactly these.
 
     Raises:
         UsageError: a dataset that is not named, or a budget that it cannot meet.
-        DataError: a dataset that cannot be used, or two of different worlds.
+        DataError: a dataset that cannot be used, two of different worlds, or a file missing or damaged.
     """
     method, data = METHODS[config.method], config.data
     loaded: list[Frames | None] = []
@@ -81,7 +107,7 @@ def load_domains(config: TrainConfig) -> tuple[Frames | None, Frames | None]:
     ):
         if used and not path:
             raise UsageError(f"Method {config.method!r} needs a {domain} dataset: set data.{domain}.")
-        loaded.append(Frames.load(path, budget, config.seed) if used else None)
+        loaded.append(Frames.load(path, budget, config.seed, files.get(domain)) if used else None)
     source, target = loaded
     if source and target:
         source.require_same_world(target, f"Target dataset {data.target}")
@@ -95,13 +121,26 @@ def stored_config(run: Path | str) -> TrainConfig:
         DataError: no run there, or one that is damaged or of another version.
     """
     file = Path(run) / "config.json"
+    return read_config(_read_json(file), str(file))
+
+
+def demonstrations(run: Path) -> dict[str, list[str]]:
+    """Names of the files that a run is trained on, by domain.
+
+    Raises:
+        DataError: no run there, or a damaged one.
+    """
+    files: dict[str, list[str]] = _read_json(run / DEMONSTRATIONS)
+    return files
+
+
+def _read_json(file: Path) -> Any:
     try:
-        values = json.loads(file.read_text())
+        return json.loads(file.read_text())
     except OSError as error:
-        raise DataError(f"There is no run in {run}: {file.name}: {error.strerror}.") from error
+        raise DataError(f"There is no run in {file.parent}: {file.name}: {error.strerror}.") from error
     except ValueError as error:
         raise DataError(f"{file} is damaged: {error}") from error
-    return read_config(values, str(file))
 
 
 def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
@@ -117,13 +156,15 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
             )
         return 0
     changed = differences(stored_config(run), config)
+    updates = list_checkpoints(run)
+    if not updates:  # it failed, or was killed, before anything worth keeping
+        return 0
     if changed:
         raise UsageError(
             f"{run} holds a run of another configuration ({'; '.join(changed)}); use another folder."
         )
-    updates = list_checkpoints(run)
-    done = updates[-1] if updates else 0
-    if done and done < config.optim.updates and not resume:
+    done = updates[-1]
+    if done < config.optim.updates and not resume:
         raise UsageError(
             f"{run} holds this run up to update {done} of {config.optim.updates}; "
             "add --resume to go on with it."

@@ -7,6 +7,7 @@ statistics) can only ever see the demonstrations within it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,29 +45,32 @@ class Frames:
     world: dict[str, Any]
 
     @classmethod
-    def load(cls, path: str | Path, max_episodes: int | None = None, seed: int = 0) -> Frames:
+    def load(
+        cls,
+        path: str | Path,
+        max_episodes: int | None = None,
+        seed: int = 0,
+        files: Sequence[str] | None = None,
+    ) -> Frames:
         """Read a dataset folder into memory.
 
         Args:
             path: folder of a dataset with image observations.
             max_episodes: the budget; that many episodes are drawn with ``seed``, and for one seed a
                 smaller budget is a subset of a larger one. None takes all.
+            files: names of the episodes' files to read instead of those that budget and seed would give.
 
         Raises:
             UsageError: a budget below 1 or larger than the dataset.
-            DataError: no dataset there, no readable episodes, or no images in them.
+            DataError: no dataset there, no readable episodes, no images in them, or a missing or damaged one
+                among ``files``.
         """
         dataset = Dataset(path)
         dataset.require(obs=["image"])
         for file, reason in dataset.damaged:
             logger.warning("Skipped the damaged episode %s: %s", file, reason)
-        total = len(dataset)
-        if max_episodes is not None and not 1 <= max_episodes <= total:
-            raise UsageError(
-                f"Budget of {max_episodes} demonstrations, but {path} holds {total}. Valid: 1 to {total}."
-            )
-        chosen = np.sort(np.random.default_rng(seed).permutation(total)[:max_episodes])
-        episodes = [dataset.read(int(i), keys=[IMAGE_KEY, *PROPRIOCEPTION]) for i in chosen]
+        chosen = _draw(dataset, max_episodes, seed) if files is None else _find(dataset, files)
+        episodes = [dataset.read(i, keys=[IMAGE_KEY, *PROPRIOCEPTION]) for i in chosen]
         lengths = [len(episode.actions) for episode in episodes]
         images = np.concatenate([episode.observations[IMAGE_KEY] for episode in episodes])
         return cls(
@@ -77,7 +81,7 @@ class Frames:
             },
             actions=np.concatenate([episode.actions for episode in episodes]).astype(np.float32),
             starts=np.r_[0, np.cumsum(lengths)].astype(np.int64),
-            files=tuple(dataset.infos[int(i)].path.name for i in chosen),
+            files=tuple(dataset.infos[i].path.name for i in chosen),
             world={
                 "task": episodes[0].meta["task"],
                 "action_kind": episodes[0].meta["action_kind"],
@@ -115,3 +119,22 @@ class Frames:
         ]
         if differing:
             raise DataError(f"{what} does not fit the other data: {', '.join(differing)}.")
+
+
+def _draw(dataset: Dataset, budget: int | None, seed: int) -> list[int]:
+    """Which episodes a budget takes."""
+    total = len(dataset)
+    if budget is not None and not 1 <= budget <= total:
+        raise UsageError(
+            f"Budget of {budget} demonstrations, but {dataset.path} holds {total}. Valid: 1 to {total}."
+        )
+    return sorted(np.random.default_rng(seed).permutation(total)[:budget].tolist())
+
+
+def _find(dataset: Dataset, files: Sequence[str]) -> list[int]:
+    """Where the episodes of these files are."""
+    position = {info.path.name: i for i, info in enumerate(dataset.infos)}
+    lost = [file for file in files if file not in position]
+    if lost:
+        raise DataError(f"Dataset {dataset.path} lacks {', '.join(lost)} (deleted or damaged): put it back.")
+    return [position[file] for file in files]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from demonstrations import write_dataset
 from PIL import Image
 from rich.console import Console
 
 from simreal_agents.collect import ActorRecorder
+from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME
-from simreal_agents.experiment import Experiment, checkpoints, run_experiment
+from simreal_agents.experiment import Experiment, checkpoints, claim_folder, run_experiment
+from simreal_agents.train_all import train_all
 from simreal_datasets.fill import fill_dataset
+from simreal_envs.errors import DataError, UsageError
 from simreal_envs.world import World
 
 TINY = Experiment(
@@ -70,6 +75,33 @@ def test_a_finished_experiment_is_not_done_again(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in files if path.name != "dataset.hdf5"}
     run_experiment(TINY, finished, Console(quiet=True))
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_folder_keeps_its_data_but_takes_more_methods(finished: Path, tmp_path: Path) -> None:
+    description = finished / "experiment.json"
+    with pytest.raises(
+        UsageError, match=r"other data \(shift: viewpoint:0\.5\+texture -> texture\); use another"
+    ):
+        run_experiment(replace(TINY, shift="texture"), finished, Console(quiet=True))
+    claim_folder(replace(TINY, methods=("uot", "mmd"), seeds=(0, 1), test_episodes=9), finished)
+    older = tmp_path / "without"
+    claim_folder(TINY, older)
+    assert (older / "experiment.json").read_text() == description.read_text()
+    (older / "experiment.json").write_text("{")
+    with pytest.raises(DataError, match="is damaged"):
+        claim_folder(TINY, older)
+
+
+def test_a_training_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_dataset(tmp_path / "data", 2)
+    long = [f"data.source={data}", "batch.size=4", "threads=1", "optim.updates=1000000"]
+    configs = {
+        tmp_path / "long": load_config("cpu", "source", long),
+        tmp_path / "fails": load_config("cpu", "source", [f"data.source={tmp_path / 'nothing'}"]),
+    }
+    monkeypatch.setattr("simreal_agents.train_all.available_cores", lambda: 2)
+    with pytest.raises(DataError, match="nothing does not exist"):
+        train_all(configs, Console(quiet=True))
 
 
 def test_checkpoints_end_with_the_last_update() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from simreal_agents.config import (
     read_config,
 )  # fmt: skip
 from simreal_agents.learner import Learner
-from simreal_agents.train import load_domains, stored_config, train
+from simreal_agents.train import DEMONSTRATIONS, load_domains, stored_config, train
 from simreal_datasets.frames import Frames
 from simreal_datasets.pairing import pair
 from simreal_datasets.store import Dataset, DatasetWriter
@@ -304,6 +305,49 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     )
     assert [w | {"time_s": 0} for w in whole] == [p | {"time_s": 0} for p in parts]
     assert parts[-1]["time_s"] > parts[0]["time_s"]
+
+
+def test_a_run_goes_on_with_the_demonstrations_that_it_began_with(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data, "data.source_demos=4"))
+    train(config, tmp_path / "whole")
+    for domain in ("source", "target"):
+        shutil.copytree(data / domain, tmp_path / domain)
+    config = load_config("cpu", "cotrain", settings_of(tmp_path, "data.source_demos=4"))
+    run = tmp_path / "parts"
+    asked = iter(range(100))
+    with pytest.raises(KeyboardInterrupt, match="stopped at update 3"):
+        train(config, run, should_stop=lambda: next(asked) == 2)
+    began_with = (run / DEMONSTRATIONS).read_text()
+    for domain in ("source", "target"):
+        write_dataset(tmp_path / domain, 3, seed=7)
+    train(config, run, resume=True)
+    assert_same_weights(tmp_path / "whole", run)
+    assert (run / DEMONSTRATIONS).read_text() == began_with
+
+    shutil.rmtree(run)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run, should_stop=lambda: True)
+    lost = json.loads((run / DEMONSTRATIONS).read_text())["target"][0]
+    (tmp_path / "target" / lost).unlink()
+    with pytest.raises(DataError, match=rf"lacks {lost} \(deleted or damaged\): put it back"):
+        train(config, run, resume=True)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_is_begun_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(Learner):
+        def step(self) -> dict[str, torch.Tensor | float]:
+            raise DataError("the first update fails")
+
+    wrong = load_config("cpu", "cotrain", settings_of(data))
+    monkeypatch.setattr("simreal_agents.train.Learner", Fails)
+    with pytest.raises(DataError, match="first update"):
+        train(wrong, tmp_path)
+    monkeypatch.undo()
+    corrected = load_config("cpu", "cotrain", settings_of(data, "seed=1"))
+    train(corrected, tmp_path)
+    assert stored_config(tmp_path) == corrected
 
 
 def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, tmp_path: Path) -> None:
