@@ -1,4 +1,4 @@
-"""``simreal data``: fetch, import and look at datasets."""
+"""``simreal data``: fetch, import, look at and mend datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simreal_datasets.store import Dataset
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", help="Fetch, import and look at datasets."
+    no_args_is_help=True, rich_markup_mode="markdown", help="Fetch, import, look at and mend datasets."
 )
 
 
@@ -99,6 +99,30 @@ def info(
     console.print(table)
     for name, reason in summary["damaged"].items():
         console.print(f"[red]damaged[/red] {name}: {reason}")
+
+
+@app.command()
+def drop(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
+    episodes: Annotated[
+        list[int], typer.Argument(help="Numbers of episodes, as in their file names.", show_default=False)
+    ],
+) -> None:
+    """Delete episodes from a dataset, for instance a demonstration that was kept by mistake.
+
+    **Examples**
+
+    `simreal data drop data/stack-real 12`
+
+    `simreal data drop data/stack-real 3 7 8`
+    """
+    from simreal_datasets.store import Dataset, drop_episodes
+
+    there = {info.path: info for info in Dataset(dataset).infos}
+    for path in drop_episodes(dataset, episodes):
+        info = there.get(path)
+        what = f"{info.length} steps by {_readable(info.meta.get('actor'))}" if info else "damaged"
+        typer.echo(f"dropped {path.name}: {what}")
 
 
 def summarise(dataset: Dataset) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ import h5py
 
 from simreal_datasets.episode import FORMAT_VERSION, Episode, decode, decode_meta, encode, identity
 from simreal_datasets.index import INDEX_NAME, encode_index, indexed_files
-from simreal_envs.errors import DataError
+from simreal_envs.errors import DataError, UsageError
 
 _FILE_NAME = re.compile(r"episode_(\d{6,})\.([0-9a-f]{16})\.hdf5")
 _LOCK, _ASIDE = ".lock", ".aside"
@@ -198,6 +198,33 @@ class Dataset:
             logger.warning("The index %s is not up to date: %s", self.path / INDEX_NAME, error.strerror)
 
 
+def drop_episodes(path: Path | str, numbers: Collection[int]) -> list[Path]:
+    """Delete the episodes of these numbers, damaged ones too, and say which files they were.
+
+    After a crash in the middle some are gone, and the index is right again when the folder is next opened.
+
+    Raises:
+        UsageError: there is no episode of such a number; then nothing is deleted.
+        DataError: the folder cannot be changed.
+    """
+    path = Path(path)
+    with _explain_os_errors(f"Cannot drop episodes of {path}"), _locked(path):
+        there = {file: int(match[1]) for file, match in _episode_files(path)}
+        missing = sorted(set(numbers) - set(there.values()))
+        if missing:
+            valid = f"{min(there.values())} to {max(there.values())}" if there else "none"
+            raise UsageError(f"Dataset {path} has no episode {missing[0]}. There: {valid}.")
+        dropped = [file for file, number in there.items() if number in numbers]
+        for file in dropped:
+            file.unlink()
+        if len(dropped) == len(there):
+            (path / INDEX_NAME).unlink(missing_ok=True)
+        _force_names_to_disk(path)
+    if len(dropped) < len(there):
+        Dataset(path)  # brings the index up to date
+    return dropped
+
+
 def _episode_files(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
     found = [(path, match) for path in folder.iterdir() if (match := _FILE_NAME.fullmatch(path.name))]
     return iter(sorted(found, key=lambda entry: int(entry[1][1])))
@@ -255,6 +282,10 @@ def _write_durably(folder: Path, name: str, content: bytes) -> None:
         aside.replace(folder / name)
     finally:
         aside.unlink(missing_ok=True)
+    _force_names_to_disk(folder)
+
+
+def _force_names_to_disk(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,7 +18,7 @@ from simreal_cli.main import Program, app
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
 COMMANDS = ("collect", "generate", "train", "eval", "replay", "calibrate", "rig", "demo", "doctor")
-DATA_COMMANDS = ("fetch", "import", "info")
+DATA_COMMANDS = ("fetch", "import", "info", "drop")
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -84,6 +84,7 @@ BAD = [
     (("train", "run", "--set", "optim.speed=3"), 2, "Unknown config key 'optim.speed'. Valid: "),
     (("train", "run", "--source", "no/data", "--target", "no/data"), 1, "no/data"),
     (("data", "info", "no/data"), 1, "no/data"),
+    (("data", "drop", "no/data", "1"), 1, "no/data"),
     (("data", "fetch", "Lyft"), 2, "Unknown human demonstration 'Lyft'. Valid: Lift, Stack"),
     (("demo", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
 ]

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simreal_datasets.episode import GRIP_SITE_IN_END_EFFECTOR, DatagenInfo, Episode, encode
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.store import Dataset, DatasetWriter, drop_episodes
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.poses import actions_from_poses, pose_from_action
 from simreal_envs.spec import BASE_IN_WORLD_M
@@ -174,6 +174,21 @@ def test_stale_index_is_renewed_on_opening(tmp_path: Path) -> None:
     Dataset(tmp_path)
     with h5py.File(tmp_path / "dataset.hdf5") as file:
         assert len(file["data"]) == 3
+
+
+def test_dropped_episodes_are_gone_from_folder_and_index(tmp_path: Path) -> None:
+    paths = store(tmp_path, count=4)
+    paths[3].write_bytes(b"damaged")
+    with pytest.raises(UsageError, match=r"no episode 7\. There: 0 to 3"):
+        drop_episodes(tmp_path, [1, 7])
+    assert len(Dataset(tmp_path)) == 3
+    assert drop_episodes(tmp_path, [1, 3]) == [paths[1], paths[3]]
+    with h5py.File(tmp_path / "dataset.hdf5") as file:
+        assert sorted(file["data"]) == ["demo_0", "demo_2"]
+    drop_episodes(tmp_path, [0, 2])
+    assert {path.name for path in tmp_path.iterdir()} == {".lock"}
+    with pytest.raises(DataError, match="Cannot drop episodes of .*: No such file or directory"):
+        drop_episodes(tmp_path / "nowhere", [0])
 
 
 @settings(max_examples=40, deadline=None)
