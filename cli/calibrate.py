@@ -2,103 +2,177 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simreal_cli.options import Host, LimitsFile, Serial
-from simreal_envs.errors import DataError, UsageError
+from simreal_cli.options import LimitsFile, Serial
+from simreal_envs.errors import DataError
 
 if TYPE_CHECKING:
-    from simreal_envs.cameras import Camera
-    from simreal_envs.robot.arm import Arm
+    from simreal_cli.calibrate_steps import Station
+    from simreal_envs.rig.board import Place
     from simreal_envs.robot.backends import Backend
-    from simreal_envs.robot.camera import RealSense
     from simreal_envs.robot.charuco import Board
-    from simreal_envs.robot.handeye import Fit, HeldView
-    from simreal_envs.spec import FloatArray
+    from simreal_envs.robot.handeye import Fit
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Find where the camera stands, and see whether it still stands there.",
+)
 
 MARKER_PER_SQUARE = 0.75
-CORNERS = ("top left", "top right", "bottom right", "bottom left")
+
+CalibratedEnv = Annotated[str, typer.Option(help="Which robot: real, or rig (the virtual one).")]
+RobotHost = Annotated[str | None, typer.Option(help="Address of the robot; only a rig is started for you.")]
+Shift = Annotated[str, typer.Option(help="Of the rig that is started: how it looks.")]
+Square = Annotated[float, typer.Option(min=5, max=200, help="Edge of a printed square in mm.")]
 
 
-def calibrate(
-    env: Annotated[str, typer.Option(help="Which robot: rig (the virtual one) or real.")] = "real",
-    host: Host = None,
+@app.command("board")
+def print_board(
+    picture: Annotated[Path, typer.Argument(help="PNG file to write.", show_default=False)],
+    square: Square = 36.0,
+) -> None:
+    """Write the ChArUco board as a picture to print at 100 %.
+
+    Glue it to something flat and stiff, measure a square, and pass it to `held` or `fixed` as `--square`.
+
+    **Examples**
+
+    `simreal calibrate board board.png`
+
+    `simreal calibrate board board.png --square 30`
+    """
+    board = _board(square)
+    board.write(picture)
+    width, height = board.size_m
+    typer.echo(f"{picture}: {1000 * width:.0f} x {1000 * height:.0f} mm; print it at 100 % and measure it")
+
+
+@app.command()
+def held(
+    env: CalibratedEnv = "real",
+    host: RobotHost = None,
     serial: Serial = None,
     limits: LimitsFile = None,
-    shift: Annotated[str, typer.Option(help="Of the rig that is started: how it looks.")] = "none",
+    shift: Shift = "none",
+    square: Square = 36.0,
     views: Annotated[int, typer.Option(min=8, max=100, help="How many views to take.")] = 15,
     by_hand: Annotated[
         bool, typer.Option("--by-hand", help="Guide the arm to every view yourself; else it turns by itself.")
     ] = False,
-    fixed: Annotated[
-        bool,
-        typer.Option("--fixed", help="The board lies on the table; touch its corners with the fingertips."),
-    ] = False,
-    square: Annotated[float, typer.Option(min=5, max=200, help="Edge of a printed square in mm.")] = 36.0,
-    print_board: Annotated[
-        Path | None, typer.Option(help="Write the board as a picture to print at 100 %, and end.")
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Lay the simulated robot over the image instead: is it still true?"),
-    ] = False,
-    picture: Annotated[Path, typer.Option(help="Where --check writes its picture.")] = Path(
-        "out/calibration.png"
-    ),
 ) -> None:
-    """Find where the camera stands from views of a ChArUco board, and store it for `--env real`.
+    """Calibrate from views of the board in the gripper, and store the camera's pose for `--env real`.
 
-    Print the board, glue it to something flat and stiff, measure a square, and let the gripper hold it so
-    that the camera sees it. Guide the arm until the board is in the middle of the image; the arm then turns
-    it about by itself. Fits that are not good enough are refused.
+    Guide the arm until the board is in the middle of the image; the arm then turns it about by itself. Fits
+    that are not good enough are refused.
 
     **Examples**
 
-    `simreal calibrate --print-board board.png`
+    `simreal calibrate held --host 172.16.0.2 --square 35.8`
 
-    `simreal calibrate --host 172.16.0.2 --square 35.8`
-
-    `simreal calibrate --host 172.16.0.2 --check`
-
-    `simreal calibrate --env rig --shift viewpoint`
+    `simreal calibrate held --env rig --shift viewpoint`
     """
+    from simreal_cli.calibrate_steps import fit_held
+
+    with _station(env, host, serial, limits, shift) as station, _board_there(station.robot, "hand"):
+        _store(station, fit_held(station, _board(square), views, by_hand))
+
+
+@app.command()
+def fixed(
+    env: CalibratedEnv = "real",
+    host: RobotHost = None,
+    serial: Serial = None,
+    limits: LimitsFile = None,
+    shift: Shift = "none",
+    square: Square = 36.0,
+    fingertip: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=150,
+            help="How far the fingertips are beyond the end effector, in mm.",
+            show_default="15.7: Franka's fingers",
+        ),
+    ] = None,
+) -> None:
+    """Calibrate from a board on the table, whose four corners you touch with the closed fingertips.
+
+    Quick, and only as good as the touches: `held` is better.
+
+    **Examples**
+
+    `simreal calibrate fixed --host 172.16.0.2 --square 35.8`
+
+    `simreal calibrate fixed --env rig`
+    """
+    from simreal_cli.calibrate_steps import fit_fixed
+
+    with _station(env, host, serial, limits, shift) as station, _board_there(station.robot, "table"):
+        fingertip_m = station.robot.fingertip_m if fingertip is None else fingertip / 1000
+        _store(station, fit_fixed(station, _board(square), fingertip_m))
+
+
+@app.command()
+def check(
+    env: CalibratedEnv = "real",
+    host: RobotHost = None,
+    serial: Serial = None,
+    limits: LimitsFile = None,
+    shift: Shift = "none",
+    picture: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("out/calibration.png"),
+) -> None:
+    """Draw the simulated robot over the camera's image: does the stored calibration still hold?
+
+    **Examples**
+
+    `simreal calibrate check --host 172.16.0.2`
+
+    `simreal calibrate check --env rig --host 127.0.0.2 --picture out/rig.png`
+    """
+    from simreal_cli.calibrate_steps import lay_over
+    from simreal_envs.robot.overlay import GOOD_OVERLAP
+
+    with _station(env, host, serial, limits, shift, depth=True) as station:
+        overlap = lay_over(station, picture)
+    typer.echo(f"overlap {overlap:.3f} ({GOOD_OVERLAP} at least is good); {picture}")
+    if overlap < GOOD_OVERLAP:
+        raise DataError(
+            f"The simulated robot covers the real one by {overlap:.2f} only. Look at {picture}; run "
+            "`simreal calibrate held` again if the camera was moved."
+        )
+
+
+# --- what the commands share --------------------------------------------------------------------------
+
+
+def _board(square_mm: float) -> Board:
     from simreal_envs.robot.charuco import Board
 
-    board = Board(square_m=square / 1000, marker_m=MARKER_PER_SQUARE * square / 1000)
-    if print_board is not None:
-        board.write(print_board)
-        width, height = board.size_m
-        typer.echo(
-            f"{print_board}: {1000 * width:.0f} x {1000 * height:.0f} mm; print it at 100 % and measure it"
-        )
-        return
+    return Board(square_m=square_mm / 1000, marker_m=MARKER_PER_SQUARE * square_mm / 1000)
 
-    if fixed and env == "rig":
-        raise UsageError("The rig's board is in the hand, not on the table: leave --fixed away.")
 
+@contextmanager
+def _station(
+    env: str, host: str | None, serial: str | None, limits: Path | None, shift: str, depth: bool = False
+) -> Iterator[Station]:
+    """Robot, camera and arm, connected."""
+    from simreal_cli.calibrate_steps import Station
     from simreal_envs.robot.arm import Arm
     from simreal_envs.robot.safety import load_limits
 
-    with _backend(env, host, shift, serial) as robot, ExitStack() as stack:
-        if robot.name == "rig" and not check:
-            from simreal_envs.rig.board import HeldBoard
-
-            stack.enter_context(HeldBoard(robot.host))
-        camera = stack.enter_context(robot.open_camera(depth=check))
-        calibrated = _calibrated(camera) if check else None
-        arm = stack.enter_context(Arm(robot.host, load_limits(limits)))
-        if calibrated:
-            _check(robot, arm, camera, calibrated, picture)
-        elif fixed:
-            _store(camera, _fit_fixed(arm, camera, board))
-        else:
-            _store(camera, _fit_held(robot, arm, camera, board, views, by_hand))
-        if robot.name == "rig" and not check:
-            _compare_with_truth(robot.calibrated(camera), camera.serial)
+    with (
+        _backend(env, host, shift, serial) as robot,
+        robot.open_camera(depth=depth) as camera,
+        Arm(robot.host, load_limits(limits)) as arm,
+    ):
+        yield Station(robot, camera, arm)
 
 
 def _backend(env: str, host: str | None, shift: str, serial: str | None) -> Backend:
@@ -116,68 +190,23 @@ def _backend(env: str, host: str | None, shift: str, serial: str | None) -> Back
     return VirtualRig(task, host, shift)
 
 
-# --- the board ----------------------------------------------------------------------------------------
+def _board_there(robot: Backend, place: Place) -> AbstractContextManager[Any]:
+    """The rig is given a board while this lasts; on hardware a person has put it there."""
+    if robot.name == "real":
+        return nullcontext()
+    from simreal_envs.rig.board import ShownBoard
+
+    return ShownBoard(robot.host, place)
 
 
-def _fit_held(robot: Backend, arm: Arm, camera: RealSense, board: Board, count: int, by_hand: bool) -> Fit:
-    from rich.progress import Progress
-
-    from simreal_envs.robot.handeye import fit_held_board
-    from simreal_envs.robot.views import look, take_views
-
-    if robot.name == "rig":
-        from simreal_envs.rig.board import HAND_SHOWS_BOARD
-
-        _move_to(arm, HAND_SHOWS_BOARD)
-    elif not by_hand:
-        _guide(arm, "Guide the arm until the camera sees the whole board, facing it, then let go. Enter")
-        typer.confirm(
-            "The arm will now turn the board by itself, up to 25 cm around. Is the way free?", abort=True
-        )
-    if by_hand:
-        taken: list[HeldView] = []
-        while len(taken) < count:
-            _guide(arm, f"View {len(taken) + 1} of {count}: tilt the board another way, then let go. Enter")
-            seen = look(arm, camera, board)
-            if seen is None:
-                typer.echo("The board was not seen.")
-            else:
-                taken.append(seen)
-        return fit_held_board(taken, board, camera.intrinsics)
-    with Progress() as progress:
-        bar = progress.add_task("views", total=count)
-
-        def say(done: int, what: str) -> None:
-            progress.update(bar, completed=done, description=what)
-
-        taken = take_views(arm, camera, board, count, say)
-    return fit_held_board(taken, board, camera.intrinsics)
-
-
-def _fit_fixed(arm: Arm, camera: RealSense, board: Board) -> Fit:
-    import numpy as np
-
-    from simreal_envs.robot.handeye import fit_fixed_board
-    from simreal_envs.robot.views import board_from_touches, still_frame
-
-    arm.close_gripper()
-    touches = []
-    for corner in CORNERS:
-        _guide(arm, f"Touch the {corner} corner of the board with the closed fingertips. Enter")
-        touches.append(arm.state().pose_in_base[:3, 3])
-    board_in_base = board_from_touches(np.array(touches), board)
-    _guide(arm, "Guide the arm out of the camera's view. Enter")
-    view = board.find(still_frame(arm, camera).colour, camera.intrinsics)
-    return fit_fixed_board([view] if view else [], board, board_in_base, camera.intrinsics)
-
-
-def _store(camera: RealSense, fit: Fit) -> None:
+def _store(station: Station, fit: Fit) -> None:
     import numpy as np
     from rich.console import Console
     from rich.table import Table
 
     from simreal_envs.robot.calibration import Calibration, now
 
+    camera = station.camera
     path = Calibration(
         serial=camera.serial,
         pose_camera_in_base=fit.camera_in_base,
@@ -197,73 +226,15 @@ def _store(camera: RealSense, fit: Fit) -> None:
     table.add_row("orientation uncertain by", f"{np.rad2deg(fit.rotation_std_rad):.3f} degrees")
     Console().print(table)
     typer.echo(f"stored: {path}")
+    if station.robot.name == "rig":
+        _compare_with_truth(station, fit)
 
 
-def _compare_with_truth(truth: Camera, serial: str) -> None:
+def _compare_with_truth(station: Station, fit: Fit) -> None:
     import numpy as np
     from scipy.spatial.transform import Rotation
 
-    from simreal_envs.robot.calibration import load_calibration
-
-    found = load_calibration(serial).pose_camera_in_base
-    off_m = np.linalg.norm(found[:3, 3] - truth.pose_in_base[:3, 3])
-    turned = Rotation.from_matrix(found[:3, :3].T @ truth.pose_in_base[:3, :3]).magnitude()
+    truth = station.robot.calibrated(station.camera).pose_in_base
+    off_m = np.linalg.norm(fit.camera_in_base[:3, 3] - truth[:3, 3])
+    turned = Rotation.from_matrix(fit.camera_in_base[:3, :3].T @ truth[:3, :3]).magnitude()
     typer.echo(f"the rig's true pose is {1000 * off_m:.2f} mm and {np.rad2deg(turned):.3f} degrees from it")
-
-
-# --- the check ----------------------------------------------------------------------------------------
-
-
-def _calibrated(camera: RealSense) -> Camera:
-    from simreal_envs.cameras import Camera
-    from simreal_envs.robot.calibration import load_calibration
-
-    return Camera(camera.size, camera.intrinsics, load_calibration(camera.serial).pose_camera_in_base)
-
-
-def _check(robot: Backend, arm: Arm, camera: RealSense, calibrated: Camera, picture: Path) -> None:
-    from PIL import Image
-
-    from simreal_envs.robot.overlay import GOOD_OVERLAP, Silhouette, compare
-    from simreal_envs.robot.views import HAND_IN_VIEW, still_frame
-
-    if robot.name == "rig":
-        _move_to(arm, HAND_IN_VIEW)
-    else:
-        _guide(arm, "Clear the table, guide the empty hand into the camera's view, then let go. Enter")
-    frame, state = still_frame(arm, camera), arm.state()
-    assert frame.depth_m is not None
-    silhouette = Silhouette(calibrated)
-    drawn = silhouette.mask(state.joints_rad, state.gripper_width_m)
-    silhouette.close()
-    overlay = compare(drawn, frame.colour, frame.depth_m, calibrated)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(overlay.picture).save(picture)
-    typer.echo(f"overlap {overlay.overlap:.3f} ({GOOD_OVERLAP} at least is good); {picture}")
-    if overlay.overlap < GOOD_OVERLAP:
-        raise DataError(
-            f"The simulated robot covers the real one by {overlay.overlap:.2f} only. Look at {picture}; run "
-            "`simreal calibrate` again if the camera was moved."
-        )
-
-
-def _move_to(arm: Arm, hand_in_base: FloatArray) -> None:
-    from simreal_envs.kinematics import inverse
-
-    joints = inverse(hand_in_base, arm.state().joints_rad)
-    if joints is None:
-        raise UsageError("The rig's arm cannot reach the view from where it is; reset the rig.")
-    arm.move_to_joints(joints)
-
-
-def _guide(arm: Arm, message: str) -> None:
-    """The arm is free until the operator presses Enter; a reflex meanwhile is recovered from."""
-    while True:
-        if fault := arm.state().fault:
-            typer.confirm(f"The robot stopped: {fault}. Is the arm free to move?", abort=True)
-            arm.recover()
-        arm.guide(True)
-        typer.prompt(message, default="", show_default=False, prompt_suffix=" ")
-        if not arm.state().fault:
-            arm.guide(False)
-            return

@@ -156,7 +156,7 @@ def _camera(serial: str | None) -> Iterator[Finding]:
         try:
             calibration = load_calibration(camera.serial)
         except SimrealError as error:
-            yield Finding("fail", "calibration", str(error), "simreal calibrate --env real --host HOST")
+            yield Finding("fail", "calibration", str(error), "simreal calibrate held --host HOST")
         else:
             yield Finding("ok", "calibration", f"of {calibration.date}")
     finally:

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from simreal_cli import data
-from simreal_cli.calibrate import calibrate
+from simreal_cli import calibrate, data
 from simreal_cli.collect import collect
 from simreal_cli.demo import demo
 from simreal_cli.doctor import doctor
@@ -93,7 +92,7 @@ app.command("eval")(evaluate_runs)
 app.command()(replay)
 app.command()(demo)
 app.command()(rig)
-app.command()(calibrate)
+app.add_typer(calibrate.app, name="calibrate")
 app.command()(doctor)
 
 

@@ -17,8 +17,9 @@ from simreal_agents.episode_log import LOG_NAME
 from simreal_cli.main import Program, app
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
-COMMANDS = ("collect", "generate", "train", "eval", "replay", "calibrate", "rig", "demo", "doctor")
+COMMANDS = ("collect", "generate", "train", "eval", "replay", "rig", "demo", "doctor")
 DATA_COMMANDS = ("fetch", "import", "info", "drop")
+CALIBRATE_COMMANDS = ("board", "held", "fixed", "check")
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -43,13 +44,20 @@ def test_help_comes_fast_and_imports_nothing_heavy():
     helped = run("--help")
     assert helped.returncode == 0
     assert time.perf_counter() - start < 3.0  # 0.4 s on an idle machine
-    assert all(command in helped.stdout for command in (*COMMANDS, "data"))
+    assert all(command in helped.stdout for command in (*COMMANDS, "data", "calibrate"))
     code = "import simreal_cli.main, sys; print(*{'torch', 'robosuite', 'scipy'} & set(sys.modules))"
     heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heavy.stdout.split() == []
 
 
-@pytest.mark.parametrize("command", [*((c,) for c in COMMANDS), *(("data", c) for c in DATA_COMMANDS)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *((c,) for c in COMMANDS),
+        *(("data", c) for c in DATA_COMMANDS),
+        *(("calibrate", c) for c in CALIBRATE_COMMANDS),
+    ],
+)
 def test_every_command_has_examples_that_name_it(command):
     text = invoke(*command, "--help").output
     assert "Examples" in text

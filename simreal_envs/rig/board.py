@@ -1,10 +1,11 @@
-"""A ChArUco board in the hand of the rig's robot: seen by the camera, without mass, touching nothing."""
+"""A ChArUco board on the rig, in the robot's hand or on the table: seen by the camera, touching nothing."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import mujoco
 import numpy as np
@@ -13,12 +14,15 @@ from scipy.spatial.transform import Rotation
 from simreal_envs.errors import RobotError
 from simreal_envs.latest import Latest
 from simreal_envs.poses import pose
+from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.stereo import FRAMES
 from simreal_envs.robot.charuco import Board
 from simreal_envs.sim.physics import GRIP_SITE_IN_HAND
-from simreal_envs.spec import FloatArray
+from simreal_envs.spec import BASE_IN_WORLD_M, FloatArray
 
 BOARD = Board()
+Place = Literal["hand", "table"]
+PLACES: tuple[Place, ...] = ("hand", "table")
 PIXELS_PER_SQUARE = 128
 THICKNESS_M = 0.001
 SHARED_MEMORY = Path("/dev/shm")
@@ -43,20 +47,30 @@ HAND_SHOWS_BOARD = pose(np.diag([1.0, -1.0, -1.0]), [0.57, -0.02, 0.14])
 """Pose of the hand in the base in which the camera sees the board."""
 
 
-class HeldBoard:
-    """The board is in the hand of the rig at ``host`` while the context lasts.
+_ON_TABLE_M = np.array([0.55, -0.02, 0.012])
+BOARD_ON_TABLE = pose(
+    np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]),
+    _ON_TABLE_M - (BOARD.size_m[1] / 2, BOARD.size_m[0] / 2, 0.0),
+)
+"""Pose in the base of the board that lies on a plate of 12 mm, read by somebody who faces the robot."""
+
+
+class ShownBoard:
+    """The board is in the hand of the rig at ``host``, or on its cleared table, while the context lasts.
 
     Raises:
         RobotError: the rig has no camera that shows it.
     """
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, place: Place) -> None:
         self._host = host
-        _sign(host).touch()
+        if place == "table":
+            _clear_table(host)
+        _sign(host).write_text(place)
         try:
             frames = Latest(f"rig-{host}-camera", FRAMES)
             give_up = time.monotonic() + PATIENCE_S
-            while not frames.read()["board_held"]:
+            while frames.read()["board"] != 1 + PLACES.index(place):
                 if time.monotonic() > give_up:
                     raise TimeoutError(f"nothing changed within {PATIENCE_S:.0f} s")
                 time.sleep(0.05)
@@ -65,10 +79,10 @@ class HeldBoard:
             raise RobotError(f"No camera of a rig at {host} shows the board: {error}.") from error
 
     def close(self) -> None:
-        """Take it out again."""
-        take_out_board(self._host)
+        """Take it away again."""
+        take_board_away(self._host)
 
-    def __enter__(self) -> HeldBoard:
+    def __enter__(self) -> ShownBoard:
         return self
 
     def __exit__(
@@ -77,30 +91,67 @@ class HeldBoard:
         self.close()
 
 
-def is_board_held(host: str) -> bool:
-    """Whether somebody put the board into the hand."""
-    return _sign(host).exists()
+def board_place(host: str) -> Place | None:
+    """Where somebody put the board, if anywhere."""
+    sign = _sign(host)
+    found = sign.read_text() if sign.exists() else ""
+    return next((place for place in PLACES if place == found), None)
 
 
-def take_out_board(host: str) -> None:
+def take_board_away(host: str) -> None:
     """Whoever put it there."""
     _sign(host).unlink(missing_ok=True)
 
 
 def _sign(host: str) -> Path:
-    """A file that is there while the board is held."""
+    """A file that names the place while the board is there."""
     return SHARED_MEMORY / f"simreal-rig-{host}-board"
 
 
-def model_with_board(model_xml: str) -> mujoco.MjModel:
-    """The scene with the board welded to the hand; joints and geoms keep their numbers."""
+def _clear_table(host: str) -> None:
+    """Put the objects where neither board nor hand will be."""
+    with RigControl(host) as control:
+        names = sorted(control.object_poses_in_base())
+        control.place({name: (-0.1, side, 0.0) for name, side in zip(names, (0.35, -0.35), strict=False)})
+
+
+def hands_touching_corners(model_xml: str) -> list[FloatArray]:
+    """Poses (4, 4) of the hand, pointing down, with its fingertips at the corners of the board on the table.
+
+    In the order of the touches: top left, top right, bottom right, bottom left.
+    """
+    width, height = BOARD.size_m
+    corners = np.array([(0, 0, 0), (width, 0, 0), (width, height, 0), (0, height, 0)])
+    in_base = corners @ BOARD_ON_TABLE[:3, :3].T + BOARD_ON_TABLE[:3, 3]
+    above = np.array([0.0, 0.0, _fingertips_beyond_end_effector_m(model_xml)])
+    return [pose(np.diag([1.0, -1.0, -1.0]), corner + above) for corner in in_base]
+
+
+def _fingertips_beyond_end_effector_m(model_xml: str) -> float:
+    """Along the hand's axis, measured on the served scene's meshes."""
+    model = mujoco.MjModel.from_xml_string(model_xml)
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    site, finger = data.site("gripper0_right_grip_site"), data.geom("gripper0_right_finger1_visual")
+    mesh = model.mesh(model.geom_dataid[finger.id])
+    first = int(mesh.vertadr[0])
+    vertices = model.mesh_vert[first : first + int(mesh.vertnum[0])]
+    in_world = vertices @ finger.xmat.reshape(3, 3).T + finger.xpos
+    return float(((in_world - site.xpos) @ site.xmat.reshape(3, 3)[:, 2]).max())
+
+
+def model_with_board(model_xml: str, place: Place) -> mujoco.MjModel:
+    """The scene with the board welded to hand or table; joints and geoms keep their numbers."""
     spec = mujoco.MjSpec.from_string(model_xml)
     _add_look(spec)
     _add_shape(spec)
     site = spec.site("gripper0_right_grip_site")
-    site_in_body = pose(Rotation.from_quat(np.roll(site.quat, -1)).as_matrix(), site.pos)
-    in_body = site_in_body @ pose(GRIP_SITE_IN_HAND.T, np.zeros(3)) @ BOARD_IN_HAND
-    site.parent.add_geom(
+    if place == "hand":
+        site_in_body = pose(Rotation.from_quat(np.roll(site.quat, -1)).as_matrix(), site.pos)
+        body, in_body = site.parent, site_in_body @ pose(GRIP_SITE_IN_HAND.T, np.zeros(3)) @ BOARD_IN_HAND
+    else:
+        body, in_body = spec.worldbody, pose(np.eye(3), BASE_IN_WORLD_M) @ BOARD_ON_TABLE
+    body.add_geom(
         name="board",
         type=mujoco.mjtGeom.mjGEOM_MESH,
         meshname="board",

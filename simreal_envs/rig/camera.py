@@ -17,7 +17,7 @@ import numpy as np
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import RobotError
 from simreal_envs.latest import Latest
-from simreal_envs.rig.board import is_board_held, model_with_board, take_out_board
+from simreal_envs.rig.board import PLACES, Place, board_place, model_with_board, take_board_away
 from simreal_envs.rig.stereo import (
     FAULTS,
     FPS,
@@ -124,19 +124,20 @@ def run_camera(host: str, task: str, shift: str) -> None:
     scene = TabletopScene(get_task(task))
     scene.reset()
     model, xml = scene.sim.model._model, str(scene.sim.model.get_xml())
-    take_out_board(host)  # left by a program that was killed
-    camera, board_held = SceneD435(model, shift), False
+    take_board_away(host)  # left by a program that was killed
+    camera = SceneD435(model, shift)
+    board: Place | None = None
     state, faults = _wait_for(f"rig-{host}-state", STATE), _wait_for(f"rig-{host}-faults", FAULTS)
     frame = np.zeros((), FRAMES)
     frame["pose_camera_in_base"] = camera.camera.pose_in_base
     with Latest(f"rig-{host}-camera", FRAMES, create=True) as frames:
         deadline = time.monotonic()
         while True:
-            if is_board_held(host) != board_held:
+            if (asked_for := board_place(host)) != board:
                 camera.close()
-                board_held = not board_held
-                camera = SceneD435(model_with_board(xml) if board_held else model, shift)
-            frame["board_held"] = board_held
+                board = asked_for
+                camera = SceneD435(model_with_board(xml, board) if board else model, shift)
+            frame["board"] = 1 + PLACES.index(board) if board else 0
             asked = faults.read()
             frame["plugged"] = not asked["camera_unplug"]
             if frame["plugged"] and not asked["camera_stall"]:

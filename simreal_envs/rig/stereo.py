@@ -33,7 +33,7 @@ FRAMES = np.dtype(
         ("number", "<i8"),
         ("time_s", "<f8"),  # time.monotonic
         ("plugged", "u1"),
-        ("board_held", "u1"),
+        ("board", "u1"),  # 0 not there, 1 in the hand, 2 on the table
         ("pose_camera_in_base", "<f8", (4, 4)),
         ("colour", "u1", (480, 640, 3)),
         ("depth_mm", "<u2", (480, 640)),

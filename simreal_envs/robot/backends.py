@@ -29,6 +29,8 @@ class Hardware:
     name = "real"
     shift = "none"
     knows_objects = False
+    fingertip_m = 0.0157
+    """From the end effector on along the hand: Franka's fingers end 219.2 mm from the last joint."""
 
     def __init__(self, host: str | None, shift: str = "none", serial: str | None = None) -> None:
         if not host:
@@ -62,6 +64,8 @@ class VirtualRig:
 
     name = "rig"
     knows_objects = True
+    fingertip_m = 0.0093
+    """robosuite's fingers begin 52.4 mm from its hand, Franka's 58.4 mm."""
 
     def __init__(self, task: str, host: str | None = None, shift: str = "none") -> None:
         self.shift, self.host = shift, host or ""

@@ -72,7 +72,7 @@ def load_calibration(serial: str) -> Calibration:
     path = calibration_file(serial)
     if not path.is_file():
         raise DataError(
-            f"Camera {serial} is not calibrated ({path} does not exist). Run `simreal calibrate`."
+            f"Camera {serial} is not calibrated ({path} does not exist). Run `simreal calibrate held`."
         )
     try:
         fields = json.loads(path.read_text())
@@ -84,4 +84,6 @@ def load_calibration(serial: str) -> Calibration:
                 raise ValueError(f"{name} must be {shape} finite numbers")
         return Calibration(**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"Calibration {path} is damaged ({error}). Run `simreal calibrate` again.") from error
+        raise DataError(
+            f"Calibration {path} is damaged ({error}). Run `simreal calibrate held` again."
+        ) from error

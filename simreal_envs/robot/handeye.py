@@ -52,14 +52,12 @@ class Fit:
 
     Attributes:
         camera_in_base: (4, 4).
-        board: (4, 4) pose of the board: in the hand, or in the base if it did not move.
         reprojection_rms_px: root mean square distance over all corners.
         position_std_m, rotation_std_rad: of the camera's pose, from the residuals.
         views: how many.
     """
 
     camera_in_base: FloatArray
-    board: FloatArray
     reprojection_rms_px: float
     position_std_m: float
     rotation_std_rad: float
@@ -117,7 +115,7 @@ def fit_fixed_board(
         in_camera = np.linalg.inv(poses[0]) @ board_in_base
         return np.concatenate([_project(in_camera, board, v, intrinsics) - v.pixels for v in views])
 
-    return _refine(errors, [camera], len(views), board_in_base)
+    return _refine(errors, [camera], len(views))
 
 
 def board_in_camera(view: View, board: Board, intrinsics: FloatArray) -> FloatArray:
@@ -180,7 +178,6 @@ def _refine(
     errors: Callable[[Sequence[FloatArray]], FloatArray],
     start: Sequence[FloatArray],
     views: int,
-    known_board: FloatArray | None = None,
 ) -> Fit:
     """Least squares over the poses, from ``start`` on."""
     found = least_squares(
@@ -192,7 +189,6 @@ def _refine(
     covariance = variance * np.linalg.inv(found.jac.T @ found.jac)
     fit = Fit(
         camera_in_base=poses[0],
-        board=poses[1] if known_board is None else known_board,
         reprojection_rms_px=float(np.sqrt(2 * squares / found.fun.size)),
         position_std_m=float(np.sqrt(np.trace(covariance[3:6, 3:6]))),
         rotation_std_rad=float(np.sqrt(np.trace(covariance[:3, :3]))),
