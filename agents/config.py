@@ -6,6 +6,7 @@ method, then the overrides. A key that does not exist and a value of another typ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -308,7 +309,9 @@ def _check(config: TrainConfig) -> None:
             raise UsageError(f"Config {key} = {value} must be at least 1.")
         if key in _POSITIVE and not value > 0:
             raise UsageError(f"Config {key} = {value} must be positive.")
-        if isinstance(value, float) and not value >= 0:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"Config {key} = {value} must be finite.")
+        if isinstance(value, int | float) and value < 0:
             raise UsageError(f"Config {key} = {value} must not be negative.")
     if config.head.execute > config.head.predict:
         raise UsageError(
@@ -318,6 +321,8 @@ def _check(config: TrainConfig) -> None:
         raise UsageError(f"encoder.width = {config.encoder.width} must be a multiple of 8.")
     if not config.optim.ema_decay < 1:
         raise UsageError(f"optim.ema_decay = {config.optim.ema_decay} must be below 1.")
+    if not config.head.proprioception:
+        raise UsageError(f"head.proprioception = [] must name one at least of {', '.join(PROPRIOCEPTION)}.")
     for name in config.head.proprioception:
         check_choice("head.proprioception", name, PROPRIOCEPTION)
     batch = config.batch

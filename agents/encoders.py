@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from simreal_agents.config import EncoderConfig
+from simreal_envs.errors import UsageError
 
 
 class SpatialSoftArgmax(nn.Module):
@@ -67,6 +68,21 @@ class CNN(nn.Module):
         if self.view is not None:
             points = self.view(points, maps)
         return self.feature(points).float()
+
+
+def check_stride(stem_stride: int, image_size: tuple[int, int]) -> None:
+    """Refuse a stem that leaves maps of less than 2 x 2, on which a keypoint has no place.
+
+    Raises:
+        UsageError: names the strides that this image size [height, width] allows.
+    """
+    height, width = image_size
+    largest = min(height, width) // 3
+    if stem_stride > largest:
+        raise UsageError(
+            f"encoder.stem_stride = {stem_stride} is too large for images of {height} x {width}. "
+            f"Valid: 1 to {largest}."
+        )
 
 
 def _block(channels: int, out: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:

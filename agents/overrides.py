@@ -53,10 +53,13 @@ def assign(config: Any, key: str, value: Any) -> None:
     for part in path:
         owner = getattr(owner, part)
     hint = typing.get_type_hints(type(owner))[name]
-    if (
-        isinstance(value, str) and hint is not str
-    ):  # from the command line, or 1e-3, which YAML takes for text
-        value = yaml.safe_load(value)
+    if isinstance(value, str) and hint is not str:  # of the command line, or 1e-3, for YAML a text
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(
+                f"Config {key} = {value!r} is not YAML, for example 0.5, true or [a, b]."
+            ) from error
     setattr(owner, name, _convert(key, value, hint))
 
 

@@ -16,7 +16,7 @@ from simreal_agents.actions import ActionCodec, policy_inputs
 from simreal_agents.augment import to_network
 from simreal_agents.checkpoint import WEIGHTS, find_checkpoint, read_state, read_tensors
 from simreal_agents.config import TrainConfig, read_config
-from simreal_agents.encoders import CNN
+from simreal_agents.encoders import CNN, check_stride
 from simreal_agents.heads import HEADS
 from simreal_agents.normalize import Normalizer
 from simreal_datasets.frames import END_EFFECTOR_POSITION
@@ -30,6 +30,7 @@ class PolicyNetwork(nn.Module):
 
     def __init__(self, config: TrainConfig, world: dict[str, Any]) -> None:
         super().__init__()
+        check_stride(config.encoder.stem_stride, world["image_size"])
         self.codec = ActionCodec(world["action_kind"], config.head.action_frame)
         numbers = len(zero_inputs(config.head.proprioception))
         self.encoder = CNN(config.encoder)

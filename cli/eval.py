@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from simreal_cli.options import Env, Host, LimitsFile, Serial
+from simreal_cli.options import Env, Host, LimitsFile, Serial, Workers, worker_count
 from simreal_envs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def evaluate_runs(
         int, typer.Option(help="First reset seed, one million or more; those below are for demonstrations.")
     ] = 1_000_000,
     checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
-    workers: Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")] = "auto",
+    workers: Workers = "auto",
     output: Annotated[
         Path, typer.Option(help="Folder for results; what it holds is not played again.")
     ] = Path("out/eval"),
@@ -85,7 +85,7 @@ def evaluate_runs(
     regions = region.split(",")
     seeds = range(seed, seed + episodes)
     with success_bar(len(actors) * len(regions) * episodes) as show:
-        results = evaluate(actors, world, regions, seeds, output, _workers(workers), show)
+        results = evaluate(actors, world, regions, seeds, output, worker_count(workers), show)
     summary = report(results, get_task(world.task).stages)
     summary.write(output)
     summary.print(Console())
@@ -98,6 +98,8 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
     """Sources by name: the folder's name, or its path where two have the same name."""
     from simreal_agents.sources import Expert, TrainedPolicy
 
+    if checkpoint != "last" and all(run == EXPERT for run in runs):
+        raise UsageError(f"--checkpoint {checkpoint} is of a trained policy; the expert has none.")
     actors: dict[str, ActorSource] = {}
     names = [Path(run).name for run in runs]
     for run, name in zip(runs, names, strict=True):
@@ -129,13 +131,3 @@ def _world(actors: dict[str, ActorSource], task: str | None, shift: str) -> Worl
         raise UsageError(f"--task is {task}, but {first!r} was trained for {about['task']}.")
     height, width = about["image_size"]
     return World(about["task"], shift=shift, image_size=(height, width), action_kind=about["action_kind"])
-
-
-def _workers(text: str) -> int:
-    from simreal_envs.parallel import available_cores
-
-    if text == "auto":
-        return available_cores()
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--workers is {text!r}; it must be a number from 1, or auto.")
-    return int(text)

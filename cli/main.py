@@ -26,6 +26,7 @@ from simreal_envs.errors import SimrealError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+INTERRUPTED_MESSAGE = "interrupted; what was finished is kept, and the same command goes on from there."
 
 
 class Program(TyperGroup):
@@ -39,21 +40,25 @@ class Program(TyperGroup):
             message, code = str(error), error.exit_code
             cause: BaseException = error
         except KeyboardInterrupt as error:
-            message, code = (
-                "interrupted; what was finished is kept, and the same command goes on from there.",
-                130,
-            )
+            message, code = str(error) or INTERRUPTED_MESSAGE, INTERRUPTED
             cause = error
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            message, code = _explain(error), 1
+            if not message:
                 raise
-            where = f" while writing {error.filename}" if error.filename else ""
-            message, code = f"disk full{where}: free some space and run the same command again.", 1
             cause = error
         if ctx.params.get("debug"):
             raise cause
         typer.secho("error: " + " ".join(message.split()), err=True, fg="red")
         raise typer.Exit(code)
+
+
+def _explain(error: OSError) -> str:
+    """What a user can do about it; empty for what is not about a file or the disk."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"disk full{where}: free some space and run the same command again."
+    return f"{error.strerror}: {error.filename}" if error.filename else ""
 
 
 app = typer.Typer(

@@ -8,6 +8,22 @@ from typing import Annotated
 import typer
 
 Env = Annotated[str, typer.Option(help="Which world: sim, rig (the virtual robot) or real.")]
-Host = Annotated[str | None, typer.Option(help="Address of the robot; without one a rig is started for you.")]
+Host = Annotated[
+    str | None,
+    typer.Option(help="Address of the robot, needed for real; a rig without one is started for you."),
+]
 Serial = Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")]
+Workers = Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")]
 LimitsFile = Annotated[Path | None, typer.Option(help="File of safety limits in place of the package's.")]
+
+
+def worker_count(text: str) -> int:
+    """How many processes ``--workers`` asks for."""
+    from simreal_envs.errors import UsageError
+    from simreal_envs.parallel import available_cores
+
+    if text == "auto":
+        return available_cores()
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--workers is {text!r}; it must be a number from 1, or auto.")
+    return int(text)

@@ -20,6 +20,7 @@ def train(
     source_demos: Annotated[int | None, typer.Option(help="Budget of source demonstrations.")] = None,
     target_demos: Annotated[int | None, typer.Option(help="Budget of target demonstrations.")] = None,
     updates: Annotated[int | None, typer.Option(help="Length of the run.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Updates between checkpoints.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0.")] = None,
     preset: Annotated[
@@ -56,7 +57,8 @@ def train(
     named = {
         "data.source": source and source.resolve(), "data.target": target and target.resolve(),
         "data.source_demos": source_demos,
-        "data.target_demos": target_demos, "optim.updates": updates, "seed": seed, "device": device,
+        "data.target_demos": target_demos, "optim.updates": updates, "checkpoint_every": checkpoint_every,
+        "seed": seed, "device": device,
     }  # fmt: skip
     overrides = [f"{key}={value}" for key, value in named.items() if value is not None] + (settings or [])
     if resume:
@@ -74,6 +76,5 @@ def train(
     try:
         checkpoint = run_training(config, run, resume, console)
     except KeyboardInterrupt as stopped:
-        typer.echo(f"{stopped}. Go on with: simreal train {run} --resume", err=True)
-        raise typer.Exit(130) from None
+        raise KeyboardInterrupt(f"{stopped}. Go on with: simreal train {run} --resume") from stopped
     typer.echo(f"Trained: {checkpoint}")

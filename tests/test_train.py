@@ -113,10 +113,15 @@ def test_overrides_take_the_type_of_their_key() -> None:
         ("alignment.tau=0", "must be positive"),
         ("alignment.tau=.nan", "must be positive"),
         ("alignment.weight=-1", "must not be negative"),
+        ("alignment.weight=.inf", "must be finite"),
+        ("alignment.tau=[1", r"'\[1' is not YAML"),
+        ("pairing.window=-1", "must not be negative"),
+        ("seed=-1", "must not be negative"),
         ("optim.updates=0", "at least 1"),
         ("head.execute=9", r"head\.execute = 9 exceeds"),
         ("batch.target=0.5", "not 1"),
         ("head.proprioception=[robot0_eef_vel]", "robot0_eef_vel"),
+        ("head.proprioception=[]", "must name one at least of robot0_eef_pos, "),
         ("encoder.width=12", "multiple of 8"),
         ("method=cotrain2", "Valid: source, target, cotrain, mmd, ot, uot"),
         ("optim.updates", "must be key=value"),
@@ -443,6 +448,14 @@ def test_an_unfinished_run_asks_for_resume(data: Path, tmp_path: Path) -> None:
         train(config, tmp_path / "run")
     with pytest.raises(DataError, match=r"training\.safetensors cannot be read"):
         train(config, tmp_path / "run", resume=True)
+
+
+def test_a_stem_that_leaves_no_place_for_keypoints_is_refused(data: Path, tmp_path: Path) -> None:
+    for stride in (11, 60):
+        config = load_config("cpu", "cotrain", settings_of(data, f"encoder.stem_stride={stride}"))
+        with pytest.raises(UsageError, match=rf"stem_stride = {stride} .* 32 x 32\. Valid: 1 to 10"):
+            train(config, tmp_path / "run")
+    train(load_config("cpu", "cotrain", settings_of(data, "encoder.stem_stride=10")), tmp_path / "run")
 
 
 def test_two_domains_of_different_worlds_are_refused(data: Path, tmp_path: Path) -> None:
