@@ -45,8 +45,8 @@ def generate(
     from simreal_envs.parallel import available_cores
     from simreal_envs.world import World
 
-    task, _ = load_segments(source)
-    recipe = Generator(source, World(task, "sim", shift, obs, image_size), region, selection, noise)
+    world = World(load_segments(source).task, "sim", shift, obs, image_size)
+    recipe = Generator(source, world, region, selection, noise)
     recipe.check()
     attempts = fill_dataset(dataset, recipe, episodes, seed, workers or available_cores())
     show_attempts(attempts, dataset, episodes)

@@ -5,11 +5,12 @@ States come first; only what succeeded is rendered.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -33,6 +34,8 @@ NEAREST = 3
 """A nearest-neighbour selection draws among this many, so that one demonstration is not all there is."""
 
 MAX_STEPS = 400
+
+logger = logging.getLogger(__name__)
 
 
 def select(
@@ -117,27 +120,38 @@ class SegmentActor:
         return list(actions.astype(np.float32))
 
 
-def load_segments(path: Path | str) -> tuple[str, list[list[Segment]]]:
-    """Task name and segments of a dataset's successful demonstrations.
+class Demonstrations(NamedTuple):
+    """The segments of each usable demonstration of a dataset, and why others are left out."""
+
+    task: str
+    segments: list[list[Segment]]
+    left_out: list[str]
+
+
+def load_segments(path: Path | str) -> Demonstrations:
+    """Cut a dataset's successful demonstrations.
 
     Raises:
         DataError: none of them can be cut; says why.
     """
     dataset = Dataset(path)
     task = get_task(dataset.infos[0].meta["task"])
-    demonstrations, reasons = [], []
+    segments = []
+    left_out = [f"{file.name}: damaged, {reason}" for file, reason in dataset.damaged]
     for i, info in enumerate(dataset.infos):
         datagen = dataset.read(i, keys=()).datagen
-        if datagen is None:
-            reasons.append(f"{info.path.name}: no object poses")
-            continue
-        try:
-            demonstrations.append(cut(datagen, task, info.path.name))
-        except DataError as error:
-            reasons.append(str(error))
-    if not demonstrations:
-        raise DataError(f"Dataset {path} has no demonstration to generate from. {'; '.join(reasons)}")
-    return task.name, demonstrations
+        if not info.meta.get("success"):
+            left_out.append(f"{info.path.name}: it failed after the stage {info.meta.get('stage')!r}")
+        elif datagen is None:
+            left_out.append(f"{info.path.name}: no object poses")
+        else:
+            try:
+                segments.append(cut(datagen, task, info.path.name))
+            except DataError as error:
+                left_out.append(str(error))
+    if not segments:
+        raise DataError(f"Dataset {path} has no demonstration to generate from. {'; '.join(left_out)}")
+    return Demonstrations(task.name, segments, left_out)
 
 
 @dataclass(frozen=True)
@@ -159,7 +173,7 @@ class Generator:
     noise_m: float = 0.003
 
     def check(self) -> None:
-        """Refuse what cannot work before any process starts.
+        """Refuse what cannot work before any process starts; warn of demonstrations that are left out.
 
         Raises:
             UsageError, DataError: names what does not fit.
@@ -167,15 +181,17 @@ class Generator:
         check_choice("selection", self.selection, SELECTIONS)
         check_choice("region", self.region, REGIONS)
         check_noise(self.noise_m)
-        task, _ = load_segments(self.source)
-        if task != self.world.task:
-            raise DataError(f"Dataset {self.source} is of task {task!r}, not {self.world.task!r}.")
+        found = load_segments(self.source)
+        if found.task != self.world.task:
+            raise DataError(f"Dataset {self.source} is of task {found.task!r}, not {self.world.task!r}.")
+        for reason in found.left_out:
+            logger.warning("Not generated from %s", reason)
         if self.world.env == "real":
             raise UsageError("Generation needs object poses, which env 'real' has not. Valid: sim, rig.")
 
     def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
         """What a worker does for each seed."""
-        _, demonstrations = load_segments(self.source)
+        demonstrations = load_segments(self.source).segments
         if self.world.env != "sim":  # in real time nothing can be shown afterwards
             live = ActionNoise(replace(self.world, max_steps=MAX_STEPS).make(self.region), self.noise_m)
             return partial(_attempt, self, live, None, demonstrations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from simreal_datasets.episode import DatagenInfo
 from simreal_datasets.fill import LAST_SEED, Attempt, fill_dataset
 from simreal_datasets.generate import SELECTIONS, Generator, load_segments, select
 from simreal_datasets.segments import MAX_SPEED_MPS, MAX_TURN_RADPS, Segment, bridge, cut, move, retime
-from simreal_datasets.store import Dataset
+from simreal_datasets.store import Dataset, DatasetWriter, drop_episodes
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.parallel import Heartbeat
@@ -178,8 +179,8 @@ def demonstrations(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 
 def test_generation_succeeds_and_its_data_can_be_generated_from(demonstrations: Path, tmp_path: Path) -> None:
-    task, segments = load_segments(demonstrations)
-    assert len(segments) == 2
+    task, segments, left_out = load_segments(demonstrations)
+    assert (len(segments), left_out) == (2, [])
     recipe = Generator(demonstrations, World(task, image_size=(24, 32)))
     attempts = list(fill_dataset(tmp_path / "generated", recipe, 4, 100, 1))
     assert len(attempts) <= 6
@@ -192,11 +193,33 @@ def test_generation_succeeds_and_its_data_can_be_generated_from(demonstrations: 
     np.testing.assert_allclose(
         episode.datagen.eef_pose[:, :3, 3], episode.observations["robot0_eef_pos"], atol=1e-3
     )
-    assert len(load_segments(tmp_path / "generated")[1]) == 4
+    assert len(load_segments(tmp_path / "generated").segments) == 4
+
+
+def test_failed_and_damaged_demonstrations_are_left_out_and_named(
+    demonstrations: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(demonstrations, folder)
+    Dataset(folder).infos[0].path.write_bytes(b"damaged")
+    failed = Dataset(folder).read(0)
+    failed.meta |= {"success": False, "stage": "reach"}
+    with DatasetWriter(folder) as writer:
+        writer.add(failed)
+    recipe = Generator(folder, World(demonstrations.name))
+    recipe.check()
+    assert len(load_segments(folder).segments) == 1
+    assert ["damaged" in line or "failed after the stage 'reach'" in line for line in caplog.messages] == [
+        True,
+        True,
+    ]
+    drop_episodes(folder, [1])
+    with pytest.raises(DataError, match=r"no demonstration to generate from.*damaged.*failed after"):
+        recipe.check()
 
 
 def test_every_selection_works(demonstrations: Path) -> None:
-    task, _ = load_segments(demonstrations)
+    task = load_segments(demonstrations).task
     for selection in SELECTIONS:
         work = Generator(demonstrations, World(task, obs="state"), selection=selection).make_work()
         assert any(work(seed, lambda: None).episode is not None for seed in range(3))
@@ -212,7 +235,7 @@ def test_every_selection_works(demonstrations: Path) -> None:
     ],
 )
 def test_a_bad_recipe_is_refused_at_once(demonstrations: Path, change: dict[str, Any], message: str) -> None:
-    task, _ = load_segments(demonstrations)
+    task = load_segments(demonstrations).task
     arguments: dict[str, Any] = {"source": demonstrations, "world": World(task), "region": "all"} | change
     with pytest.raises((UsageError, DataError), match=message):
         Generator(**arguments).check()

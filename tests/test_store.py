@@ -187,7 +187,7 @@ def test_dropped_episodes_are_gone_from_folder_and_index(tmp_path: Path) -> None
         assert sorted(file["data"]) == ["demo_0", "demo_2"]
     drop_episodes(tmp_path, [0, 2])
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
-    with pytest.raises(DataError, match="Cannot drop episodes of .*: No such file or directory"):
+    with pytest.raises(DataError, match="Cannot drop episodes of"):
         drop_episodes(tmp_path / "nowhere", [0])
 
 
