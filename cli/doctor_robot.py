@@ -22,7 +22,8 @@ STATES = 1000
 LOST_OK = 0.01
 FRAMES_SECONDS = 2.0
 FRAMES_HZ = 30
-REALTIME_PRIORITY = 80
+REALTIME_PRIORITY = 99
+"""What libfranka asks for; on a real-time kernel it refuses to control with less."""
 
 
 def examine_robot(env: str, host: str | None, serial: str | None) -> Iterator[Finding]:
@@ -67,7 +68,8 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _kernel() -> Iterator[Finding]:
-    if "PREEMPT_RT" in platform.version():
+    real_time = "PREEMPT_RT" in platform.version()
+    if real_time:
         yield Finding("ok", "kernel", f"{platform.release()} is real-time")
     else:
         yield Finding(
@@ -79,7 +81,8 @@ def _kernel() -> Iterator[Finding]:
         yield Finding("ok", "permissions", "real-time priority is allowed")
     else:
         yield Finding(
-            "warn", "permissions", f"real-time priority is limited to {allowed}",
+            "fail" if real_time else "warn",
+            "permissions", f"real-time priority {REALTIME_PRIORITY} is not allowed, {allowed} at most",
             "add '@realtime - rtprio 99' to /etc/security/limits.conf, join that group, log in again",
         )  # fmt: skip
 

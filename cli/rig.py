@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from simreal_envs.errors import RobotError
-from simreal_envs.rig.faults import FAULTS
+from simreal_envs.errors import RobotError, UsageError
+from simreal_envs.rig.faults import FAULTS, parse_fault
 
 REFRESH_S = 1.0
 
@@ -24,6 +24,10 @@ def rig(
     fault: Annotated[
         list[str] | None,
         typer.Option(help=f"What goes wrong, NAME or NAME:VALUE; repeatable: {', '.join(FAULTS)}."),
+    ] = None,
+    inject: Annotated[
+        list[str] | None,
+        typer.Option(help="The same in the rig that runs at --host; `none` ends every fault."),
     ] = None,
     camera: Annotated[bool, typer.Option(help="Whether there is a camera.")] = True,
     enforce_loss: Annotated[
@@ -42,7 +46,13 @@ def rig(
     `simreal rig --task Stack --host 127.0.0.2`
 
     `simreal rig --task Lift --shift viewpoint+texture --fault packet_loss:0.05`
+
+    `simreal rig --host 127.0.0.2 --inject reflex:cartesian_reflex`
     """
+    if inject:
+        _inject(host, inject)
+        return
+
     from rich.console import Console
 
     from simreal_envs.latest import Latest
@@ -67,6 +77,18 @@ def rig(
         raise RobotError("A process of the virtual rig ended by itself; its message is above.")
     except KeyboardInterrupt:
         console.print("ended")
+
+
+def _inject(host: str | None, faults: list[str]) -> None:
+    """Make something go wrong in a rig that runs."""
+    from simreal_envs.rig.control import RigControl
+
+    if host is None:
+        raise UsageError(f"--inject {faults[0]} needs the address of a running rig: --host 127.0.0.2.")
+    parsed = [parse_fault(fault) for fault in faults]
+    with RigControl(host) as control:
+        for name, value in parsed:
+            control.inject(name, value)
 
 
 def _describe(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -77,6 +77,7 @@ BAD = [
     ((*EXPERT, "--region", "inside"), 2, "Unknown region 'inside'. Valid: in, ood, all."),
     ((*EXPERT, "--workers", "many"), 2, "--workers is 'many'"),
     ((*EXPERT, "--seed", "5"), 2, "evaluation seeds start at 1000000"),
+    ((*EXPERT, "--env", "rig", "--video", "1"), 2, "--video plays failures once more, which env 'rig'"),
     ((*EXPERT, "--checkpoint", "55"), 2, "--checkpoint 55 is of a trained policy"),
     ((*EXPERT, "--output", "/dev/null"), 1, "File exists: /dev/null"),
     ((*EXPERT, "--output", "/proc/nope"), 1, "No such file or directory: /proc/nope"),
@@ -178,6 +179,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
 
     whole = run(*command("whole", 1))
     assert whole.returncode == 0, whole.stderr
+    assert "24 episodes: 1 x policy, in, 24 scenes each" in whole.stdout
     assert "24/24 = 100 %" in whole.stdout
 
     started = subprocess.Popen(

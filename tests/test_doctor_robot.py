@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 
 import pytest
@@ -44,6 +45,15 @@ def test_without_an_address_the_rest_is_looked_at() -> None:
     findings = examined("real", None)
     assert findings["robot"].remedy.startswith("simreal doctor --env real --host")
     assert {"kernel", "permissions", "camera"} <= set(findings)
+
+
+def test_less_real_time_priority_than_libfranka_asks_for_is_no_success() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_RTPRIO)
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (80 if hard < 0 else min(80, hard), hard))
+    try:
+        assert examined("real", None)["permissions"].status in ("warn", "fail")
+    finally:
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (soft, hard))
 
 
 def test_another_client_on_the_robot_is_a_failure_of_fci() -> None:

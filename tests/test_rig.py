@@ -15,7 +15,9 @@ import mujoco
 import numpy as np
 import pytest
 from fci_client import END_EFFECTOR
+from typer.testing import CliRunner
 
+from simreal_cli.main import app
 from simreal_envs import kinematics
 from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.rig import protocol
@@ -149,6 +151,18 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
+
+
+def test_a_running_rig_is_broken_and_mended_from_the_command_line(running: Rig, control: RigControl):
+    def inject(*faults: str) -> None:
+        options = [word for fault in faults for word in ("--inject", fault)]
+        done = CliRunner().invoke(app, ["rig", "--host", running.host, *options])
+        assert done.exit_code == 0, done.output
+
+    inject("gripper_stuck", "packet_loss:0.02")
+    assert control.status()["faults"] == {"gripper_stuck": True, "packet_loss": 0.02}
+    inject("none")
+    assert control.status()["faults"] == {}
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
