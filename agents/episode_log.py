@@ -1,4 +1,8 @@
-"""How each evaluated episode ended: one line of JSON an episode, on the disk before the next one counts."""
+"""How each evaluated episode ended: one line of JSON an episode, on the disk before the next one counts.
+
+The same as a table for other programs: ``episodes.csv`` gets a row an episode, and is written anew from the
+lines when the log is opened.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +62,8 @@ class EpisodeResult:
 class EpisodeLog:
     """The file of results in a folder, for one writer at a time. A context manager.
 
-    A line that a crash cut short is removed, so its episode is played again. On leaving, the same results are
-    written as ``episodes.csv``.
+    A line that a crash cut short is removed, so its episode is played again. Of an episode that was played
+    again, the last line counts.
 
     Raises:
         DataError: another process writes the log, or a line in it is damaged.
@@ -80,6 +84,7 @@ class EpisodeLog:
         except DataError:
             self._file.close()
             raise
+        self._write_table()
 
     def __enter__(self) -> EpisodeLog:
         return self
@@ -87,7 +92,6 @@ class EpisodeLog:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write_csv()
         self._file.close()
 
     def find(self, key: Key, name: str) -> EpisodeResult | None:
@@ -100,13 +104,26 @@ class EpisodeLog:
         self._file.write(json.dumps(asdict(result)).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        again = result.key in self._results
         self._results[result.key] = result
+        if again:
+            self._write_table()
+        else:
+            with self._table.open("a", newline="") as file:
+                csv.writer(file).writerow(asdict(result).values())
 
-    def _write_csv(self) -> None:
-        with self.path.with_suffix(".csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(EpisodeResult)])
-            writer.writeheader()
-            writer.writerows(asdict(result) for result in self._results.values())
+    @property
+    def _table(self) -> Path:
+        return self.path.with_suffix(".csv")
+
+    def _write_table(self) -> None:
+        """All results; aside and renamed, so that the table is complete or as it was."""
+        aside = self.path.with_name(".episodes.csv")
+        with aside.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(field.name for field in fields(EpisodeResult))
+            writer.writerows(asdict(result).values() for result in self._results.values())
+        aside.replace(self._table)
 
     def _read(self) -> list[EpisodeResult]:
         self._file.seek(0)

@@ -48,6 +48,7 @@ def evaluate(
     output: Path,
     workers: int = 1,
     on_result: Callable[[EpisodeResult], None] = lambda result: None,
+    redo_interrupted: bool = False,
 ) -> list[EpisodeResult]:
     """Play every actor in every region from every seed, and return how each episode ended.
 
@@ -59,6 +60,7 @@ def evaluate(
         output: folder of the log (:class:`EpisodeLog`); episodes found in it are not played again.
         workers: processes; 1 plays in this one. There is only one robot.
         on_result: called for every episode, those found in the log first.
+        redo_interrupted: play again what a fault broke off.
 
     Returns:
         The results, ordered by actor, region and seed.
@@ -67,21 +69,10 @@ def evaluate(
         UsageError, DataError: before anything is played: something asked for does not exist, an actor does
             not fit the world, or the log is damaged.
     """
-    for region in regions:
-        check_choice("region", region, REGIONS)
-    identities = {name: source.identity() for name, source in actors.items()}
-    trials = [
-        _Trial(name, identities[name], region, seed)
-        for region in regions
-        for name in actors
-        for seed in seeds
-    ]
-    if not trials or len({trial.key(world) for trial in trials}) != len(trials):
-        raise UsageError("An evaluation needs at least one policy, region and seed, and none of them twice.")
-
+    trials = _plan(actors, world, regions, seeds)
     with EpisodeLog(output) as log:
         found = [log.find(trial.key(world), trial.name) for trial in trials]
-        results = {result.key: result for result in found if result is not None}
+        results = {r.key: r for r in found if r is not None and not (redo_interrupted and r.interrupted)}
         missing = [trial for trial in trials if trial.key(world) not in results]
         if missing:
             _check(actors, world, regions[0])
@@ -95,6 +86,28 @@ def evaluate(
                 results[result.key] = result
                 on_result(result)
     return [results[trial.key(world)] for trial in trials]
+
+
+def _plan(
+    actors: Mapping[str, ActorSource], world: World, regions: Sequence[str], seeds: Sequence[int]
+) -> list[_Trial]:
+    """Every episode, those of one region one after another.
+
+    Raises:
+        UsageError: there are none, one is asked for twice, or a region does not exist.
+    """
+    for region in regions:
+        check_choice("region", region, REGIONS)
+    identities = {name: source.identity() for name, source in actors.items()}
+    trials = [
+        _Trial(name, identities[name], region, seed)
+        for region in regions
+        for name in actors
+        for seed in seeds
+    ]
+    if not trials or len({trial.key(world) for trial in trials}) != len(trials):
+        raise UsageError("An evaluation needs at least one policy, region and seed, and none of them twice.")
+    return trials
 
 
 def _check(actors: Mapping[str, ActorSource], world: World, region: str) -> None:

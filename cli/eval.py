@@ -43,9 +43,12 @@ def evaluate_runs(
     output: Annotated[
         Path, typer.Option(help="Folder for results; what it holds is not played again.")
     ] = Path("out/eval"),
+    redo_interrupted: Annotated[
+        bool, typer.Option("--redo-interrupted", help="Play episodes again that a fault broke off.")
+    ] = False,
     max_steps: Annotated[int, typer.Option(min=1, help="End an episode after so many steps of 50 ms.")] = 500,
     video: Annotated[
-        int, typer.Option(min=0, help="Write GIFs of so many failures a policy and region.")
+        int, typer.Option(min=0, help="Write GIFs of so many failures a policy and region; sim only.")
     ] = 0,
 ) -> None:
     """Play policies on the same episodes: success with intervals, paired tests, stages of failure.
@@ -82,10 +85,20 @@ def evaluate_runs(
         serial=serial,
         limits=str(limits) if limits else None,
     )
+    if video and world.env != "sim":
+        raise UsageError(
+            f"--video plays failures once more, which env {world.env!r} never does alike; leave it out."
+        )
     regions = region.split(",")
     seeds = range(seed, seed + episodes)
-    with success_bar(len(actors) * len(regions) * episodes) as show:
-        results = evaluate(actors, world, regions, seeds, output, worker_count(workers), show)
+    total = len(actors) * len(regions) * episodes
+    typer.echo(
+        f"{total} episodes: {', '.join(actors)}; regions {', '.join(regions)}; {episodes} scenes in each"
+    )
+    with success_bar(total) as show:
+        results = evaluate(
+            actors, world, regions, seeds, output, worker_count(workers), show, redo_interrupted
+        )
     summary = report(results, get_task(world.task).stages)
     summary.write(output)
     summary.print(Console())

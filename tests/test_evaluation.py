@@ -209,6 +209,38 @@ def test_a_damaged_line_is_named(tmp_path, line):
     EpisodeLog(tmp_path).__exit__(None, None, None)
 
 
+def _rows(folder) -> list[dict[str, str]]:
+    with (folder / "episodes.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_grows_with_the_log_and_is_mended_when_the_log_is_opened(tmp_path):
+    with EpisodeLog(tmp_path) as log:
+        for i in range(3):
+            log.append(_result(seed=FIRST_SEED + i))
+            assert [int(row["seed"]) for row in _rows(tmp_path)] == [FIRST_SEED + k for k in range(i + 1)]
+        log.append(_result(seed=FIRST_SEED + 1, failed_at="grasp"))
+        assert [row["success"] for row in _rows(tmp_path)] == ["True", "False", "True"]
+    whole = _rows(tmp_path)
+    table = tmp_path / "episodes.csv"
+    table.write_bytes(table.read_bytes()[:-30])  # as a kill may leave it
+    with EpisodeLog(tmp_path):
+        assert _rows(tmp_path) == whole
+
+
+def test_only_on_demand_interrupted_episodes_are_played_again(tmp_path):
+    (first, second) = evaluate({"half": Half()}, LIFT, ["in"], SEEDS[:2], tmp_path)
+    broken = replace(first, success=False, failed_at="reach", interrupted="link lost")
+    failed = replace(second, success=False, failed_at="reach", steps=1)
+    with EpisodeLog(tmp_path) as log:
+        log.append(broken)
+        log.append(failed)
+    assert evaluate({"half": Half()}, LIFT, ["in"], SEEDS[:2], tmp_path) == [broken, failed]
+    again = evaluate({"half": Half()}, LIFT, ["in"], SEEDS[:2], tmp_path, redo_interrupted=True)
+    assert again == [first, failed]
+    assert evaluate({"half": Half()}, LIFT, ["in"], SEEDS[:2], tmp_path) == [first, failed]
+
+
 def test_a_log_has_one_writer(tmp_path):
     with EpisodeLog(tmp_path), pytest.raises(DataError, match="Another evaluation"):
         EpisodeLog(tmp_path)
