@@ -44,18 +44,27 @@ def save_checkpoint(
         _write_tensors(training, aside / TRAINING)
         values = {"format_version": FORMAT_VERSION, "update": update, **state}
         (aside / STATE).write_text(json.dumps(values, indent=1))
+        for path in (*aside.iterdir(), aside):
+            _force_to_disk(path)
+        aside.rename(folder)
+        for path in (folder.parent, run):
+            _force_to_disk(path)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise DataError(f"Cannot write a checkpoint in {run}: {error}. Those before are intact.") from error
-    for file in aside.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
     for other in _folders(run):
         if other != folder:
             (other / TRAINING).unlink(missing_ok=True)
     return folder
+
+
+def _force_to_disk(path: Path) -> None:
+    """The content of a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(file: Path, values: Any) -> None:

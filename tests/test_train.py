@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -410,6 +411,25 @@ def test_a_full_disk_is_named_and_leaves_earlier_checkpoints(
     monkeypatch.undo()
     train(config, tmp_path / "run", resume=True)
     assert list_checkpoints(tmp_path / "run") == [2, 4, 6]
+
+
+def test_a_checkpoint_is_on_the_disk_before_older_ones_lose_anything(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where writing the name of the new one fails, training can still go on from the old one."""
+    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.name == "checkpoints" and (path / "0000004").exists():
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(DataError, match=r"Cannot write a checkpoint .*Input/output error"):
+        train(config, tmp_path)
+    assert (tmp_path / "checkpoints" / "0000002" / TRAINING).exists()
 
 
 def test_only_the_newest_checkpoint_keeps_what_training_needs(data: Path, tmp_path: Path) -> None:
