@@ -47,7 +47,13 @@ def fetch(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="demo.hdf5 of robosuite 1.0 to 1.5.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="demo.hdf5 of robosuite 1.0 to 1.5; or Lift or Stack: what `simreal data fetch` fetches.",
+            show_default=False,
+        ),
+    ],
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to add to.", show_default=False)],
     task: Annotated[
         str | None, typer.Option(help="Refuse the file unless it holds this task.", show_default=False)
@@ -55,21 +61,36 @@ def import_(
 ) -> None:
     """Import robosuite's demonstrations as state episodes, ready for `simreal generate`.
 
+    A demonstration that is there already, by the checksum of its file, is skipped.
+
     **Examples**
 
+    `simreal data import Lift data/lift-human`
+
     `simreal data import demo.hdf5 data/stack-human --task Stack`
-
-    `simreal data import ~/.cache/simreal/human_demonstrations/lift/panda/demo.hdf5 data/lift-human`
     """
+    from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
     from simreal_datasets.robosuite_import import import_demonstrations
-    from simreal_datasets.store import DatasetWriter
+    from simreal_datasets.store import Dataset, DatasetWriter
 
+    if str(file) in HUMAN_DEMONSTRATIONS and not file.exists():
+        file = fetch_demonstrations([str(file)])[str(file)]
     episodes = import_demonstrations(file, task)
+    begun = dataset.is_dir() and any(dataset.glob("episode_*.hdf5"))
+    there = {_origin(info.meta) for info in Dataset(dataset).infos} if begun else set()
     with DatasetWriter(dataset) as writer:
         for episode in episodes:
+            if _origin(episode.meta) in there:
+                typer.echo(f"{episode.meta['source']['demo']}: already there")
+                continue
             path = writer.add(episode)
             result = "solved" if episode.meta["success"] else f"failed after {episode.meta['stage']}"
             typer.echo(f"{episode.meta['source']['demo']}: {len(episode)} steps, {result} -> {path.name}")
+
+
+def _origin(meta: dict[str, Any]) -> tuple[str, str] | None:
+    source = meta.get("source")
+    return (source["sha256"], source["demo"]) if source else None
 
 
 @app.command()

@@ -16,11 +16,14 @@ one pair, and pairing 1000 x 25 demonstrations needs both for each of 25,000 pai
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numba
 import numpy as np
@@ -33,6 +36,12 @@ Positions = Sequence[NDArray[np.floating]]
 """One (T, 3) array of end-effector positions in metres, base frame, for each demonstration."""
 
 WEIGHTINGS = ("quantile", "metres")
+
+
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error)
+"""What numpy raises for a damaged file: tried with every bit flipped."""
+
+logger = logging.getLogger(__name__)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -151,6 +160,8 @@ class Pairing:
 def pair(source: Positions, target: Positions, cache: Path | None = None) -> Pairing:
     """Pair all demonstrations; read the result from the folder ``cache`` if it was stored there before.
 
+    A cache that cannot be read or written is a warning, and the pairing is computed.
+
     Raises:
         DataError: no demonstrations, one that is empty, not (T, 3), not finite or longer than 32,767 frames.
     """
@@ -162,15 +173,30 @@ def pair(source: Positions, target: Positions, cache: Path | None = None) -> Pai
     for array in (a, a_starts, b, b_starts):
         digest.update(array.tobytes())
     file = cache / f"pairing-{digest.hexdigest()[:32]}.npz"
-    if file.exists():
+    try:
         with np.load(file, allow_pickle=False) as stored:
             return Pairing(stored["distances_m"], stored["matches"])
+    except FileNotFoundError:
+        pass
+    except _UNREADABLE as error:
+        logger.warning("Pairing again, since %s cannot be read: %s", file, error)
     result = _pair_all(a, a_starts, b, b_starts)
-    cache.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez_compressed(aside, distances_m=result.distances_m, matches=result.matches)
-    os.replace(aside, file)
+    try:
+        _store(result, file)
+    except OSError as error:
+        logger.warning("The pairing is not kept in %s: %s", cache, error.strerror)
     return result
+
+
+def _store(result: Pairing, file: Path) -> None:
+    """Write aside and rename: another process may be reading."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(f".{os.getpid()}.npz")
+    try:
+        np.savez_compressed(aside, distances_m=result.distances_m, matches=result.matches)
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _pair_all(

@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -129,10 +130,22 @@ def _import_one(demo: h5py.Group, task: Task, folder: Path, where: str) -> Episo
         _check_layout(physics)
     except (DataError, KeyError) as error:
         raise DataError(f"{where}: {error.args[0]}") from error
-    return _replay(physics, task, states, np.clip(actions[:, -1], -1.0, 1.0), xml)
+    gripper = np.clip(actions[:, -1], -1.0, 1.0)
+    return _episode(_replay(physics, task, states), task, states, gripper, xml)
 
 
-def _replay(physics: Physics, task: Task, states: np.ndarray, gripper: np.ndarray, xml: str) -> Episode:
+@dataclass(frozen=True)
+class _Track:
+    """What the T states of a demonstration show; poses (T, 4, 4) in the base frame."""
+
+    hand: np.ndarray
+    joints_rad: np.ndarray
+    fingers_m: np.ndarray
+    objects: dict[str, np.ndarray]
+    signals: dict[str, np.ndarray]
+
+
+def _replay(physics: Physics, task: Task, states: np.ndarray) -> _Track:
     """Read poses, proprioception and stages from every state."""
     hand, joints, fingers = [], [], []
     objects: dict[str, list[np.ndarray]] = {name: [] for name in task.objects}
@@ -146,52 +159,61 @@ def _replay(physics: Physics, task: Task, states: np.ndarray, gripper: np.ndarra
             objects[name].append(physics.object_pose_in_base(name))
         for stage, now in task.stages_reached(physics).items():
             signals[stage].append(now)
-    eef = np.stack(hand)
-    poses = {name: np.stack(values) for name, values in objects.items()}
-    target = np.concatenate([eef[1:], eef[-1:]])
-    length = len(states)
-    done = list(itertools.takewhile(lambda stage: any(signals[stage]), task.stages))
+    return _Track(
+        np.stack(hand),
+        np.stack(joints),
+        np.stack(fingers),
+        {name: np.stack(poses) for name, poses in objects.items()},
+        {stage: np.array(values, dtype=np.int64) for stage, values in signals.items()},
+    )
+
+
+def _episode(track: _Track, task: Task, states: np.ndarray, gripper: np.ndarray, xml: str) -> Episode:
+    target = np.concatenate([track.hand[1:], track.hand[-1:]])
+    objects = [part for pose in track.objects.values() for part in (pose[:, :3, 3], _quaternions_xyzw(pose))]
     return Episode(
         observations={
-            "robot0_eef_pos": eef[:, :3, 3].astype(np.float32),
-            "robot0_eef_quat": _quaternions_xyzw(eef),
-            "robot0_joint_pos": np.stack(joints).astype(np.float32),
-            "robot0_gripper_qpos": np.stack(fingers).astype(np.float32),
-            OBJECT_KEY: np.concatenate(
-                [part for pose in poses.values() for part in (pose[:, :3, 3], _quaternions_xyzw(pose))],
-                axis=1,
-            ).astype(np.float32),
+            "robot0_eef_pos": track.hand[:, :3, 3].astype(np.float32),
+            "robot0_eef_quat": _quaternions_xyzw(track.hand),
+            "robot0_joint_pos": track.joints_rad.astype(np.float32),
+            "robot0_gripper_qpos": track.fingers_m.astype(np.float32),
+            OBJECT_KEY: np.concatenate(objects, axis=1).astype(np.float32),
         },
         actions=actions_from_poses(target, gripper),
-        rewards=np.array(signals[task.stages[-1]], dtype=np.float64),
-        dones=np.arange(length) == length - 1,
-        meta={
-            "task": task.name,
-            "env": "robosuite",
-            "shift": "none",
-            "region": "all",
-            "action_kind": "pose",
-            "obs": ["state"],
-            "image_size": None,
-            "control_hz": CONTROL_HZ,
-            "camera": None,
-            "seed": None,
-            "actor": "human",
-            "success": len(done) == len(task.stages),
-            "stage": done[-1] if done else "start",
-            "stages_reached": len(done),
-            "placement_region": task.region_of({name: _placement(pose[0]) for name, pose in poses.items()}),
-        },
+        rewards=track.signals[task.stages[-1]].astype(np.float64),
+        dones=np.arange(len(states)) == len(states) - 1,
+        meta=_meta(track, task),
         states=states,
         model_xml=xml,
         datagen=DatagenInfo(
-            eef_pose=eef,
-            object_poses=poses,
-            subtask_term_signals={stage: np.array(s, dtype=np.int64) for stage, s in signals.items()},
+            eef_pose=track.hand,
+            object_poses=track.objects,
+            subtask_term_signals=track.signals,
             target_pose=target,
             gripper_action=gripper[:, None],
         ),
     )
+
+
+def _meta(track: _Track, task: Task) -> dict[str, Any]:
+    done = list(itertools.takewhile(lambda stage: track.signals[stage].any(), task.stages))
+    return {
+        "task": task.name,
+        "env": "robosuite",
+        "shift": "none",
+        "region": "all",
+        "action_kind": "pose",
+        "obs": ["state"],
+        "image_size": None,
+        "control_hz": CONTROL_HZ,
+        "camera": None,
+        "seed": None,
+        "actor": "human",
+        "success": len(done) == len(task.stages),
+        "stage": done[-1] if done else "start",
+        "stages_reached": len(done),
+        "placement_region": task.region_of({name: _placement(p[0]) for name, p in track.objects.items()}),
+    }
 
 
 def _world_args(data: h5py.Group, path: Path) -> dict[str, Any]:

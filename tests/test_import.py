@@ -266,9 +266,11 @@ def test_an_arm_mounted_elsewhere_is_refused(stack_copy: Path) -> None:
 
 def test_import_and_info_on_the_command_line(human: dict[str, Path], tmp_path: Path) -> None:
     run = CliRunner()
-    done = run.invoke(app, ["import", str(human["Stack"]), str(tmp_path), "--task", "Stack"])
+    done = run.invoke(app, ["import", "Stack", str(tmp_path), "--task", "Stack"])
     assert done.exit_code == 0, done.output
     assert "demo_1: 532 steps, solved" in done.output
+    again = run.invoke(app, ["import", str(human["Stack"]), str(tmp_path)])
+    assert again.output == "demo_1: already there\n"
     dataset = Dataset(tmp_path)
     assert dataset.infos[0].meta["actor"] == "human"
     shown = run.invoke(app, ["info", str(tmp_path)])

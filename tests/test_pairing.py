@@ -89,6 +89,29 @@ def test_cache_is_read_for_the_same_data_only(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_damaged_cache_is_a_warning(tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(2)
+    source, target = [random_path(rng)], [random_path(rng)]
+    first = pair(source, target, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:kept])
+    assert pair(source, target, cache=tmp_path).distances_m == first.distances_m
+    assert "cannot be read" in caplog.text
+    caplog.clear()
+    assert pair(source, target, cache=tmp_path).distances_m == first.distances_m
+    assert caplog.text == ""
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    rng = np.random.default_rng(2)
+    assert pair([random_path(rng)], [random_path(rng)], cache=tmp_path / "file" / "cache").matches.size > 0
+    assert "The pairing is not kept in" in caplog.text
+
+
 def test_weights_prefer_the_nearest_tenth_at_any_scale() -> None:
     distances = np.linspace(0.01, 0.5, 50)[:, None]
     matches = np.zeros((50, 1), dtype=np.int16)
