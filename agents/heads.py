@@ -23,8 +23,8 @@ class Head(nn.Module):
         """Mean loss of conditions (B, D) with demonstrated chunks (B, H, A)."""
 
     @abstractmethod
-    def sample(self, condition: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Chunks (B, H, A) for conditions (B, D); without a generator always the same."""
+    def sample(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """Chunks (B, H, A) for conditions (B, D) and standard normal noise (B, H, A)."""
 
 
 class MSEHead(Head):
@@ -38,7 +38,7 @@ class MSEHead(Head):
         """Mean squared error."""
         return (self.network(condition) - chunk.flatten(1)).square().mean()
 
-    def sample(self, condition: Tensor, generator: torch.Generator | None) -> Tensor:
+    def sample(self, condition: Tensor, noise: Tensor) -> Tensor:
         """The prediction; there is nothing random in it."""
         return self.network(condition).unflatten(1, self.shape)
 
@@ -70,12 +70,9 @@ class FlowHead(Head):
         predicted = self.velocity((1 - t) * noise + t * target, t, condition)
         return (predicted - (target - noise)).square().mean()
 
-    def sample(self, condition: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Integrate from noise, or from its mean without a generator."""
-        shape = (len(condition), math.prod(self.shape))
-        x = condition.new_zeros(shape)
-        if generator is not None:
-            x = torch.randn(shape, generator=generator, device=condition.device)
+    def sample(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """Integrate from the noise."""
+        x = noise.flatten(1)
         for step in range(self.steps):
             t = condition.new_full((len(condition), 1), step / self.steps)
             x = x + self.velocity(x, t, condition) / self.steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import gymnasium as gym
 import numpy as np
@@ -74,7 +75,6 @@ class Policy:
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self.config, self.world, self.update, self.device = config, world, update, device
-        self.generator = torch.Generator(device).manual_seed(config.seed)
 
     def predict(
         self,
@@ -83,7 +83,11 @@ class Policy:
         episode_start: Any = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Next action (A,) and the queue (k, A) of those to follow; a new chunk when the queue is empty."""
+        """Next action (A,) and the queue (k, A) of those to follow; a new chunk when the queue is empty.
+
+        ``deterministic``: the same observation gives the same action. A flow head is sampled in either case:
+        from noise that the observation decides, or else from torch's own generator.
+        """
         if state is None or len(state) == 0 or (episode_start is not None and np.any(episode_start)):
             state = self.predict_batch([observation], deterministic)[0]
         return state[0], state[1:]
@@ -98,9 +102,19 @@ class Policy:
         with torch.inference_mode():
             features = self.network.encoder(to_network(images.to(self.device)))
             condition = self.network.condition(features, inputs.to(self.device))
-            chunk = self.network.head.sample(condition, None if deterministic else self.generator)
+            noise = self._noise(images, inputs, deterministic).to(self.device)
+            chunk = self.network.head.sample(condition, noise)
             chunk = self.network.actions.inverse(chunk)[:, : self.config.head.execute]
         return self.network.codec.decode(chunk.cpu().numpy(), proprioception[END_EFFECTOR_POSITION])
+
+    def _noise(self, images: Tensor, inputs: Tensor, deterministic: bool) -> Tensor:
+        """Standard normal noise (B, H, A); what is seen decides it, in every batch, order and process."""
+        generators: list[torch.Generator | None] = [None] * len(images)
+        if deterministic:
+            seen = zip(images.numpy(), inputs.numpy(), strict=True)
+            generators = [torch.Generator().manual_seed(crc32(row, crc32(image))) for image, row in seen]
+        shape = self.network.head.shape
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (N, F) of images (N, H, W, 3)."""
