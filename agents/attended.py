@@ -18,6 +18,8 @@ from simreal_envs.robot.pace import PERIOD_S, Pace
 from simreal_envs.spec import CONTROL_HZ
 
 STOP = "q"
+ENTER_S = 1.0
+"""An Enter this soon after another is the same one, held or doubled."""
 
 
 class SessionOver(Exception):
@@ -37,6 +39,7 @@ class Operator:
         self.device, self._terminal, self._view = device, terminal, view
         self.motion = Motion()
         self._from_view: list[str] = []
+        self._entered_s = -ENTER_S
 
     def show(self, status: Status, picture: Picture) -> None:
         """Show where the session stands."""
@@ -47,7 +50,11 @@ class Operator:
         keys = self._from_view + self._terminal.keys()
         self._from_view = []
         self.motion = self.device.read(keys) if self.device else Motion()
-        return [*keys, *self.motion.keys]
+        return [key for key in (*keys, *self.motion.keys) if key != ENTER or self._enters_anew()]
+
+    def _enters_anew(self) -> bool:
+        before_s, self._entered_s = self._entered_s, time.monotonic()
+        return self._entered_s - before_s > ENTER_S
 
     def ask(self, status: Status, picture: Picture, answers: Sequence[str]) -> str:
         """Wait for one of the keys ``answers``."""
@@ -90,7 +97,8 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         self._world = world
         self._paced = not world.real_time  # a robot keeps the time by itself
         if world.real_time:
-            world.scene.listens = False  # it is this session that reads the terminal
+            world.scene.attend(self._ask_for_world)
+        self._agreed = False
         self._rule_known = False
         self._pace = Pace()
         self._ends_s: deque[float] = deque(maxlen=CONTROL_HZ + 1)
@@ -135,18 +143,31 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         self._show(state, text)
 
     def approves(self, text: str) -> bool:
-        """Whether a solved episode shall be kept: asked of who acted by hand and has not said so yet."""
-        if not (self._by_hand and self._rule_known):
+        """Whether a solved episode shall be kept: asked of who acted by hand, or said that it is solved."""
+        if self._rule_known and not self._by_hand:
             return True
         keys = f"Enter keep, Backspace discard, {STOP} keep and stop"
         answer = self._ask(State.REVIEW, text, keys, (ENTER, BACKSPACE, STOP))
         return answer != BACKSPACE
 
     def ask_to_go_on(self, text: str) -> None:
-        """After a fault: wait until the operator wants to go on, or stops."""
-        self._ask(State.INTERRUPTED, text, f"Enter go on, {STOP} stop", (ENTER, STOP))
+        """After a fault: wait until the operator lets the arm recover and move to its start, or stops."""
+        keys = f"Enter recovers and moves the arm to its start, {STOP} stop"
+        self._agreed = self._ask(State.INTERRUPTED, text, keys, (ENTER, STOP)) == ENTER
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _ask_for_world(self, question: str, picture: np.ndarray | None) -> None:
+        """A question of the world's reset; to move after a fault was allowed already."""
+        agreed, self._agreed = self._agreed, False
+        if agreed:
+            return
+        status = Status(State.ASKED, question, f"Enter yes, {STOP} stop")
+        look = self._world.render if picture is None else lambda: picture
+        if self.operator.ask(status, look, (ENTER, STOP)) == STOP:
+            self.ended_by = STOP
+            raise SessionOver
+        self._show(State.RESETTING, self.progress)
 
     def _ask(self, state: State, text: str, keys: str, answers: Sequence[str]) -> str:
         answer = self.operator.ask(Status(state, text, keys), self._world.render, answers)

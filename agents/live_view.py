@@ -31,6 +31,7 @@ class State(Enum):
     """Where a session stands: its word, its colour (RGB), and whether what it says stays on the screen."""
 
     RESETTING = "resetting", (110, 110, 110), True
+    ASKED = "your turn", (200, 140, 0), False
     READY = "ready", (30, 90, 200), False
     RECORDING = "recording", (200, 30, 30), False
     REVIEW = "keep it?", (200, 140, 0), False
@@ -106,10 +107,10 @@ class TerminalView:
         if (status == self._last and status.state.stays) or (not changed and recent):
             return []
         columns, rows = shutil.get_terminal_size()
-        lines = [_banner(status, columns), *([status.keys[:columns]] if status.keys else [])]
+        lines = [*_banner(status, columns), *textwrap.wrap(status.keys, columns)]
         image = None if status.state.stays else picture()
         if image is not None:
-            lines = picture_lines(image, min(columns, self.WIDTH), rows - 4) + lines
+            lines = picture_lines(image, min(columns, self.WIDTH), rows - len(lines) - 2) + lines
         up = f"\x1b[{self._lines}F" if self._lines else ""
         body = "".join(f"{line}\x1b[0m\x1b[K\n" for line in lines)
         sys.stdout.write(f"{up}{body}\x1b[J{BELL if changed else ''}")
@@ -121,11 +122,14 @@ class TerminalView:
     def close(self) -> None: ...
 
 
-def _banner(status: Status, columns: int) -> str:
+def _banner(status: Status, columns: int) -> list[str]:
     r, g, b = status.state.colour
     word = f" {status.state.word.upper()} "
-    room = None if status.state.stays else columns - len(word) - 1  # a broken line is not drawn over
-    return f"\x1b[1;37;48;2;{r};{g};{b}m{word}\x1b[0m {status.text[:room]}"
+    text = [status.text]
+    if not status.state.stays:  # a line that the terminal breaks would not be drawn over
+        text = textwrap.wrap(status.text, max(columns - len(word) - 1, 1)) or [""]
+    first = f"\x1b[1;37;48;2;{r};{g};{b}m{word}\x1b[0m {text[0]}"
+    return [first, *(f"{'':{len(word)}} {line}" for line in text[1:])]
 
 
 def picture_lines(picture: np.ndarray, columns: int, rows: int) -> list[str]:

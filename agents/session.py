@@ -16,7 +16,7 @@ from simreal_datasets.episode import Episode
 from simreal_datasets.fill import resume_point
 from simreal_datasets.recorder import EpisodeRecorder
 from simreal_datasets.store import DatasetWriter
-from simreal_envs.errors import UsageError
+from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.loop import Actor, Outcome, run_episode
 from simreal_envs.world import World
 
@@ -65,7 +65,12 @@ class Session:
             with DatasetWriter(self._dataset) as writer:
                 while self.stored < self._episodes and self._world.ended_by != STOP:
                     self._world.progress = f"demonstration {self.stored + 1} of {self._episodes}"
-                    self._settle(*self._record(), writer)
+                    try:
+                        recorded = self._record()
+                    except RobotError as error:  # most likely the reset's
+                        self._world.ask_to_go_on(str(error))
+                    else:
+                        self._settle(*recorded, writer)
         except SessionOver:
             pass  # stopped between episodes, as the operator may
 

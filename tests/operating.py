@@ -30,6 +30,7 @@ class Person:
     def __init__(self, *arguments: object, program: Sequence[str] = (SIMREAL,)) -> None:
         self.screen = ""
         self._incomplete = ""
+        self._entered_s = 0.0
         self._seen = 0
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
@@ -50,6 +51,9 @@ class Person:
         os.close(self._terminal)
 
     def type(self, keys: str) -> None:
+        if keys.startswith("\n"):  # soon after another it would not count
+            self.look(max(0.0, self._entered_s + 1.1 - time.monotonic()))
+            self._entered_s = time.monotonic()
         os.write(self._terminal, keys.encode())
 
     def look(self, seconds: float) -> str:

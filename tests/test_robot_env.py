@@ -12,12 +12,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import simreal_envs  # noqa: F401  registers the tasks
 from simreal_agents.experts import make_expert
 from simreal_datasets.frames import Frames
 from simreal_datasets.recorder import TIMING, EpisodeRecorder
 from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_envs import kinematics
 from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.errors import RobotError
 from simreal_envs.loop import run_episode
@@ -101,6 +103,7 @@ def test_the_first_image_shows_the_objects_where_they_were_placed(env: Env) -> N
 
 FAULTS: dict[str, tuple[str, str | None]] = {
     "reflex": ("joint_reflex|cartesian_reflex", "cartesian_reflex"),
+    "user_stop": ("user stop", None),
     "link_cut": ("link lost", None),
     "camera_stall": ("latest image is .* old", None),
     "camera_unplug": ("latest image is .* old", None),
@@ -127,6 +130,25 @@ def test_a_fault_ends_the_episode_by_name_and_the_next_one_works(
     assert not Dataset(recorded).damaged
 
 
+def test_a_user_stop_before_the_first_step_interrupts_it(env: Env, control: RigControl) -> None:
+    env.reset(seed=1)
+    control.inject("user_stop")
+    time.sleep(0.2)
+    control.inject("none")  # released again, but whoever pressed it wants to be asked
+    assert "user stop" in act(env, steps=1)["interrupted"]
+    env.reset(seed=1)
+    assert act(env, steps=5)["interrupted"] == ""
+
+
+def test_a_pressed_user_stop_is_no_start(env: Env, control: RigControl) -> None:
+    control.inject("user_stop")
+    with pytest.raises(RobotError, match="cannot be recovered: user stop"):
+        env.reset(seed=1)
+    control.inject("none")
+    env.reset(seed=1)
+    assert act(env, steps=5)["interrupted"] == ""
+
+
 def test_a_stuck_gripper_interrupts_and_is_recovered_from(env: Env, control: RigControl) -> None:
     env.reset(seed=1)
     control.inject("gripper_stuck")
@@ -143,6 +165,29 @@ def test_a_stopped_environment_leaves_the_arm_to_itself(env: Env) -> None:
     assert world.arm.state().mode in ("controlling", "holding")
     world.stop()
     assert world.arm.state().mode in ("idle", "stopped")
+
+
+def test_joint_targets_turn_the_elbow_within_the_limits_and_under_the_watchdog(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("max_frame_age_s: 2.0\n")  # this is about the arm, whatever else the machine does
+    env = gym.make("simreal/Lift-v0", env="rig", actions="joint", limits=limits)
+    try:
+        sb3_check(env)
+        start = env.reset(seed=1)[0]["robot0_joint_pos"]
+        elbow = kinematics.inverse(kinematics.forward(start), start + [0, 0, 0.3, 0, 0, 0, 0])
+        assert elbow is not None
+        assert np.abs(elbow - start).max() > 0.1
+        observation = env.step(np.r_[elbow, -1.0])[0]
+        assert np.abs(observation["robot0_joint_pos"] - start).max() < 0.1  # 1 rad/s
+        for _ in range(40):
+            observation = env.step(np.r_[elbow, -1.0])[0]
+        np.testing.assert_allclose(observation["robot0_joint_pos"], elbow, atol=0.02)
+        time.sleep(1.5)
+        _, _, _, truncated, info = env.step(np.r_[elbow, -1.0])
+        assert truncated
+        assert "no action came" in info["interrupted"]
+    finally:
+        env.close()
 
 
 def hold(env: Env, gripper: float = -1.0) -> np.ndarray:

@@ -133,7 +133,7 @@ def test_a_fault_of_the_robot_keeps_the_episode_apart_and_the_session_goes_on(
         person.hold("a", 0.5)
         rig.inject("reflex")
         person.wait_for("INTERRUPTED  reflex")
-        person.wait_for("Enter go on")
+        person.wait_for("Enter recovers")
         person.type("\n")
         person.wait_for("READY")
 
@@ -159,21 +159,37 @@ def test_a_fault_of_the_robot_keeps_the_episode_apart_and_the_session_goes_on(
 
 
 def test_on_hardware_the_operator_places_the_objects_and_says_what_is_solved(
-    on_rig: list[object], tmp_path: Path
+    rig: RigControl, on_rig: list[object], tmp_path: Path
 ) -> None:
     blind_rig = [sys.executable, str(Path(__file__).with_name("blind_rig.py"))]
     with Person("collect", tmp_path, "--by", "keyboard", *on_rig, program=blind_rig) as person:
-        person.wait_for("Enter starts the episode.")
+        person.type("\n")  # too early to be an answer
+        person.wait_for("YOUR TURN  Is the way free?")
+        person.type("\n")
+        person.wait_for("Are the objects in place")
+        rig.inject("user_stop")  # to have one's hands near the arm
+        person.look(0.5)
+        person.type("\n")
+        person.wait_for("user stop")
+        rig.inject("none")
+        person.type("\n")
+        person.wait_for("Are the objects in place")
+        rig.inject("user_stop")
+        person.look(0.5)
+        rig.inject("none")
         person.type("\n")
         person.wait_for("READY")
-        person.type("w")
+        person.type("\n\n")  # a doubled one begins, and solves nothing
         person.wait_for("RECORDING")
-        person.hold("d", 1.0)
+        person.hold("d", 1.5)
+        person.type("\n")
+        person.wait_for("KEEP IT?")
         person.type("\n")
         person.wait_for("SAVED  1 of 1")
         assert person.end() == 0, person.screen[-3000:]
     episode = Dataset(tmp_path).read(0)
     assert episode.meta["success"] is True
+    assert len(episode) > 20
     assert episode.datagen is None  # nobody knows where the objects were
     assert episode.dones[-1]
 

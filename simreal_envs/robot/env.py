@@ -27,11 +27,12 @@ from simreal_envs.robot.pace import Pace
 from simreal_envs.robot.safety import Limits, load_limits
 from simreal_envs.spec import FloatArray, ObservationSpec
 from simreal_envs.tasks import get_task
-from simreal_envs.tasks.placement import draw_start
+from simreal_envs.tasks.placement import Placement, draw_start
 from simreal_envs.tasks.progress import Progress
 
 log = logging.getLogger("simreal.robot")
 
+MOVES = "Is the way free? The arm opens its hand, rises and moves to its start."
 RAISE_M = 0.10
 """How far the hand rises at the beginning of a reset, away from what it may hold or touch."""
 CAMERA_LATENCY_S = 0.15
@@ -50,10 +51,12 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         image_size: (height, width) in pixels; cropped and scaled from the camera's 480 x 640.
         region: where objects start: ``in``, ``ood`` or ``all``.
         limits: file of safety limits; None takes the package's ``limits.yaml``.
+        actions: ``pose`` (Cartesian impedance) or ``joint`` (joint impedance; the elbow goes along, too).
         render_mode: ``rgb_array`` for :meth:`render`, the camera's own image.
 
-    ``reset`` raises the hand, opens it, moves to the start joints and has the objects placed. The arm is
-    controlled from the first step on, until :meth:`stop`, the end of the episode or the watchdog.
+    ``reset`` opens the hand, raises it, moves to the start joints and has the objects placed; on hardware it
+    asks first, and again when something went wrong. The arm is controlled from the first step on, until
+    :meth:`stop`, success, a fault or the watchdog.
 
     A fault (reflex, user stop, lost link, old image, a limit) ends the episode: the step returns
     ``truncated=True`` and ``info["interrupted"]`` names the cause; the next ``reset`` recovers.
@@ -65,7 +68,6 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}
-    action_kind = "pose"
     real_time = True
     """Whether time passes by itself between steps."""
 
@@ -78,12 +80,14 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         region: str = "all",
         limits: Path | str | None = None,
         render_mode: str | None = None,
+        actions: str = "pose",
     ) -> None:
         self.task = get_task(task)
         self.observation_spec = ObservationSpec.parse(obs, image_size)
         self.region = spec.check_choice("region", region, spec.REGIONS)
         self.render_mode = render_mode
         self.observation_space = self.observation_spec.space(len(self.task.objects))
+        self.action_kind = spec.check_choice("actions", actions, ("pose", "joint"))
         self.action_space = spec.action_space(self.action_kind)
         self.limits: Limits = load_limits(limits)
         self._backend = backend
@@ -113,15 +117,10 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         super().reset(seed=seed)
         joints_rad, placement = draw_start(self.task, self.region, self.np_random, options)
         self.stop()
-        self._recover()
-        self.arm.open_gripper()
-        self.arm.move_up(RAISE_M)
-        self.arm.move_to_joints(joints_rad)
-        self.scene.place(placement)
+        frame = self._prepare(joints_rad, placement)
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         self._late_s = 0.0
-        frame = self._await_frame(after_s=time.monotonic() + CAMERA_LATENCY_S)  # shows the objects placed
         state = self.arm.state()
         return self._observation(state, frame), self._info(state, frame)
 
@@ -129,14 +128,13 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         checked = spec.check_action(action, self.action_kind)
         if self._interrupted:
             raise RobotError(f"The episode was interrupted ({self._interrupted}); reset before stepping on.")
-        if not (self._controlled or self._guided):
-            self.arm.start()
-            self._controlled = True
-            self._pace.start()
-        self.arm.command(pose_from_action(checked), float(checked[6]))
-        self._late_s = self._pace.wait()
+        if not self._controlled:
+            self._begin()
+        if not self._interrupted:
+            self._command(checked)
+            self._late_s = self._pace.wait()
         state = self.arm.state()
-        self._interrupted = state.fault
+        self._interrupted = self._interrupted or state.fault
         frame = self._frame_or_fault()
         info = self._info(state, frame)
         success = bool(info["success"]) and not self._interrupted
@@ -176,7 +174,6 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         if on:
             self.arm.guide(True)
             self._guided = True
-            self._pace.start()
 
     def observe(self) -> dict[str, np.ndarray]:
         """The observation of this moment."""
@@ -200,14 +197,45 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _prepare(self, joints_rad: FloatArray, placement: Placement) -> Frame:
+        """Arm at its start, objects in their places, and the image that shows it; as often as it takes."""
+        fault = self.arm.state().fault
+        question = f"The robot stopped: {fault}. {MOVES}" if fault else MOVES
+        while True:
+            asked = self.scene.confirm(question)
+            try:
+                self._recover()
+                self.arm.open_gripper()
+                self.arm.move_up(RAISE_M)
+                self.arm.move_to_joints(joints_rad)
+                self.scene.place(placement)
+                self._recover()  # with the user stop pressed one places objects safely
+                return self._await_frame(after_s=time.monotonic() + CAMERA_LATENCY_S)
+            except RobotError as error:
+                if not asked:
+                    raise
+                question = f"{error} {MOVES}"
+
     def _recover(self) -> None:
-        """After a fault of the arm: ask, then free it."""
-        cause = self.arm.state().fault
-        if cause:
-            if not self.scene.may_recover(cause):
-                raise RobotError(f"The robot stopped ({cause}) and may not move until that is mended.")
+        if self.arm.state().fault:
             self.arm.recover()
         self._interrupted = ""
+
+    def _begin(self) -> None:
+        """The first step: take control, unless a person leads the arm. What prevents it is a fault."""
+        self._controlled = True
+        try:
+            if not self._guided:
+                self.arm.start(joints=self.action_kind == "joint")
+        except RobotError as error:
+            self._interrupted = str(error)
+        self._pace.start()
+
+    def _command(self, action: FloatArray) -> None:
+        if self.action_kind == "joint":
+            self.arm.command_joints(action[:7], float(action[7]))
+        else:
+            self.arm.command(pose_from_action(action), float(action[6]))
 
     def _fresh_frame(self) -> Frame:
         return self._camera.latest(max_age_s=self.limits.max_frame_age_s)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -16,8 +13,8 @@ HALF_SIDE_M = 0.025
 """Of the square that stands for an object."""
 
 
-def draw_placement(image: np.ndarray, camera: Camera, placement: Placement) -> Path:
-    """Draw a square on the table for each object, the arrow along its x axis; returns the PNG's path."""
+def draw_placement(image: np.ndarray, camera: Camera, placement: Placement) -> np.ndarray:
+    """The image (H, W, 3) with a square on the table for each object, the arrow along its x axis."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     for name, (x, y, yaw) in placement.items():
@@ -30,6 +27,4 @@ def draw_placement(image: np.ndarray, camera: Camera, placement: Placement) -> P
         draw.polygon(square, outline=(255, 0, 255), width=2)
         draw.line(line, fill=(255, 0, 255), width=2)
         draw.text(line[1], name, fill=(255, 0, 255))
-    path = Path(tempfile.gettempdir()) / "simreal_placement.png"
-    picture.save(path)
-    return path
+    return np.asarray(picture)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import select
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from PIL import Image
 
 from simreal_envs.cameras import Camera
-from simreal_envs.errors import RobotError
 from simreal_envs.robot.placement_picture import draw_placement
+from simreal_envs.robot.question import ask
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M, FloatArray
 from simreal_envs.tasks.base import Task
 from simreal_envs.tasks.placement import Placement
@@ -22,12 +25,18 @@ from simreal_envs.tasks.placement import Placement
 if TYPE_CHECKING:
     from simreal_envs.rig.control import RigControl
 
+Ask = Callable[[str, np.ndarray | None], None]
+"""Shows the operator a question, and a picture (H, W, 3) to it, and returns once they agree."""
+
 SUCCESS_KEY = "s"
 """Typed (with Enter) while an episode runs: the task is solved."""
 
 
 class Scene(Protocol):
     """What :class:`simreal_envs.robot.env.RobotEnv` needs to know about the table."""
+
+    def confirm(self, question: str) -> bool:
+        """Wait until the person beside the robot agrees; False where there is nobody to ask."""
 
     def place(self, placement: Placement) -> None:
         """Return once the objects lie where they are asked for."""
@@ -38,8 +47,8 @@ class Scene(Protocol):
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         """Each object's (4, 4) pose; empty where nobody knows them."""
 
-    def may_recover(self, cause: str) -> bool:
-        """Whether the arm may move again after a fault."""
+    def attend(self, ask: Ask) -> None:
+        """From now on a recording session reads the terminal: it asks, and calls ``solved``."""
 
 
 class RigScene:
@@ -47,6 +56,9 @@ class RigScene:
 
     def __init__(self, control: RigControl) -> None:
         self.control = control
+
+    def confirm(self, question: str) -> bool:
+        return False
 
     def place(self, placement: Placement) -> None:
         self.control.place(placement)
@@ -57,8 +69,8 @@ class RigScene:
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         return self.control.object_poses_in_base()
 
-    def may_recover(self, cause: str) -> bool:
-        return True
+    def attend(self, ask: Ask) -> None:
+        pass  # it has no questions
 
 
 class OperatorScene:
@@ -72,8 +84,16 @@ class OperatorScene:
     def __init__(self, task: Task, look: Callable[[], tuple[np.ndarray, Camera]]) -> None:
         self._task, self._look = task, look
         self._solved = False
-        self.listens = True
-        """Whether it reads the terminal; a recording session does so itself, and calls :meth:`solved`."""
+        self._ask: Ask = self._ask_at_terminal
+        self._listens = True
+        self._folder = tempfile.TemporaryDirectory(prefix="simreal-")
+
+    def attend(self, ask: Ask) -> None:
+        self._ask, self._listens = ask, False
+
+    def confirm(self, question: str) -> bool:
+        self._ask(question, None)
+        return True
 
     def place(self, placement: Placement) -> None:
         self._solved = False
@@ -83,15 +103,14 @@ class OperatorScene:
             in_base = TABLE_CENTRE_IN_BASE_M[:2] + (x, y)
             where = f"x {100 * in_base[0]:.1f} cm, y {100 * in_base[1]:.1f} cm"
             print(f"  {name}: {where}, {np.rad2deg(yaw):.0f} degrees")
-        print(f"Drawn into the camera's view: {picture}")
-        self._ask("Hands out of the way? Enter starts the episode.")
+        self._ask("Are the objects in place and your hands out of the way?", picture)
 
     def solved(self) -> None:
         """Take the operator's word, however it came (a key of a recording session, say)."""
         self._solved = True
 
     def subtask_signals(self) -> dict[str, bool]:
-        typed = self.listens and sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]
+        typed = self._listens and sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]
         if typed and not self._solved:
             self._solved = sys.stdin.readline().strip().lower() == SUCCESS_KEY
         return dict.fromkeys(self._task.stages, self._solved)
@@ -99,15 +118,9 @@ class OperatorScene:
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         return {}
 
-    def may_recover(self, cause: str) -> bool:
-        answer = self._ask(f"The robot stopped: {cause}. Is the arm free to move? y recovers.")
-        return answer.strip().lower() in ("y", "yes")
-
-    @staticmethod
-    def _ask(question: str) -> str:
-        try:
-            return input(f"{question} ")
-        except EOFError as error:
-            raise RobotError(
-                "An operator has to place the objects and answer at a terminal, but there is none."
-            ) from error
+    def _ask_at_terminal(self, question: str, picture: np.ndarray | None) -> None:
+        if picture is not None:
+            path = Path(self._folder.name) / "placement.png"
+            Image.fromarray(picture).save(path)
+            print(f"Drawn into the camera's view: {path}")
+        ask(question)
