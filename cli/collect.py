@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simreal_cli.options import Env, Host, LimitsFile, Serial
+from simreal_cli.options import Env, Host, LimitsFile, Region, Serial, Shift, Workers, worker_count
 
 BY_HAND_STEPS = 1200
 """People take their time: 60 s."""
@@ -27,8 +27,8 @@ def collect(
     host: Host = None,
     serial: Serial = None,
     limits: LimitsFile = None,
-    shift: Annotated[str, typer.Option(help="How it looks, e.g. viewpoint:0.5+texture.")] = "none",
-    region: Annotated[str, typer.Option(help="Where objects start: in, ood or all.")] = "all",
+    shift: Shift = "none",
+    region: Region = "all",
     obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.")] = (72, 96),
     noise: Annotated[
@@ -42,7 +42,7 @@ def collect(
         ),
     ] = None,
     speed: Annotated[float, typer.Option(help="Full speed of a device, m/s; 0.1 turns by 1 rad/s.")] = 0.1,
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core. There is one robot.")] = 0,
+    workers: Workers = "auto",
 ) -> None:
     """Record demonstrations until the dataset holds enough; a dataset that was begun is continued.
 
@@ -64,13 +64,13 @@ def collect(
     from simreal_agents.collect import ActorRecorder
     from simreal_agents.session import BY_HAND, run_session
     from simreal_agents.sources import TrainedPolicy, named_source
-    from simreal_cli.progress import show_attempts
+    from simreal_cli.attempts import show_attempts
     from simreal_datasets.fill import fill_dataset
     from simreal_envs.errors import UsageError
-    from simreal_envs.parallel import available_cores
     from simreal_envs.spec import HORIZON
     from simreal_envs.world import World
 
+    cores = worker_count(workers)
     source = None if by in BY_HAND else named_source(by, BY_HAND)
     steps = max_steps or (HORIZON if source else BY_HAND_STEPS)
     kind = source.world()["action_kind"] if isinstance(source, TrainedPolicy) else "pose"
@@ -85,6 +85,5 @@ def collect(
         return
     recipe = ActorRecorder(world, region, noise, source, by)
     recipe.check()
-    workers = min(workers or available_cores(), world.workers or available_cores())
-    attempts = fill_dataset(dataset, recipe, episodes, seed, workers)
+    attempts = fill_dataset(dataset, recipe, episodes, seed, world.workers or cores)
     show_attempts(attempts, dataset, episodes)

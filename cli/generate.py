@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from simreal_cli.options import Region, Shift, Workers, worker_count
+
 
 def generate(
     source: Annotated[
@@ -14,8 +16,8 @@ def generate(
     ],
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
     episodes: Annotated[int, typer.Option(help="Stop when the dataset holds this many.")] = 200,
-    shift: Annotated[str, typer.Option(help="How the world looks, e.g. viewpoint:0.5+texture.")] = "none",
-    region: Annotated[str, typer.Option(help="Where objects start: in, ood or all.")] = "all",
+    shift: Shift = "none",
+    region: Region = "all",
     obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
     image_size: Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.")] = (72, 96),
     selection: Annotated[
@@ -26,7 +28,7 @@ def generate(
         float, typer.Option(help="Disturb the arm by this many metres, unrecorded; 0 to 0.05.")
     ] = 0.003,
     seed: Annotated[int, typer.Option(help="First reset seed.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+    workers: Workers = "auto",
 ) -> None:
     """Generate demonstrations by moving the parts of given ones to new scenes (MimicGen's method).
 
@@ -39,14 +41,14 @@ def generate(
 
     `simreal generate data/stack-human data/stack-state --obs state --episodes 1000 --selection random`
     """
-    from simreal_cli.progress import show_attempts
+    from simreal_cli.attempts import show_attempts
     from simreal_datasets.fill import fill_dataset
     from simreal_datasets.generate import Generator, load_segments
-    from simreal_envs.parallel import available_cores
     from simreal_envs.world import World
 
+    cores = worker_count(workers)
     world = World(load_segments(source).task, "sim", shift, obs, image_size)
     recipe = Generator(source, world, region, selection, noise)
     recipe.check()
-    attempts = fill_dataset(dataset, recipe, episodes, seed, workers or available_cores())
+    attempts = fill_dataset(dataset, recipe, episodes, seed, cores)
     show_attempts(attempts, dataset, episodes)

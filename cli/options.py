@@ -13,6 +13,13 @@ Host = Annotated[
     typer.Option(help="Address of the robot, needed for real; a rig without one is started for you."),
 ]
 Serial = Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")]
+Shift = Annotated[
+    str,
+    typer.Option(
+        help="What looks different, joined by +: viewpoint, texture, light, colour, noise; light:0.5 is half."
+    ),
+]
+Region = Annotated[str, typer.Option(help="Where objects start: in, ood or all.")]
 Workers = Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")]
 LimitsFile = Annotated[Path | None, typer.Option(help="File of safety limits in place of the package's.")]
 

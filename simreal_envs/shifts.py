@@ -6,9 +6,9 @@ A shift changes only what is *seen*: the physics stays the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -22,6 +22,8 @@ class Shift:
     """One named change of appearance; each hook does nothing unless the shift overrides it."""
 
     strength: float = 1.0
+    is_scaled: ClassVar[bool] = True
+    """Whether a strength may be given."""
 
     def move_camera(self, camera: Camera) -> Camera:
         """Where the camera stands under this shift."""
@@ -47,7 +49,9 @@ class Viewpoint(Shift):
 
 
 class Texture(Shift):
-    """The table is of wood instead of ceramic (strength is ignored)."""
+    """The table is of wood instead of ceramic."""
+
+    is_scaled = False
 
     def repaint(self, model: Any) -> None:
         model.geom_matid[model.geom("table_visual").id] = model.material("table_wood").id
@@ -66,7 +70,9 @@ class Light(Shift):
 
 
 class Colour(Shift):
-    """Red, green and blue change places (RGB becomes GBR; strength is ignored)."""
+    """Red, green and blue change places: RGB becomes GBR."""
+
+    is_scaled = False
 
     def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return np.ascontiguousarray(image[..., [1, 2, 0]])
@@ -100,7 +106,7 @@ class Noise(Shift):
         return np.where(hole, 0.0, np.round(noisy, 3)).astype(np.float32)
 
 
-SHIFTS: dict[str, Callable[[float], Shift]] = {
+SHIFTS: dict[str, type[Shift]] = {
     "viewpoint": Viewpoint,
     "texture": Texture,
     "light": Light,
@@ -121,7 +127,8 @@ def parse_shift(text: str) -> list[Shift]:
     ['Viewpoint', 'Texture']
 
     Raises:
-        UsageError: an unknown name, one named twice, or a strength that is not in (0, 1.5].
+        UsageError: an unknown name, one named twice, a strength that is not in (0, 1.5], or one for a shift
+            that has none.
     """
     if text == "none":
         return []
@@ -132,6 +139,8 @@ def parse_shift(text: str) -> list[Shift]:
             raise unknown("shift", name, ["none", *SHIFTS])
         if name in shifts:
             raise UsageError(f"Shift {name!r} is named twice in {text!r}.")
+        if number and not SHIFTS[name].is_scaled:
+            raise UsageError(f"Shift {name!r} has no strength: write {name!r} instead of {part!r}.")
         try:
             strength = float(number) if number else 1.0
         except ValueError:

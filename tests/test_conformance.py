@@ -246,6 +246,7 @@ def test_a_world_is_commanded_as_its_description_says(kind: str) -> None:
         ({"region": "left"}, "Unknown region 'left'. Valid: in, ood, all"),
         ({"shift": "viewpoint+fog"}, "Unknown shift 'fog'. Valid: none, viewpoint, texture, light"),
         ({"shift": "viewpoint:7"}, "Strength '7' of shift 'viewpoint'"),
+        ({"shift": "light+texture:0.3"}, "write 'texture' instead of 'texture:0.3'"),
         ({"shift": "noise+noise"}, "named twice"),
         ({"quality": "best"}, "Unknown quality 'best'. Valid: fast, full"),
         ({"image_size": (0, 84)}, "image_size"),
