@@ -34,6 +34,7 @@ def make_env(
     host: str | None = None,
     shift: str = "none",
     serial: str | None = None,
+    actions: str = "pose",
     **kwargs: Any,
 ) -> gym.Env[Any, Any]:
     """Make one world of a task.
@@ -44,6 +45,7 @@ def make_env(
         host: address of the robot; a rig without one is started here, and ended with the environment.
         shift: how the world looks; hardware looks as it looks.
         serial: of the RealSense, where there are several.
+        actions: ``pose``, or ``joint`` where the arm takes joint targets itself: on rig and robot.
         kwargs: see :class:`simreal_envs.sim.env.SimEnv` and :class:`simreal_envs.robot.env.RobotEnv`.
 
     Raises:
@@ -55,10 +57,12 @@ def make_env(
 
         if host is not None or serial is not None:
             raise UsageError("env 'sim' has no host and no camera serial; they go with env 'rig' or 'real'.")
+        if actions != "pose":
+            raise UsageError(f"env 'sim' takes 'pose' actions, not {actions!r}: wrap it in JointActions.")
         return SimEnv(task, shift=shift, **kwargs)
 
     from simreal_envs.robot.backends import Hardware, VirtualRig
     from simreal_envs.robot.env import RobotEnv
 
     backend = VirtualRig(task, host, shift) if env == "rig" else Hardware(host, shift, serial)
-    return RobotEnv(task, backend, **kwargs)
+    return RobotEnv(task, backend, actions=actions, **kwargs)

@@ -25,7 +25,8 @@ class World:
     """The arguments of ``gymnasium.make`` but for the region, and the action's kind. Picklable.
 
     Attributes:
-        action_kind: ``pose``, or ``delta`` or ``joint`` by the wrappers of :mod:`simreal_envs.wrappers`.
+        action_kind: ``pose``; ``joint``, which rig and robot take themselves; or, by the wrappers of
+            :mod:`simreal_envs.wrappers`, ``delta``, and ``joint`` in simulation.
         host, serial, limits: of a robot or rig: its address, its camera, and the file of its safety limits.
 
     Raises:
@@ -68,6 +69,7 @@ class World:
         from simreal_envs.wrappers import DeltaActions, JointActions
 
         check_choice("region", region, REGIONS)
+        by_arm = self.action_kind == "joint" and self.env != "sim"
         env = gym.make(
             f"simreal_envs:simreal/{self.task}-v0",
             env=self.env,
@@ -76,10 +78,11 @@ class World:
             image_size=self.image_size,
             region=region,
             max_episode_steps=self.max_steps,
+            actions="joint" if by_arm else "pose",
             **self._of_robot,
             **kwargs,
         )
-        if self.action_kind == "pose":
+        if by_arm or self.action_kind == "pose":
             return env
         return DeltaActions(env) if self.action_kind == "delta" else JointActions(env)
 

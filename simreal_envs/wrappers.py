@@ -3,7 +3,7 @@
 | wrapper | action |
 |---|---|
 | :class:`DeltaActions` | ``delta``: [-1, 1]^7 relative to the present pose (teleoperation, RL, old data) |
-| :class:`JointActions` | ``joint``: seven absolute joint angles and the gripper |
+| :class:`JointActions` | ``joint``: seven absolute joint angles and the gripper, by way of the hand's pose |
 | :class:`ActionNoise` | as the wrapped world, disturbed on the way; what is recorded is the intended action |
 
 Each passes its arguments to Gymnasium's spec, so that a stack can be rebuilt from ``env.spec``.
@@ -60,7 +60,10 @@ class DeltaActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.Rec
 
 
 class JointActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):
-    """Command joint angles; the end effector goes where they would put it."""
+    """Command joint angles; the end effector goes where they would put it, the elbow does not follow.
+
+    On rig and robot ``gym.make(..., actions="joint")`` commands the joints themselves.
+    """
 
     action_kind = "joint"
 
