@@ -9,7 +9,6 @@ from contextlib import suppress
 import numpy as np
 
 from simreal_envs.rig import protocol
-from simreal_envs.rig.arm import Arm
 from simreal_envs.rig.faults import Faults
 from simreal_envs.rig.motion import MotionGenerator
 from simreal_envs.rig.move import LOST_IN_A_ROW, Move, Statistics
@@ -17,6 +16,7 @@ from simreal_envs.rig.panda import Inertia
 from simreal_envs.rig.protocol import Command, Controller, Motion, RobotMode, Status
 from simreal_envs.rig.reflexes import Reflexes, flags
 from simreal_envs.rig.settings import Settings
+from simreal_envs.rig.simulated_arm import SimulatedArm
 from simreal_envs.rig.sockets import Connection, Poller, listen, take_message
 from simreal_envs.rig.state import RobotState
 
@@ -31,7 +31,7 @@ class RobotServer:
 
     def __init__(
         self,
-        arm: Arm,
+        arm: SimulatedArm,
         hand: Inertia,
         model_library: bytes,
         poller: Poller,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from simreal_envs.rig.arm import TICK_S, Arm, difference, least_squares
 from simreal_envs.rig.protocol import Motion
 from simreal_envs.rig.reflexes import JOINT_SPEED_LIMIT_RADPS
+from simreal_envs.rig.simulated_arm import TICK_S, SimulatedArm, difference, least_squares
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
 DAMPING = 1e-6
@@ -25,7 +25,7 @@ class MotionGenerator:
         twist, acceleration: (6,) its first and second derivative.
     """
 
-    def __init__(self, arm: Arm, kind: Motion) -> None:
+    def __init__(self, arm: SimulatedArm, kind: Motion) -> None:
         self._arm, self._kind = arm, kind
         self.q, self.dq, self.ddq = arm.q.copy(), np.zeros(7), np.zeros(7)
         self.pose = arm.pose_in_base.copy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simreal_envs.rig import protocol
-from simreal_envs.rig.arm import TORQUE_LIMIT_NM, Arm
+from simreal_envs.rig.simulated_arm import TORQUE_LIMIT_NM, SimulatedArm
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 
 JOINT_SPEED_LIMIT_RADPS = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
@@ -27,7 +27,7 @@ class Reflexes:
         collision: (13,) the same for the upper ones, which stop the arm.
     """
 
-    def __init__(self, arm: Arm) -> None:
+    def __init__(self, arm: SimulatedArm) -> None:
         self._arm = arm
         self._deviation = np.zeros(7)
         self._load = np.zeros(13)

@@ -15,13 +15,13 @@ from threadpoolctl import threadpool_limits
 from simreal_envs.errors import UsageError
 from simreal_envs.latest import Latest
 from simreal_envs.rig import faults as fault_names
-from simreal_envs.rig.arm import TICK_S, Arm
 from simreal_envs.rig.control import ControlServer, Operations
 from simreal_envs.rig.faults import Faults, check_value
 from simreal_envs.rig.fci import RobotServer
 from simreal_envs.rig.gripper import Fingers, GripperServer
 from simreal_envs.rig.model_library import ModelLibrary, build
 from simreal_envs.rig.panda import LINKS
+from simreal_envs.rig.simulated_arm import TICK_S, SimulatedArm
 from simreal_envs.rig.sockets import Poller
 from simreal_envs.rig.stereo import FAULTS as CAMERA_FAULTS
 from simreal_envs.rig.world import STATE, Placement, World
@@ -74,7 +74,7 @@ class RigServer:
         self._control = ControlServer(self.operations, self.poller, host)
         self.world: World = World(task)
         library = build(LINKS)
-        self.arm = Arm(self.world.model, self.world.data, ModelLibrary(library))
+        self.arm = SimulatedArm(self.world.model, self.world.data, ModelLibrary(library))
         self.robot = RobotServer(
             self.arm,
             self.world.hand,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from simreal_envs.rig import protocol
-from simreal_envs.rig.arm import Arm
 from simreal_envs.rig.motion import is_pose
 from simreal_envs.rig.panda import Inertia
 from simreal_envs.rig.protocol import Command, Status
 from simreal_envs.rig.reflexes import Reflexes
+from simreal_envs.rig.simulated_arm import SimulatedArm
 from simreal_envs.rig.state import RobotState
 from simreal_envs.spec import FloatArray
 
@@ -25,7 +25,7 @@ NO_LOAD = Inertia(0.0, np.zeros(3), np.zeros((3, 3)))
 class Settings:
     """Passes settings on to those whom they concern."""
 
-    def __init__(self, arm: Arm, hand: Inertia, state: RobotState, reflexes: Reflexes) -> None:
+    def __init__(self, arm: SimulatedArm, hand: Inertia, state: RobotState, reflexes: Reflexes) -> None:
         self._arm, self._hand, self._state, self._reflexes = arm, hand, state, reflexes
         arm.set_load(hand, NO_LOAD)
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from simreal_envs.poses import pose
 from simreal_envs.rig import protocol
-from simreal_envs.rig.arm import Arm
 from simreal_envs.rig.motion import MotionGenerator
 from simreal_envs.rig.panda import Inertia
 from simreal_envs.rig.protocol import Controller, Motion, RobotMode
+from simreal_envs.rig.simulated_arm import SimulatedArm
 from simreal_envs.spec import FloatArray
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RobotState:
         datagram: the packed record.
     """
 
-    def __init__(self, arm: Arm, hand: Inertia) -> None:
+    def __init__(self, arm: SimulatedArm, hand: Inertia) -> None:
         self._arm = arm
         record = np.zeros(1, protocol.STATE)
         self.datagram = record.view(np.uint8).data

@@ -9,7 +9,7 @@ import numpy as np
 
 from simreal_envs.errors import UsageError
 from simreal_envs.rig import dynamics
-from simreal_envs.rig.arm import TICK_S
+from simreal_envs.rig.simulated_arm import TICK_S
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.spec import START_JOINTS_RAD, FloatArray, check_choice

@@ -47,7 +47,7 @@ _PULL_LIMIT = np.array([30.0, 30.0, 30.0, 5.0, 5.0, 5.0])
 """A person's hand that holds the end effector."""
 
 
-class Arm:
+class SimulatedArm:
     """Seven joints of a MuJoCo model with a 1 ms timestep.
 
     Attributes:
