@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from simreal_agents.statistics import wilson_interval
 from simreal_envs.errors import UsageError
 
-METHODS = {
+METHOD_LOOKS = {
     "uot": ("unbalanced OT", "#D55E00"),
     "cotrain": ("co-training", "#0072B2"),
     "mmd": ("MMD", "#CC79A7"),
@@ -70,10 +70,10 @@ def _save(figure: Figure, path: Path) -> Path:
 
 def _look(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Label and colour of every method, known ones first and in their fixed order."""
-    known = [name for name in METHODS if name in methods]
-    other = [name for name in dict.fromkeys(methods) if name not in METHODS]
+    known = [name for name in METHOD_LOOKS if name in methods]
+    other = [name for name in dict.fromkeys(methods) if name not in METHOD_LOOKS]
     spare = {name: (name, _SPARE_COLOURS[i % len(_SPARE_COLOURS)]) for i, name in enumerate(other)}
-    return {name: METHODS[name] for name in known} | spare
+    return {name: METHOD_LOOKS[name] for name in known} | spare
 
 
 def sample_frames(source: NDArray[np.uint8], target: NDArray[np.uint8], path: Path) -> Path:
@@ -116,7 +116,6 @@ def transport_plan(
     rows, row_ends = _by_episode_and_time(source_frames, plan.shape[0])
     columns, column_ends = _by_episode_and_time(target_frames, plan.shape[1])
     plan = np.asarray(plan)[np.ix_(rows, columns)]
-    n, m = plan.shape
     order = "by episode and time" if source_frames is not None else "in batch order"
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.6, 6.4))
@@ -124,7 +123,7 @@ def transport_plan(
             2, 3, width_ratios=(6, 1, 0.22), height_ratios=(1, 6), wspace=0.1, hspace=0.06
         )
         ax = figure.add_subplot(grid[1, 0])
-        relative = plan * (n * m)  # 1 where mass is spread evenly
+        relative = plan * plan.size  # 1 where mass is spread evenly
         image = ax.imshow(relative, aspect="auto", cmap="gist_heat_r", interpolation="nearest", vmin=0)
         for end in row_ends:
             ax.axhline(end - 0.5, color="#9A9A9A", linewidth=0.6)
@@ -132,23 +131,26 @@ def transport_plan(
             ax.axvline(end - 0.5, color="#9A9A9A", linewidth=0.6)
         ax.set(xlabel=f"target frame ({order})", ylabel=f"source frame ({order})")
         ax.spines[:].set_visible(True)
-
-        top = figure.add_subplot(grid[0, 0], sharex=ax)
-        top.bar(np.arange(m), plan.sum(axis=0) * m, width=1.0, color=DOMAINS["target"][0])
-        right = figure.add_subplot(grid[1, 1], sharey=ax)
-        right.barh(np.arange(n), plan.sum(axis=1) * n, height=1.0, color=DOMAINS["source"][0])
-        top.axhline(1.0, color="#222222", linewidth=0.8, linestyle=":")
-        right.axvline(1.0, color="#222222", linewidth=0.8, linestyle=":")
-        top.tick_params(labelbottom=False, bottom=False)
-        right.tick_params(labelleft=False, left=False)
-        top.set(ylabel="matched", ylim=(0, None))
-        right.set(xlabel="matched", xlim=(0, None))
+        top, right = figure.add_subplot(grid[0, 0], sharex=ax), figure.add_subplot(grid[1, 1], sharey=ax)
+        _marginals(top, right, plan)
         top.set_title(f"Transport plan: {plan.sum():.0%} of the mass moved", loc="left", pad=8)
-
         bar = figure.colorbar(image, cax=figure.add_subplot(grid[1, 2]))
         bar.set_label("mass relative to an even spread")
         bar.outline.set_visible(False)  # type: ignore[operator]
         return _save(figure, path)
+
+
+def _marginals(top: Axes, right: Axes, plan: NDArray[np.floating[Any]]) -> None:
+    """How much of each target frame (above) and of each source frame (beside) is matched; 1 is all of it."""
+    n, m = plan.shape
+    top.bar(np.arange(m), plan.sum(axis=0) * m, width=1.0, color=DOMAINS["target"][0])
+    right.barh(np.arange(n), plan.sum(axis=1) * n, height=1.0, color=DOMAINS["source"][0])
+    top.axhline(1.0, color="#222222", linewidth=0.8, linestyle=":")
+    right.axvline(1.0, color="#222222", linewidth=0.8, linestyle=":")
+    top.tick_params(labelbottom=False, bottom=False)
+    right.tick_params(labelleft=False, left=False)
+    top.set(ylabel="matched", ylim=(0, None))
+    right.set(xlabel="matched", xlim=(0, None))
 
 
 def _by_episode_and_time(
@@ -176,48 +178,49 @@ def features_tsne(
         domains: (N,) ``"source"`` or ``"target"``.
         progress: (N,) how far in its episode each frame is, 0 to 1; None leaves the lower row out.
     """
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
     look = _look(list(features))
-    domain_of = np.asarray(domains)
+    here = {domain: np.asarray(domains) == domain for domain in DOMAINS}
     rows = 1 if progress is None else 2
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.0 * len(look) + 0.6, 3.9 * rows), layout="constrained")
         axes = figure.subplots(rows, len(look), squeeze=False)
         for column, (method, (label, _)) in enumerate(look.items()):
-            values = np.asarray(features[method], dtype=np.float64)
-            perplexity = min(30.0, (len(values) - 1) / 3)
-            with threadpool_limits(1):  # its threads wait busily for each other on a machine in use
-                plane = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(values)
-            for domain, (colour, marker) in DOMAINS.items():
-                here = domain_of == domain
-                axes[0, column].scatter(
-                    *plane[here].T, s=14, c=colour, marker=marker, alpha=0.65, linewidths=0, label=domain
-                )
+            plane = _plane(features[method])
             axes[0, column].set_title(label)
-            if progress is not None:
-                for domain, (_, marker) in DOMAINS.items():
-                    here = domain_of == domain
-                    dots = axes[1, column].scatter(
-                        *plane[here].T, s=14, c=progress[here], marker=marker, alpha=0.85, linewidths=0,
-                        cmap="viridis", vmin=0, vmax=1,
-                    )  # fmt: skip
+            for domain, (colour, marker) in DOMAINS.items():
+                x, y = plane[here[domain]].T
+                dots: Any = {"s": 14, "marker": marker, "linewidths": 0}
+                axes[0, column].scatter(x, y, c=colour, alpha=0.65, label=domain, **dots)
+                if progress is not None:
+                    done = progress[here[domain]]
+                    shown = axes[1, column].scatter(x, y, c=done, alpha=0.85, vmin=0, vmax=1, **dots)
         for ax in axes.flat:
             ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(True)
-            ax.spines[:].set_color("#CCCCCC")
+            ax.spines[:].set(visible=True, color="#CCCCCC")
             ax.margins(0.06)
         axes[0, 0].set_ylabel("by domain")
-        figure.legend(
-            *axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, markerscale=1.8
-        )
+        legend = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*legend, loc="outside upper right", ncols=2, markerscale=1.8)
         if progress is not None:
             axes[1, 0].set_ylabel("by progress in the episode")
-            bar = figure.colorbar(dots, ax=axes[1, :], shrink=0.9, ticks=[0, 0.5, 1])
+            bar = figure.colorbar(shown, ax=axes[1, :], shrink=0.9, ticks=[0, 0.5, 1])
             bar.ax.set_yticklabels(["start", "middle", "end"])
             bar.outline.set_visible(False)  # type: ignore[operator]
         return _save(figure, path)
+
+
+def _plane(features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Features (N, D) in the plane (N, 2), by t-SNE."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    values = np.asarray(features, dtype=np.float64)
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    with threadpool_limits(1):  # its threads wait busily for each other on a machine in use
+        plane: NDArray[np.float64] = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(
+            values
+        )
+    return plane
 
 
 def success_over_updates(counts: Sequence[SuccessCount], path: Path) -> Path:

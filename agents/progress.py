@@ -1,4 +1,4 @@
-"""The progress bar of an evaluation, with the success rate so far."""
+"""Progress bars: what every one shows, and that of an evaluation, with the success rate so far."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from simreal_agents.episode_log import EpisodeResult
+
+
+def bar_columns(detail: str = "") -> tuple[ProgressColumn, ...]:
+    """What is done, how far it is, the time left; then ``detail``, such as ``{task.fields[loss]:.4f}``."""
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn(detail),
+    )
 
 
 @contextmanager
 def success_bar(total: int, title: str = "evaluate") -> Iterator[Callable[[EpisodeResult], None]]:
     """Show a bar on stderr; pass what it yields to :func:`simreal_agents.evaluation.evaluate`."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[rates]}"),
-    )  # fmt: skip
     counts: dict[tuple[str, str], list[int]] = {}
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*bar_columns("{task.fields[rates]}"), console=Console(stderr=True))
     bar = progress.add_task(title, total=total, rates="")
 
     def show(result: EpisodeResult) -> None:

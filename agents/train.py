@@ -17,12 +17,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from torch.utils.tensorboard import SummaryWriter
 
 from simreal_agents.checkpoint import find_checkpoint, list_checkpoints, write_json
 from simreal_agents.config import METHODS, TrainConfig, differences, read_config
 from simreal_agents.learner import Learner
+from simreal_agents.progress import bar_columns
 from simreal_datasets.frames import Frames
 from simreal_envs.errors import DataError, UsageError
 
@@ -210,13 +211,7 @@ def _progress(
     console: Console | None, config: TrainConfig, update: int
 ) -> Iterator[Callable[[int, float], None]]:
     """A progress bar; yields what to call after each update with the cloning loss."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TimeRemainingColumn(),
-    )
+    columns = bar_columns("loss {task.fields[loss]:.4f}")
     with Progress(*columns, console=console, disable=console is None, refresh_per_second=2) as bar:
         task = bar.add_task(f"train {config.method}", total=config.optim.updates, completed=update, loss=0.0)
         yield lambda done, loss: bar.update(task, completed=done, loss=loss)

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from simreal_agents.config import TrainConfig
+from simreal_agents.progress import bar_columns
 from simreal_agents.train import train
 from simreal_envs.parallel import Heartbeat, Work, available_cores, run_in_processes
 
@@ -26,8 +27,7 @@ def train_all(configs: Mapping[Path, TrainConfig], console: Console) -> None:
         SimrealError: one of them cannot be done. The others save where they are and stop.
         KeyboardInterrupt: all have saved where they are.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+    with Progress(*bar_columns(), console=console, refresh_per_second=2) as progress:
         bars = {
             run: progress.add_task(run.name, total=config.optim.updates) for run, config in configs.items()
         }

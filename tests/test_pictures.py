@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from simreal_agents.pictures import (
-    METHODS,
+    METHOD_LOOKS,
     SuccessCount,
     features_tsne,
     sample_frames,
@@ -67,7 +67,7 @@ def test_a_method_has_its_own_colour_in_every_learning_curve(tmp_path):
     ]
     both = _colours(success_over_updates(counts, tmp_path / "both.png"))
     one = _colours(success_over_updates([c for c in counts if c.method == "uot"], tmp_path / "one.png"))
-    uot, cotrain = _rgb(METHODS["uot"][1]), _rgb(METHODS["cotrain"][1])
+    uot, cotrain = _rgb(METHOD_LOOKS["uot"][1]), _rgb(METHOD_LOOKS["cotrain"][1])
     assert {uot, cotrain} <= both
     assert uot in one
     assert cotrain not in one

@@ -1,4 +1,4 @@
-"""Progress of collecting and generating, and what came of it."""
+"""Attempts at demonstrations as they come, and what came of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
+
+from simreal_agents.progress import bar_columns
 
 if TYPE_CHECKING:
     from simreal_datasets.fill import Attempt
@@ -23,15 +25,8 @@ def show_attempts(attempts: Iterator[Attempt], dataset: Path, episodes: int) -> 
     solved: Counter[str] = Counter()
     failed_after: Counter[str] = Counter()
     start = time.perf_counter()
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
     stored = len(list(dataset.glob("episode_*.hdf5"))) if dataset.is_dir() else 0
-    with Progress(*columns, console=console) as progress:
+    with Progress(*bar_columns("{task.fields[rate]}"), console=console) as progress:
         bar = progress.add_task(dataset.name, total=episodes, completed=stored, rate="")
         for attempt in attempts:
             tried[attempt.placement_region] += 1
