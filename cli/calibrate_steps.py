@@ -5,8 +5,6 @@ On the rig, where nobody guides the arm, it moves to the same places by itself.
 
 from __future__ import annotations
 
-import sys
-import termios
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from simreal_envs.robot.camera import RealSense
 from simreal_envs.robot.charuco import Board
 from simreal_envs.robot.handeye import Fit, HeldView, fit_fixed_board, fit_held_board
 from simreal_envs.robot.overlay import Silhouette, compare
+from simreal_envs.robot.question import ask
 from simreal_envs.robot.views import HAND_IN_VIEW, board_from_touches, look, still_frame, take_views
 from simreal_envs.spec import START_JOINTS_RAD, FloatArray
 
@@ -55,8 +54,8 @@ def fit_held(station: Station, board: Board, count: int, by_hand: bool) -> Fit:
 
         _move_to(arm, HAND_SHOWS_BOARD)
     else:
-        _guide(arm, "Guide the arm until the camera sees the whole board, facing it, then let go. Enter")
-        _confirm("The arm will now turn the board by itself, up to 25 cm around. Is the way free?")
+        _guide(arm, "Guide the arm until the camera sees the whole board, facing it, then let go.")
+        ask("The arm will now turn the board by itself, up to 25 cm around. Is the way free?")
     with Progress() as progress:
         bar = progress.add_task("views", total=count)
 
@@ -70,9 +69,7 @@ def fit_held(station: Station, board: Board, count: int, by_hand: bool) -> Fit:
 def _views_by_hand(station: Station, board: Board, count: int) -> list[HeldView]:
     views: list[HeldView] = []
     while len(views) < count:
-        _guide(
-            station.arm, f"View {len(views) + 1} of {count}: tilt the board another way, then let go. Enter"
-        )
+        _guide(station.arm, f"View {len(views) + 1} of {count}: tilt the board another way, then let go.")
         seen = look(station.arm, station.camera, board)
         if seen is None:
             typer.echo("The board was not seen.")
@@ -102,7 +99,7 @@ def fit_fixed(station: Station, board: Board, fingertip_m: float) -> Fit:
     if station.robot.name == "rig":
         arm.move_to_joints(START_JOINTS_RAD)
     else:
-        _guide(arm, "Guide the arm out of the camera's view. Enter")
+        _guide(arm, "Guide the arm out of the camera's view.")
     view = board.find(still_frame(arm, camera).colour, camera.intrinsics)
     return fit_fixed_board([view] if view else [], board, board_in_base, camera.intrinsics)
 
@@ -116,7 +113,7 @@ def _touch(station: Station, corner: int) -> None:
         with RigControl(station.robot.host) as control:
             _move_to(station.arm, hands_touching_corners(control.model_xml())[corner])
     else:
-        message = f"Touch the {CORNERS[corner]} corner of the board with the closed fingertips. Enter"
+        message = f"Touch the {CORNERS[corner]} corner of the board with the closed fingertips."
         _guide(station.arm, message)
 
 
@@ -133,7 +130,7 @@ def lay_over(station: Station, picture: Path) -> float:
     if station.robot.name == "rig":
         _move_to(arm, HAND_IN_VIEW)
     else:
-        _guide(arm, "Clear the table, guide the empty hand into the camera's view, then let go. Enter")
+        _guide(arm, "Clear the table, guide the empty hand into the camera's view, then let go.")
     frame, state = still_frame(arm, camera), arm.state()
     assert frame.depth_m is not None
     silhouette = Silhouette(calibrated)
@@ -156,22 +153,10 @@ def _guide(arm: Arm, message: str) -> None:
     """The arm is free until the operator presses Enter; a reflex meanwhile is recovered from."""
     while True:
         if fault := arm.state().fault:
-            _confirm(f"The robot stopped: {fault}. Is the arm free to move?")
+            ask(f"The robot stopped: {fault}. Is the arm free to move?")
             arm.recover()
         arm.guide(True)
-        _forget_typed()
-        typer.prompt(message, default="", show_default=False, prompt_suffix=" ")
+        ask(message, meanwhile=arm.state)
         if not arm.state().fault:
             arm.guide(False)
             return
-
-
-def _confirm(question: str) -> None:
-    _forget_typed()
-    typer.confirm(question, abort=True)
-
-
-def _forget_typed() -> None:
-    """What was typed before a question is no answer to it."""
-    if sys.stdin.isatty():
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)

@@ -34,6 +34,8 @@ from simreal_envs.rig.world import STATE as RIG_STATE
 
 LIMITS = load_limits()
 PERIOD_S = 1 / CONTROL_HZ
+OUTSIDE_RAD = np.array([1.6, -0.2, 0.0, -2.5, 0.0, 2.3, 0.8])
+"""Beside the workspace."""
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +192,8 @@ def test_moves_arrive_and_a_guided_arm_goes_where_it_is_pulled(arm: Arm, control
     assert arm.state().mode == "idle"
     with pytest.raises(UsageError, match="Joint 4 at 1"):
         arm.move_to_joints(np.ones(7))
+    with pytest.raises(UsageError, match="outside the workspace"):
+        arm.move_to_joints(OUTSIDE_RAD)
 
 
 def test_a_move_is_over_when_it_has_arrived_and_not_when_it_has_become_slow(arm: Arm) -> None:
@@ -198,13 +202,55 @@ def test_a_move_is_over_when_it_has_arrived_and_not_when_it_has_become_slow(arm:
     np.testing.assert_allclose(arm.state().joints_rad, START_JOINTS_RAD, atol=0.002)
 
 
-def test_control_outside_the_workspace_is_refused(arm: Arm) -> None:
-    arm.move_to_joints(np.array([1.6, -0.2, 0.0, -2.5, 0.0, 2.3, 0.8]), speed=0.5)
+def test_control_outside_the_workspace_is_refused(arm: Arm, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(arm, "limits", dataclasses.replace(LIMITS, workspace_low_m=(-0.8, -0.8, -0.8)))
+        patch.setattr(arm, "limits", dataclasses.replace(arm.limits, workspace_high_m=(0.85, 1.0, 1.0)))
+        arm.move_to_joints(OUTSIDE_RAD, speed=0.5)
     with pytest.raises(RobotError, match="is outside the workspace"):
         arm.start()
 
 
 # --- what stops the arm ------------------------------------------------------------------------------
+
+
+def test_a_guided_arm_is_held_once_the_program_shows_no_life(arm: Arm) -> None:
+    arm.guide(True)
+    for _ in range(30):
+        time.sleep(PERIOD_S)
+        assert arm.state().mode == "guiding"
+    time.sleep(LIMITS.watchdog_stop_s + 1.0)
+    assert "no sign of life came for 1.0" in arm.state().fault
+    assert arm.state().mode == "stopped"
+
+
+def test_leaving_the_workspace_by_hand_is_said(arm: Arm, control: RigControl) -> None:
+    arm.guide(True)
+    control.pull(moved_by(arm.state().pose_in_base, 0.0, 0.6, 0.0))
+    until(lambda: any("left the workspace" in event.message for event in arm.events()), 6.0)
+    control.pull(None)
+    arm.guide(False)
+
+
+def test_a_program_stopped_while_it_writes_an_action_is_a_silent_one(arm: Arm) -> None:
+    arm.start()
+    follow(arm, arm.state().pose_in_base, 0.2)
+    memory = arm._commands._memory
+    memory["counter"] += 1
+    time.sleep(LIMITS.watchdog_stop_s + 1.0)
+    memory["counter"] += 1
+    assert "no action came" in arm.state().fault
+
+
+def test_a_driver_that_hangs_while_it_controls_is_found_out_at_once(arm: Arm) -> None:
+    arm.start()
+    follow(arm, arm.state().pose_in_base, 0.2)
+    driver = arm._driver.pid
+    os.kill(driver, signal.SIGSTOP)
+    try:
+        assert until(lambda: "driver hangs" in arm.state().fault, 2.0) < 0.6
+    finally:
+        os.kill(driver, signal.SIGCONT)
 
 
 def test_without_actions_the_pose_is_held_and_then_control_ends(

@@ -19,7 +19,7 @@ def test_only_an_answer_to_the_question_counts() -> None:
     with Person(program=PROGRAM) as person:
         person.wait_for("early")
         person.type("\n")
-        person.wait_for("Free? Enter: yes, q: stop.")
+        person.wait_for("Free? [Enter; q stops]")
         person.type("n\r")
         person.wait_for("Free?")
         person.type("\n")

@@ -218,5 +218,6 @@ def test_a_guided_arm_records_where_it_was_led(rig: RigControl, on_rig: list[obj
     assert episode.meta["actor"] == "guiding"
     reached_m = episode.observations["robot0_eef_pos"]
     np.testing.assert_allclose(episode.actions[:-1, :3], reached_m[1:], atol=1e-6)
+    assert episode.timing["late_s"][0] < 0.1  # waiting to begin is not lateness
     assert episode.actions[0, 6] == -1.0
     assert episode.actions[-1, 6] == 1.0

@@ -37,6 +37,7 @@ class Activity(ABC):
     Attributes:
         mode: one of ``records.MODES``.
         guarded: whether contact and speed stop it.
+        watched: whether silence of the user's process stops it.
         acted: whether an action has come since it began; from then on the hand does what actions say.
         target: pose (4, 4) that the arm is to reach now, for whoever looks on.
         finished: whether the driver may end control.
@@ -44,7 +45,7 @@ class Activity(ABC):
     """
 
     mode = "moving"
-    guarded = True
+    guarded = watched = True
     acted = False
     finished = False
     failure = ""
@@ -212,13 +213,20 @@ class Guide(Activity):
     mode = "guiding"
     guarded = False
 
-    def __init__(self, franka: Franka, now_s: float, reading: Reading) -> None:
+    def __init__(
+        self, franka: Franka, now_s: float, reading: Reading, limits: Limits, report: Report
+    ) -> None:
         self.target = reading.pose
         self._number: int | None = None
+        self._limits, self._report, self._inside = limits, report, True
         franka.start_guiding()
 
     def tick(self, now_s: float, reading: Reading, command: np.ndarray) -> None:
         self.target = reading.pose
+        inside = self._limits.contains(reading.pose[:3, 3])
+        if self._inside and not inside:
+            self._report("guiding", "the hand has left the workspace, where actions cannot follow it")
+        self._inside = inside
         if self._number is None:
             self._number = int(command["number"])
         self.acted = int(command["number"]) > self._number
@@ -228,7 +236,7 @@ class ComeToRest(Activity):
     """The last target stays; control ends when the arm is at rest, or soon in any case."""
 
     mode = "holding"
-    guarded = False
+    guarded = watched = False
 
     def __init__(self, franka: Franka, now_s: float, reading: Reading) -> None:
         self._until_s = now_s + REST_TIME_S

@@ -21,9 +21,9 @@ from simreal_envs.latest import Latest
 from simreal_envs.robot import hand
 from simreal_envs.robot.causes import LINK_LOST
 from simreal_envs.robot.channel import Channel
-from simreal_envs.robot.records import COMMAND, STATE, ArmState, Event, EventLog, as_text
-from simreal_envs.robot.safety import JOINT_MARGIN_RAD, Limits
-from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
+from simreal_envs.robot.records import COMMAND, MODES, STATE, ArmState, Event, EventLog, as_text
+from simreal_envs.robot.safety import Limits, joint_goal_error
+from simreal_envs.spec import FloatArray
 
 log = logging.getLogger("simreal.robot")
 
@@ -33,7 +33,9 @@ CONNECT_TIME_S = 15.0
 CLOSE_TIME_S = 5.0
 EVENTS_KEPT = 1000
 SILENCE_S = 5.0
-"""The driver publishes 200 times a second; silent for longer (an error recovery takes seconds) it hangs."""
+"""The driver publishes 200 times a second; silent for longer (an error recovery takes seconds) it hangs.
+While it follows targets or a person nothing delays it, so twice ``watchdog_hold_s`` is too long."""
+FOLLOWING = ("controlling", "holding", "guiding")
 
 
 class Arm:
@@ -52,8 +54,9 @@ class Arm:
     """
 
     def __init__(self, host: str, limits: Limits) -> None:
-        self.host, self._limits = host, limits
+        self.host, self.limits = host, limits
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._waiting = False  # for an order
         self._connect()
 
     def _connect(self) -> None:
@@ -72,7 +75,7 @@ class Arm:
         )
         theirs.close()
         try:
-            self._channel.send({"limits": self._limits.to_json()})
+            self._channel.send({"limits": self.limits.to_json()})
             until_s = time.monotonic() + CONNECT_TIME_S
             answer = self._wait_for(0, lambda: time.monotonic() > until_s)
             if answer["error"]:
@@ -90,8 +93,9 @@ class Arm:
     def state(self) -> ArmState:
         """The latest state, at most 5 ms old; never waits. A driver that ended or hangs is a fault.
 
-        Logs what has happened since, see :meth:`events`.
+        Logs what has happened since, see :meth:`events`. Shows the driver that this process runs.
         """
+        self._show_life()
         try:
             record = self._states.read()
         except TimeoutError:  # killed in the middle of a record
@@ -101,9 +105,14 @@ class Arm:
         fault = as_text(record["fault"])
         if self._driver.poll() is not None:
             fault = f"{LINK_LOST}: the arm's driver ended (exit code {self._driver.returncode})"
-        elif not fault and time.monotonic() - float(record["time_s"]) > SILENCE_S:
+        elif not fault and self._hangs(record):
             fault = f"{LINK_LOST}: the arm's driver hangs"
         return ArmState.of(record, fault)
+
+    def _hangs(self, record: np.ndarray) -> bool:
+        following = MODES[int(record["mode"])] in FOLLOWING and not self._waiting
+        longest_s = 2 * self.limits.watchdog_hold_s if following else SILENCE_S
+        return time.monotonic() - float(record["time_s"]) > longest_s
 
     def events(self) -> list[Event]:
         """What the driver did and saw since the last call, oldest first; each is logged, too."""
@@ -150,7 +159,11 @@ class Arm:
             self._ask("stop")
 
     def guide(self, on: bool) -> None:
-        """Let a person move the arm by hand, or hold it again."""
+        """Let a person move the arm by hand, or hold it again.
+
+        Look at :meth:`state` meanwhile: the arm is held once this process shows no life for
+        ``watchdog_stop_s``.
+        """
         self._ask("guide", on=on)
 
     def recover(self) -> None:
@@ -163,13 +176,14 @@ class Arm:
     # --- moves that wait for their end ----------------------------------------------------------------
 
     def move_to_joints(self, joints_rad: FloatArray, speed: float | None = None) -> None:
-        """Move to joint angles (7,), at a fraction of the greatest speed (None: ``limits.move_speed``)."""
+        """Move to joint angles (7,), at a fraction of the greatest speed (None: ``limits.move_speed``).
+
+        Raises:
+            UsageError: they are out of the joints' range, or put the end effector out of the workspace.
+        """
         goal = _finite(joints_rad, (7,))
-        low, high = JOINT_LOW_RAD + JOINT_MARGIN_RAD, JOINT_HIGH_RAD - JOINT_MARGIN_RAD
-        outside = np.flatnonzero((goal < low) | (goal > high))
-        if len(outside):
-            i = int(outside[0])
-            raise UsageError(f"Joint {i + 1} at {goal[i]:.4f} rad is outside [{low[i]:.4f}, {high[i]:.4f}].")
+        if error := joint_goal_error(goal, self.limits):
+            raise UsageError(error)
         self._ask("move_to_joints", joints_rad=goal.tolist(), speed=self._speed(speed))
 
     def move_up(self, height_m: float) -> None:
@@ -193,17 +207,20 @@ class Arm:
     # --- inside -----------------------------------------------------------------------------------
 
     def _speed(self, speed: float | None) -> float:
-        speed = self._limits.move_speed if speed is None else float(speed)
+        speed = self.limits.move_speed if speed is None else float(speed)
         if not 0.01 <= speed <= 0.5:
             raise UsageError(f"Speed {speed} must be from 0.01 to 0.5 of the robot's greatest.")
         return speed
 
     def _write(self, **values: Any) -> None:
-        now_s = time.monotonic()
         for name, value in values.items():
             self._command[name] = value
         self._command["number"] += 1
-        self._command["time_s"] = self._command["alive_s"] = now_s
+        self._command["time_s"] = time.monotonic()
+        self._show_life()
+
+    def _show_life(self) -> None:
+        self._command["alive_s"] = time.monotonic()
         self._commands.write(self._command)
 
     def _ask(self, do: str, **arguments: Any) -> None:
@@ -214,11 +231,14 @@ class Arm:
             )
         number = next(self._orders)
         self._channel.send({"id": number, "do": do, "args": arguments})
+        self._waiting = True
         try:
             answer = self._wait_for(number, lambda: self.state().fault.endswith("driver hangs"))
         except BaseException:
             self._channel.send({"id": next(self._orders), "do": "stop", "args": {}})
             raise
+        finally:
+            self._waiting = False
         if answer["error"]:
             raise RobotError(f"Robot: {answer['error']}.".replace("..", "."))
 
@@ -234,8 +254,7 @@ class Arm:
                 raise RobotError(
                     f"Robot: no answer from {self.host}: check cable, address and other clients."
                 )
-            self._command["alive_s"] = time.monotonic()
-            self._commands.write(self._command)
+            self._show_life()
             time.sleep(0.005)
         return self._answers.pop(number)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ class Driver:
             raise
         self._read_s = time.monotonic()
         self._commands = Latest(f"{name}-command", COMMAND)
+        self._command = np.zeros((), COMMAND)
         self._states = Latest(f"{name}-state", STATE, create=True)
         self._events = EventLog(name, create=True)
         self._state = np.zeros((), STATE)
@@ -150,15 +152,16 @@ class Driver:
             if reading.trouble and not self._fault:
                 raise RobotError(reading.trouble)
             return
-        command = self._commands.read()
+        command = self._latest_command()
         if activity.guarded and (cause := self._guard.check(now_s, *_measured(reading))):
             self._stop_because(cause, "stop")
             self._franka.yield_to_contact(reading)
         elif (
-            activity.guarded
+            activity.watched
             and (silence_s := now_s - self._last_sign_s(command)) > self._limits.watchdog_stop_s
         ):
-            self._stop_because(f"no action came for {silence_s:.2f} s", "stop")
+            what = "action" if isinstance(activity, Follow) else "sign of life"
+            self._stop_because(f"no {what} came for {silence_s:.2f} s", "stop")
         else:
             activity.tick(now_s, reading, command)
             if activity.acted and command["gripper"] != 0:
@@ -166,6 +169,12 @@ class Driver:
             if activity.finished:
                 self._franka.stop()
                 self._activity = None
+
+    def _latest_command(self) -> np.ndarray:
+        """The user's last whole one: a process that was stopped in the middle of another sends none."""
+        with suppress(TimeoutError):
+            self._command = self._commands.read()
+        return self._command
 
     def _last_sign_s(self, command: np.ndarray) -> float:
         """When the user's process last acted, or, while the arm moves by itself, was last seen to run."""
@@ -231,7 +240,7 @@ class Driver:
                 f"The end effector at {np.round(position, 3).tolist()} m is outside the workspace "
                 f"{self._limits.workspace_low_m} to {self._limits.workspace_high_m}; move it inside."
             )
-        number = int(self._commands.read()["number"])
+        number = int(self._latest_command()["number"])
         follow = FollowJoints if joints else FollowPoses
         self._begin(follow, self._limits, number, self._events.add)
 
@@ -259,7 +268,7 @@ class Driver:
         """Let a person move the arm, or hold it again."""
         if not on:
             return self.do_stop()
-        self._begin(Guide)
+        self._begin(Guide, self._limits, self._events.add)
         return None
 
     def do_gripper(self, what: int) -> Poll:

@@ -193,8 +193,9 @@ class Franka:
         )
 
     def start_guiding(self) -> None:
-        """No torque but against gravity: a person moves the arm."""
-        self._start(self._controllers.AppliedTorque(damping=np.zeros(7)))
+        """No torque but against gravity and motion: a person moves the arm."""
+        damping = np.array(self._limits.guiding_damping_Nmsprad)
+        self._start(self._controllers.AppliedTorque(damping=damping))
 
     def _start(self, controller: Any) -> None:
         joints = self.read().joints_rad

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,8 @@ class Hand:
                 self._states = Latest(f"{self._name}-hand", _STATE)
             except FileNotFoundError:  # not there yet
                 return HandState(0.0, False)
-        self._state = self._states.read()
+        with suppress(TimeoutError):  # killed or stopped in the middle of one: soon it is silent too long
+            self._state = self._states.read()
         return HandState(float(self._state["width_m"]), bool(self._state["grasped"]))
 
     @property

@@ -23,6 +23,8 @@ from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
 DEFAULT_FILE = Path(__file__).with_name("limits.yaml")
 JOINT_MARGIN_RAD = 0.05
 """Joint targets stay this far from the joints' ends."""
+LOWEST_JOINTS_RAD, HIGHEST_JOINTS_RAD = JOINT_LOW_RAD + JOINT_MARGIN_RAD, JOINT_HIGH_RAD - JOINT_MARGIN_RAD
+"""Of joint targets, each (7,)."""
 
 Vector = tuple[float, ...]
 
@@ -68,6 +70,7 @@ class Limits:
     filter_coefficient: Annotated[float, Between(0.005, 1.0)]
     joint_stiffness_Nmprad: Annotated[Vector, Between(10.0, 1000.0, 7)]
     joint_damping_Nmsprad: Annotated[Vector, Between(1.0, 100.0, 7)]
+    guiding_damping_Nmsprad: Annotated[Vector, Between(0.0, 20.0, 7)]
     move_speed: Annotated[float, Between(0.01, 0.5)]
     gripper_speed_mps: Annotated[float, Between(0.01, 0.2)]
     grasp_force_N: Annotated[float, Between(1.0, 70.0)]
@@ -172,8 +175,8 @@ def limit_joints(
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Joint angles (7,) towards ``wanted_rad``; the end effector keeps the limits of :func:`limit_target`."""
     events = []
-    low, high = JOINT_LOW_RAD + JOINT_MARGIN_RAD, JOINT_HIGH_RAD - JOINT_MARGIN_RAD
-    way = np.clip(wanted_rad, np.minimum(low, previous_rad), np.maximum(high, previous_rad)) - previous_rad
+    low, high = np.minimum(LOWEST_JOINTS_RAD, previous_rad), np.maximum(HIGHEST_JOINTS_RAD, previous_rad)
+    way = np.clip(wanted_rad, low, high) - previous_rad
     if not np.allclose(previous_rad + way, wanted_rad):
         events.append("joint range")
     fastest = np.abs(way).max()
@@ -196,6 +199,22 @@ def limit_joints(
     if not limits.contains(after[:3, 3]):
         return previous_rad.copy(), (*events, "workspace")
     return previous_rad + way, tuple(events)
+
+
+def joint_goal_error(joints_rad: FloatArray, limits: Limits) -> str:
+    """Why a move must not end at these joint angles (7,); empty if it may."""
+    outside = np.flatnonzero((joints_rad < LOWEST_JOINTS_RAD) | (joints_rad > HIGHEST_JOINTS_RAD))
+    if len(outside):
+        i = int(outside[0])
+        valid = f"[{LOWEST_JOINTS_RAD[i]:.4f}, {HIGHEST_JOINTS_RAD[i]:.4f}]"
+        return f"Joint {i + 1} at {joints_rad[i]:.4f} rad is outside {valid}."
+    position = kinematics.forward(joints_rad)[:3, 3]
+    if not limits.contains(position):
+        return (
+            f"The end effector would go to {np.round(position, 3).tolist()} m, outside the workspace "
+            f"{limits.workspace_low_m} to {limits.workspace_high_m}."
+        )
+    return ""
 
 
 def _shorten(vector: FloatArray, per_step: float, by_speed: float) -> tuple[FloatArray, str]:

@@ -16,8 +16,8 @@ from simreal_envs.robot.arm import Arm
 from simreal_envs.robot.camera import Frame, RealSense
 from simreal_envs.robot.charuco import Board
 from simreal_envs.robot.handeye import HeldView
-from simreal_envs.robot.safety import JOINT_MARGIN_RAD
-from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, FloatArray
+from simreal_envs.robot.safety import joint_goal_error
+from simreal_envs.spec import FloatArray
 
 TILT_RAD = np.deg2rad([25.0, 25.0, 35.0])
 LOWEST_M, HIGHEST_M = np.array([-0.05, -0.08, -0.02]), np.array([0.05, 0.08, 0.08])
@@ -58,7 +58,7 @@ def take_views(arm: Arm, camera: RealSense, board: Board, count: int, say: Say) 
     views = [seen for seen in [look(arm, camera, board)] if seen]
     for target in itertools.islice(poses_around(start.pose_in_base), TRIES_PER_VIEW * count):
         joints = inverse(target, start.joints_rad)
-        if joints is None or not _within_limits(joints):
+        if joints is None or joint_goal_error(joints, arm.limits):
             say(len(views), "out of reach")
             continue
         arm.move_to_joints(joints)
@@ -128,8 +128,3 @@ def board_from_touches(touches: FloatArray, board: Board) -> FloatArray:
             "corners again: top left, top right, bottom right, bottom left."
         )
     return found
-
-
-def _within_limits(joints_rad: FloatArray) -> bool:
-    low, high = JOINT_LOW_RAD + JOINT_MARGIN_RAD, JOINT_HIGH_RAD - JOINT_MARGIN_RAD
-    return bool(((joints_rad > low) & (joints_rad < high)).all())
