@@ -47,14 +47,17 @@ class ActorRecorder:
         env: gym.Env[Any, Any] = self.world.make(self.region)
         if self.noise_m > 0:
             env = ActionNoise(env, self.noise_m)
-        return partial(_record, env, self.source.make(env), self.name)
+        return partial(_record, self, env, self.source.make(env))
 
 
-def _record(env: gym.Env[Any, Any], actor: Actor, name: str, seed: int, heartbeat: Heartbeat) -> Attempt:
+def _record(
+    recipe: ActorRecorder, env: gym.Env[Any, Any], actor: Actor, seed: int, heartbeat: Heartbeat
+) -> Attempt:
     heartbeat()
     recorder = EpisodeRecorder()
     with one_torch_thread():
         outcome = run_episode(env, actor, seed=seed, recorder=recorder)
-    episode = recorder.finish(env, outcome, name)
+    episode = recorder.finish(env, outcome, recipe.name)
+    episode.meta["noise_m"] = recipe.noise_m
     region = str(outcome.info["placement_region"])
     return Attempt(seed, region, outcome.stage, episode if outcome.success else None)

@@ -30,8 +30,11 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_what_was_collected_says_who_acted(run_folder: Path) -> None:
-    assert Dataset(run_folder.parent / "source").infos[0].meta["actor"] == "expert"
+def test_what_was_collected_says_who_acted_and_how_disturbed(tmp_path: Path) -> None:
+    recipe = ActorRecorder(World("Lift", obs="state"), "in", noise_m=0.01)
+    list(fill_dataset(tmp_path, recipe, 1, 0, workers=1))
+    meta = Dataset(tmp_path).infos[0].meta
+    assert (meta["actor"], meta["noise_m"]) == ("expert", 0.01)
 
 
 def test_a_policy_acts_from_its_run_folder(run_folder: Path) -> None:
