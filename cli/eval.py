@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from simreal_cli.options import Env, Host, LimitsFile, Serial, Workers, worker_count
+from simreal_cli.options import Env, Host, LimitsFile, Serial, Shift, Workers, worker_count
 from simreal_envs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def evaluate_runs(
     task: Annotated[str | None, typer.Option(help="Task of the expert; a run knows its own.")] = None,
     env: Env = "sim",
     host: Host = None,
-    shift: Annotated[
-        str, typer.Option(help="What looks different, joined by +: viewpoint, texture, light, colour, noise.")
-    ] = "none",
+    shift: Shift = "none",
     serial: Serial = None,
     limits: LimitsFile = None,
     region: Annotated[
@@ -92,9 +90,7 @@ def evaluate_runs(
     regions = region.split(",")
     seeds = range(seed, seed + episodes)
     total = len(actors) * len(regions) * episodes
-    typer.echo(
-        f"{total} episodes: {', '.join(actors)}; regions {', '.join(regions)}; {episodes} scenes in each"
-    )
+    typer.echo(f"{total} episodes: {', '.join(actors)}; regions {', '.join(regions)}; {episodes} in each")
     with success_bar(total) as show:
         results = evaluate(
             actors, world, regions, seeds, output, worker_count(workers), show, redo_interrupted

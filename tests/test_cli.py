@@ -181,7 +181,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
 
     whole = run(*command("whole", 1))
     assert whole.returncode == 0, whole.stderr
-    assert "24 episodes: expert; regions in; 24 scenes in each" in whole.stdout
+    assert "24 episodes: expert; regions in; 24 in each" in whole.stdout
     assert "24/24 = 100 %" in whole.stdout
 
     started = subprocess.Popen(
