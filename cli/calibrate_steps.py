@@ -18,13 +18,13 @@ from simreal_envs.errors import UsageError
 from simreal_envs.kinematics import inverse
 from simreal_envs.robot.arm import Arm
 from simreal_envs.robot.backends import Backend
+from simreal_envs.robot.board_views import HAND_IN_VIEW, board_from_touches, look, still_frame, take_views
 from simreal_envs.robot.calibration import load_calibration
 from simreal_envs.robot.camera import RealSense
 from simreal_envs.robot.charuco import Board
 from simreal_envs.robot.handeye import Fit, HeldView, fit_fixed_board, fit_held_board
 from simreal_envs.robot.overlay import Silhouette, compare
 from simreal_envs.robot.question import ask
-from simreal_envs.robot.views import HAND_IN_VIEW, board_from_touches, look, still_frame, take_views
 from simreal_envs.spec import START_JOINTS_RAD, FloatArray
 
 CORNERS = ("top left", "top right", "bottom right", "bottom left")

@@ -22,11 +22,11 @@ from simreal_envs.poses import pose
 from simreal_envs.rig.board import BOARD, BOARD_IN_HAND, HAND_SHOWS_BOARD, model_with_board
 from simreal_envs.rig.camera import SceneD435
 from simreal_envs.rig.stereo import colour_camera
+from simreal_envs.robot.board_views import HAND_IN_VIEW, board_from_touches, poses_around
 from simreal_envs.robot.calibration import load_calibration
 from simreal_envs.robot.charuco import Board, View
 from simreal_envs.robot.handeye import HeldView, fit_fixed_board, fit_held_board
 from simreal_envs.robot.overlay import GOOD_OVERLAP, Silhouette, compare
-from simreal_envs.robot.views import HAND_IN_VIEW, board_from_touches, poses_around
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.spec import START_JOINTS_RAD
