@@ -93,10 +93,6 @@ class Frames:
         return len(self.actions)
 
     @property
-    def num_episodes(self) -> int:
-        return len(self.starts) - 1
-
-    @property
     def end_effector_positions_m(self) -> NDArray[np.float32]:
         """(N, 3), base frame."""
         return self.proprioception[END_EFFECTOR_POSITION]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from simreal_envs.errors import UsageError, unknown
 
 FloatArray = NDArray[np.floating[Any]]
-ActionKind = Literal["pose", "delta", "joint"]
-Region = Literal["in", "ood", "all"]
 
 CONTROL_HZ = 20
 HORIZON = 500
