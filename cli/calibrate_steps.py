@@ -89,6 +89,9 @@ def fit_fixed(station: Station, board: Board, fingertip_m: float) -> Fit:
         RobotError: the arm or the camera stopped.
     """
     arm, camera = station.arm, station.camera
+    if station.robot.name == "real":
+        ask("The hand closes. Are your fingers out of it?")
+        typer.echo("The board's top edge begins and ends with a black square, its bottom edge with a marker.")
     arm.close_gripper()
     touches = []
     for corner in range(len(CORNERS)):

@@ -140,6 +140,8 @@ def test_a_fixed_board_that_was_touched_gives_the_camera() -> None:
     np.testing.assert_allclose(fit.camera_in_base, THIRD_PERSON.pose_in_base, atol=1e-5)
     with pytest.raises(DataError, match="mm from a board"):
         board_from_touches(touches[[1, 0, 2, 3]], BOARD)
+    with pytest.raises(DataError, match="face down"):
+        board_from_touches(touches[[1, 0, 3, 2]], BOARD)
     with pytest.raises(DataError, match="not seen"):
         fit_fixed_board([], BOARD, board_in_base, K)
 

@@ -113,7 +113,7 @@ def board_from_touches(touches: FloatArray, board: Board) -> FloatArray:
             reads the board.
 
     Raises:
-        DataError: they do not fit a board of this size.
+        DataError: they do not fit a board of this size that lies face up.
     """
     width, height = board.size_m
     corners = np.array([(0, 0, 0), (width, 0, 0), (width, height, 0), (0, height, 0)])
@@ -126,5 +126,9 @@ def board_from_touches(touches: FloatArray, board: Board) -> FloatArray:
             f"The touched points are up to {1000 * off.max():.1f} mm from a board of {1000 * width:.0f} x "
             f"{1000 * height:.0f} mm; {1000 * MAX_TOUCH_ERROR_M:.0f} mm at most is allowed. Touch its "
             "corners again: top left, top right, bottom right, bottom left."
+        )
+    if found[2, 2] > 0:
+        raise DataError(
+            "By its touched corners the board lies face down. Touch them clockwise, from the top left on."
         )
     return found
