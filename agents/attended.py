@@ -92,7 +92,7 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
     ) -> None:
         super().__init__(env)
         self.operator, self.guided, self._by_hand = operator, guided, by_hand
-        self.progress = self.ended_by = self._remark = ""
+        self.progress = self.ended_by = self._remark = self._event = ""
         world: Any = env.unwrapped
         self._world = world
         self._paced = not world.real_time  # a robot keeps the time by itself
@@ -109,7 +109,7 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        self.ended_by = self._remark = ""
+        self.ended_by = self._remark = self._event = ""
         self._steps = 0
         self._show(State.RESETTING, self.progress)
         self.operator.poll()  # keys of before shall not answer a question of the reset
@@ -126,6 +126,8 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._steps += 1
+        for event in info.get("events", ()):
+            self._event = event.message
         self._show(State.RECORDING, self._describe(observation, info), self._recording_keys())
         if self._paced:
             self._pace.wait()
@@ -219,5 +221,6 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
             rate,
             f"hand {x:.3f} {y:.3f} {z:.3f} m",
             f"fingers {100 * (finger - other):.1f} cm",
+            self._event,
         ]
         return ", ".join(part for part in parts if part)

@@ -52,6 +52,8 @@ class EpisodeRecorder:
         }
         if outcome.interrupted:
             meta["interrupted"] = outcome.interrupted
+        if "events" in first:
+            meta["events"] = _events([*(step.info for step in steps), outcome.info])
         has_states = "sim_state" in first
         return Episode(
             observations={
@@ -68,6 +70,19 @@ class EpisodeRecorder:
             if "late_s" in first
             else {},
         )
+
+
+def _events(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a robot's driver did and saw (limits acting, a hold, a fault); s since the first observation."""
+    return [
+        {
+            "time_s": round(event.time_s - infos[0]["time_s"], 3),
+            "kind": event.kind,
+            "message": event.message,
+        }
+        for info in infos
+        for event in info["events"]
+    ]
 
 
 def _datagen(steps: list[Step], action_kind: str) -> DatagenInfo | None:

@@ -28,6 +28,7 @@ from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig
 from simreal_envs.robot.images import fit_colour, fit_depth
 from simreal_envs.robot.pace import PERIOD_S, Pace
+from simreal_envs.world import World
 
 Env = gym.Env[Any, Any]
 
@@ -80,6 +81,23 @@ def test_a_cube_is_lifted_and_the_episode_loads_like_any_other(recorded: Path) -
     assert (episode.timing["frame_age_s"] < episode.meta["limits"]["max_frame_age_s"]).all()
     frames = Frames.load(recorded)
     assert len(frames.actions) == len(episode)
+
+
+def test_a_limit_that_acts_is_in_the_episode(env: Env) -> None:
+    recorder = EpisodeRecorder()
+
+    class TooFast:
+        def predict(self, observation: Any, *_: Any) -> tuple[np.ndarray, Any]:
+            world: Any = env.unwrapped
+            far = world.end_effector_pose_in_base()
+            far[1, 3] += 0.2
+            return reachable_action(far, -1.0), None
+
+    short = gym.wrappers.TimeLimit(env, 5)
+    outcome = run_episode(short, TooFast(), seed=3, recorder=recorder)
+    events = recorder.finish(short, outcome, "nobody").meta["events"]
+    assert "target limited by translation speed" in [event["message"] for event in events]
+    assert all(0 <= event["time_s"] < 2 for event in events)
 
 
 def test_actions_lead_the_hand_as_in_simulation(recorded: Path) -> None:
@@ -170,7 +188,7 @@ def test_a_stopped_environment_leaves_the_arm_to_itself(env: Env) -> None:
 def test_joint_targets_turn_the_elbow_within_the_limits_and_under_the_watchdog(tmp_path: Path) -> None:
     limits = tmp_path / "limits.yaml"
     limits.write_text("max_frame_age_s: 2.0\n")  # this is about the arm, whatever else the machine does
-    env = gym.make("simreal/Lift-v0", env="rig", actions="joint", limits=limits)
+    env = World("Lift", "rig", action_kind="joint", limits=str(limits)).make("all")
     try:
         sb3_check(env)
         start = env.reset(seed=1)[0]["robot0_joint_pos"]

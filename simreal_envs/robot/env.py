@@ -121,6 +121,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         self._late_s = 0.0
+        self.arm.events()  # those of the reset are no part of the episode
         state = self.arm.state()
         return self._observation(state, frame), self._info(state, frame)
 
@@ -292,6 +293,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             "late_s": self._late_s,
             "frame_age_s": frame.age_s,
             "interrupted": self._interrupted,
+            "events": self.arm.events(),
             "placement_region": self._placement_region,
             "end_effector_pose_in_base": state.pose_in_base,
         }
