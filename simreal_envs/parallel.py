@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -55,18 +55,7 @@ def run_in_processes(
     stop = context.RawValue(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(make_work, stop))
     try:
-        rest = iter(items)
-        pending: set[Future[Result]] = set()
-        while True:
-            # Few at a time: a future keeps its result, and all of them together may not fit in memory.
-            some = islice(rest, 2 * workers - len(pending))
-            with _children_ignore_interrupts():
-                pending |= {pool.submit(_run, item) for item in some}
-            if not pending:
-                return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            while done:
-                yield done.pop().result()
+        yield from _as_they_finish(pool, items, 2 * workers)
     except BrokenProcessPool as error:
         raise SimrealError(
             "A worker process died, most likely of lack of memory; try again with fewer --workers."
@@ -74,6 +63,20 @@ def run_in_processes(
     finally:
         stop.value = True
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _as_they_finish(pool: ProcessPoolExecutor, items: Iterable[Item], at_once: int) -> Iterator[Any]:
+    """Few at a time: a future keeps its result, and all of them together may not fit in memory."""
+    rest = iter(items)
+    pending: set[Future[Any]] = set()
+    while True:
+        with _children_ignore_interrupts():
+            pending |= {pool.submit(_run, item) for item in islice(rest, at_once - len(pending))}
+        if not pending:
+            return
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        while done:
+            yield done.pop().result()
 
 
 @contextmanager
