@@ -176,6 +176,16 @@ def test_a_stuck_gripper_interrupts_and_is_recovered_from(env: Env, control: Rig
     assert act(env, steps=5)["interrupted"] == ""
 
 
+def test_a_hand_that_was_switched_on_anew_is_homed(env: Env, control: RigControl) -> None:
+    control.inject("gripper_unhomed")
+    time.sleep(0.3)
+    world: Any = env.unwrapped
+    assert not world.arm.state().gripper_homed
+    env.reset(seed=1)
+    assert world.arm.state().gripper_homed
+    assert world.arm.state().gripper_width_m > 0.075
+
+
 def test_a_stopped_environment_leaves_the_arm_to_itself(env: Env) -> None:
     env.reset(seed=1)
     env.step(hold(env))

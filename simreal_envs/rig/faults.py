@@ -16,6 +16,7 @@ FAULTS = {
     "packet_loss": "states and commands are lost: a probability, 0.05 by default",
     "link_cut": "nothing arrives any more, in either direction",
     "gripper_stuck": "the fingers do not move",
+    "gripper_unhomed": "the hand was switched off and on: it does not know its range until it is homed",
     "camera_stall": "the camera goes on with its last frame",
     "camera_unplug": "the camera is gone",
     "clock_jump": "the robot's clock jumps ahead: seconds, 1 by default",
@@ -30,6 +31,7 @@ class Faults:
     packet_loss: float = 0.0
     link_cut: bool = False
     gripper_stuck: bool = False
+    gripper_unhomed: bool = False
     camera_stall: bool = False
     camera_unplug: bool = False
 

@@ -119,8 +119,9 @@ class GripperServer:
         if self._job is not None:
             self._work(self._job)
         if self._ticks % STATE_TICKS == 0 and self._peer is not None and not self._faults.link_cut:
+            widest_m = 0.0 if self._faults.gripper_unhomed else MAX_WIDTH_M
             state = protocol.GRIPPER_STATE.pack(
-                self._ticks & 0xFFFFFFFF, self._fingers.width_m, MAX_WIDTH_M, self.is_grasped, 30
+                self._ticks & 0xFFFFFFFF, self._fingers.width_m, widest_m, self.is_grasped, 30
             )
             with suppress(OSError):  # a datagram that cannot be sent is a lost one
                 self._udp.sendto(state, self._peer)
@@ -144,6 +145,8 @@ class GripperServer:
         success = low <= fingers.width_m <= high
         if job.command == GripperCommand.GRASP and success:
             self._grasped = job.accepted_m
+        if job.command == GripperCommand.HOMING and success:
+            self._faults.gripper_unhomed = False
         self._finish(GripperStatus.SUCCESS if success else GripperStatus.UNSUCCESSFUL)
 
     def _finish(self, status: GripperStatus) -> None:

@@ -133,6 +133,7 @@ class Driver:
         state["joint_speeds_radps"] = reading.joint_speeds_radps
         state["force_N"], state["torque_Nm"] = reading.force_N, reading.torque_Nm
         state["gripper_width_m"], state["grasped"] = hand_state.width_m, hand_state.grasped
+        state["gripper_homed"] = hand_state.homed
         state["success_rate"], state["fault"] = reading.success_rate, as_bytes(self._fault)
         state["mode"] = MODES.index(self._activity.mode if self._activity else self._mode_at_rest)
         state["events"] = self._events.count

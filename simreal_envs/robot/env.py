@@ -33,6 +33,7 @@ from simreal_envs.tasks.progress import Progress
 log = logging.getLogger("simreal.robot")
 
 MOVES = "Is the way free? The arm opens its hand, rises and moves to its start."
+HOMES = "The hand was switched on anew, so its fingers will close and open first, to find their range."
 RAISE_M = 0.10
 """How far the hand rises at the beginning of a reset, away from what it may hold or touch."""
 CAMERA_LATENCY_S = 0.15
@@ -200,12 +201,16 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     def _prepare(self, joints_rad: FloatArray, placement: Placement) -> Frame:
         """Arm at its start, objects in their places, and the image that shows it; as often as it takes."""
-        fault = self.arm.state().fault
-        question = f"The robot stopped: {fault}. {MOVES}" if fault else MOVES
+        state = self.arm.state()
+        question = MOVES if state.gripper_homed else f"{HOMES} {MOVES}"
+        if state.fault:
+            question = f"The robot stopped: {state.fault}. {question}"
         while True:
             asked = self.scene.confirm(question)
             try:
                 self._recover()
+                if not self.arm.state().gripper_homed:
+                    self.arm.home_gripper()
                 self.arm.open_gripper()
                 self.arm.move_up(RAISE_M)
                 self.arm.move_to_joints(joints_rad)

@@ -33,6 +33,7 @@ _STATE = np.dtype(
         ("time_s", "<f8"),
         ("width_m", "<f8"),
         ("grasped", "u1"),
+        ("homed", "u1"),
         ("done", "<i8"),  # number of the last wish that is finished
         ("busy_since_s", "<f8"),  # 0 when nothing is being done
         ("fault", "S400"),
@@ -46,6 +47,8 @@ _HOMED_M = 0.01
 """A hand that was not homed does not know that it opens further."""
 
 _SETTLE_S = 0.05
+_NEW_RANGE_S = 0.2
+"""After homing, until a reading holds the range that was found."""
 
 _SILENCE_S = 2.0
 """The hand reports at about 20 Hz or more; silent for longer it is lost."""
@@ -53,10 +56,11 @@ _SILENCE_S = 2.0
 
 @dataclass(frozen=True)
 class HandState:
-    """Width between the fingers in metres; whether the hand itself says that it holds something."""
+    """Width between the fingers in metres; whether the hand holds something, and knows its range, as it says."""
 
     width_m: float
     grasped: bool
+    homed: bool
 
 
 class Hand:
@@ -92,10 +96,11 @@ class Hand:
             try:
                 self._states = Latest(f"{self._name}-hand", _STATE)
             except FileNotFoundError:  # not there yet
-                return HandState(0.0, False)
+                return HandState(0.0, False, False)
         with suppress(TimeoutError):  # killed or stopped in the middle of one: soon it is silent too long
             self._state = self._states.read()
-        return HandState(float(self._state["width_m"]), bool(self._state["grasped"]))
+        state = self._state
+        return HandState(float(state["width_m"]), bool(state["grasped"]), bool(state["homed"]))
 
     @property
     def connected(self) -> bool:
@@ -160,6 +165,7 @@ class _Gripper:
         reading = self._gripper.read_once()
         self._state["width_m"], self._state["grasped"] = reading.width, reading.is_grasped
         self._max_width_m = reading.max_width
+        self._state["homed"] = self._max_width_m >= _HOMED_M
 
     def _publish(self) -> None:
         state = self._state
@@ -186,7 +192,7 @@ class _Gripper:
 
     def _fulfil(self, what: int) -> None:
         if what != HOME and self._max_width_m < _HOMED_M:
-            self._fault = "its range is unknown since it was switched on: recover, then home it"
+            self._fault = "its range is unknown since it was switched on: home it in Desk, or by a reset"
             return
         if what == OPEN:
             went = self._gripper.move(self._max_width_m, self._speed_mps)
@@ -197,6 +203,7 @@ class _Gripper:
             went = bool(self._state["width_m"] < widest_m)
         else:
             went = self._gripper.homing()
+            time.sleep(_NEW_RANGE_S)
         if not went:
             asked = {OPEN: "open", CLOSE: "close", HOME: "home"}[what]
             self._fault = f"stuck at {1000 * self._state['width_m']:.0f} mm when it was to {asked}"

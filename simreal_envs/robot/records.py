@@ -37,6 +37,7 @@ STATE = np.dtype(
         ("torque_Nm", "<f8", (3,)),
         ("gripper_width_m", "<f8"),
         ("grasped", "u1"),
+        ("gripper_homed", "u1"),
         ("success_rate", "<f8"),
         ("mode", "u1"),
         ("events", "<i8"),  # how many there have been
@@ -59,6 +60,7 @@ class ArmState:
         joints_rad: (7,). ``joint_speeds_radps``: (7,).
         force_N: (3,), ``torque_Nm``: (3,), on the end effector, as the robot estimates them.
         gripper_width_m: between the fingers. ``grasped``: whether the hand says that it holds something.
+        gripper_homed: whether the hand knows its range; it does not after it was switched on.
         mode: one of :data:`MODES`.
         fault: why the arm has stopped and must be recovered, or empty.
         success_rate: part of the last 100 commands of the 1 kHz loop that the robot got in time.
@@ -73,6 +75,7 @@ class ArmState:
     torque_Nm: FloatArray
     gripper_width_m: float
     grasped: bool
+    gripper_homed: bool
     mode: str
     fault: str
     success_rate: float
@@ -91,6 +94,7 @@ class ArmState:
             torque_Nm=record["torque_Nm"],
             gripper_width_m=float(record["gripper_width_m"]),
             grasped=bool(record["grasped"]),
+            gripper_homed=bool(record["gripper_homed"]),
             mode="fault" if lost else MODES[int(record["mode"])],
             fault=fault,
             success_rate=float(record["success_rate"]),
