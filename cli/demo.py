@@ -64,9 +64,12 @@ DURATIONS_MINUTES = {"Lift": {False: 20, True: 6}, "Stack": {False: 40, True: 15
 RIG_MINUTES = {False: 25, True: 6}
 """What comes on top in real time."""
 
-SOURCE_DEMOS = {"Lift": 800, "Stack": 300}
-MAX_STEPS = {"Lift": 200, "Stack": 300}
-
+SIZES: dict[str, dict[str, Any]] = {
+    "Lift": {"source_demos": 800, "max_steps": 200, "updates": 4000},
+    "Stack": {"source_demos": 800, "max_steps": 300, "preset": "cpu-large", "updates": 12000},
+}
+POINTS = {False: 4, True: 2}
+"""Checkpoints on the curve of success over updates."""
 
 RIG_TEST_EPISODES = {False: 20, True: 5}
 
@@ -75,15 +78,9 @@ def demo_experiment(task: str, quick: bool, env: str = "sim") -> Experiment:
     """The sizes of the demo."""
     from simreal_agents.experiment import Experiment
 
-    sizes: dict[str, Any] = {"source_demos": SOURCE_DEMOS[task]}
+    sizes = dict(SIZES[task])
     if quick:
-        sizes = {
-            "source_demos": 100,
-            "updates": 1000,
-            "checkpoint_every": 500,
-            "validation_episodes": 8,
-            "test_episodes": 20,
-        }
+        sizes |= {"source_demos": 100, "updates": 1000, "validation_episodes": 8, "test_episodes": 20}
     if env == "rig":
         sizes["test_episodes"] = RIG_TEST_EPISODES[quick]
-    return Experiment(task, env=env, max_steps=MAX_STEPS[task], **sizes)
+    return Experiment(task, env=env, checkpoint_every=sizes["updates"] // POINTS[quick], **sizes)

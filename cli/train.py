@@ -24,7 +24,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0.")] = None,
     preset: Annotated[
-        str, typer.Option(help="cpu, or paper: the published loss and batch, for a GPU.")
+        str,
+        typer.Option(
+            help="cpu; cpu-large, for several objects; paper: the published loss and batch, for a GPU."
+        ),
     ] = "cpu",
     settings: Annotated[
         list[str] | None,
