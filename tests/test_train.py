@@ -134,7 +134,7 @@ def test_a_bad_override_is_named_with_what_is_valid(override: str, complaint: st
 
 
 def test_unknown_presets_and_methods_are_named() -> None:
-    with pytest.raises(UsageError, match="Valid: cpu, paper"):
+    with pytest.raises(UsageError, match="Valid: cpu, cpu-large, paper"):
         load_config("gpu")
     with pytest.raises(UsageError, match="Valid: source, target, cotrain, mmd, ot, uot"):
         load_config("cpu", "bc")
