@@ -21,8 +21,8 @@ from simreal_envs.tasks.placement import Placement
 from simreal_envs.world import World
 from simreal_envs.wrappers import delta_to_pose
 
-LEAD_IN_STEPS = 60
-"""The hand takes 3 s to where it was at the recorded start, wherever it is."""
+LEAD_IN_STEPS = 30
+"""At full speed the hand takes 1.5 s to where it was at the recorded start, wherever it is."""
 HOLD_STEPS = 20
 """The last target is held for a second."""
 
@@ -41,11 +41,12 @@ class ReplayActor:
         self._start = hand_pose_in_base({name: values[0] for name, values in episode.observations.items()})
         self._path_m = episode.observations["robot0_eef_pos"]
         self._speed = speed
+        self._lead_in_steps = math.ceil(LEAD_IN_STEPS / speed)
         self.deviations_m: list[float] = []
 
     def steps(self) -> int:
         """How many control steps the replay takes."""
-        return LEAD_IN_STEPS + math.ceil((len(self._poses) - 1) / self._speed) + 1 + HOLD_STEPS
+        return self._lead_in_steps + math.ceil((len(self._poses) - 1) / self._speed) + 1 + HOLD_STEPS
 
     def predict(
         self,
@@ -59,11 +60,11 @@ class ReplayActor:
             state = (0, hand_pose_in_base(observation))
             self.deviations_m = []
         step, start = state
-        if step < LEAD_IN_STEPS:
-            target = interpolate(start, self._start, (step + 1) / LEAD_IN_STEPS)
+        if step < self._lead_in_steps:
+            target = interpolate(start, self._start, (step + 1) / self._lead_in_steps)
             return reachable_action(target, float(self._gripper[0])), (step + 1, start)
         last = len(self._poses) - 1
-        phase = min((step - LEAD_IN_STEPS) * self._speed, last)
+        phase = min((step - self._lead_in_steps) * self._speed, last)
         now = int(phase)
         away_m = np.linalg.norm(self._path_m - observation["robot0_eef_pos"], axis=1)
         self.deviations_m.append(float(away_m.min()))
@@ -97,7 +98,7 @@ def replay(
         host, serial, limits: of the robot, see :class:`simreal_envs.world.World`.
 
     Raises:
-        UsageError: an argument is not one of the valid ones.
+        UsageError: an argument is not one of the valid ones, or the task was solved before the path began.
         RobotError: the robot stopped; names the cause.
     """
     if not 0.05 <= speed <= 1:
@@ -115,6 +116,8 @@ def replay(
         outcome = run_episode(made, actor, seed=meta.get("seed"), options=options)
     if outcome.interrupted:
         raise RobotError(f"The replay was interrupted: {outcome.interrupted}.")
+    if not actor.deviations_m:
+        raise UsageError("The task counts as solved before the recorded path began: nothing was replayed.")
     return Replay(outcome, float(np.mean(actor.deviations_m)), float(np.max(actor.deviations_m)))
 
 

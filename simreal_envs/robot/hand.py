@@ -56,7 +56,7 @@ _SILENCE_S = 2.0
 
 @dataclass(frozen=True)
 class HandState:
-    """Width between the fingers in metres; whether the hand holds something, and knows its range, as it says."""
+    """Width between the fingers in m; whether the hand says that it holds something and knows its range."""
 
     width_m: float
     grasped: bool
