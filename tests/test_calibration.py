@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,3 +257,35 @@ def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera(
     off_m, off_deg = distance(load_calibration(serial_number(true)).pose_camera_in_base, true)
     assert off_m < 0.005  # one oblique view; with the end effector in the fingertips' place 0.011
     assert off_deg < 2 * ROTATION_DEG
+
+
+@pytest.mark.slow
+def test_a_person_who_leads_the_arm_from_view_to_view_calibrates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("panda_py", reason="needs the extra 'real'")
+    from operating import Person
+
+    from simreal_envs.rig.control import RigControl
+    from simreal_envs.rig.launch import Rig
+    from simreal_envs.rig.stereo import serial_number
+
+    monkeypatch.setenv("SIMREAL_CONFIG", str(tmp_path))
+    true = colour_camera("none").pose_in_base
+    with Rig("Lift") as rig, RigControl(rig.host) as control:
+        by_hand = ("calibrate", "held", "--env", "rig", "--host", rig.host, "--by-hand", "--views", "8")
+        with Person(*by_hand) as person:
+            for answered, hand in enumerate(hands(24)):  # some do not show the board
+                give_up_s = time.monotonic() + 60
+                while person.look(0.1).count("View") == answered and "stored: " not in person.screen:
+                    assert time.monotonic() < give_up_s, person.screen
+                if "stored: " in person.screen:
+                    break
+                control.pull(hand)
+                person.look(2.5)
+                control.pull(None)
+                person.type("\n")
+            assert person.end() == 0, person.screen
+    off_m, off_deg = distance(load_calibration(serial_number(true)).pose_camera_in_base, true)
+    assert off_m < POSITION_M
+    assert off_deg < ROTATION_DEG
