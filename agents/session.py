@@ -20,8 +20,9 @@ from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.loop import Actor, Outcome, run_episode
 from simreal_envs.world import World
 
-GUIDING = "guiding"
-BY_HAND = (*DEVICES, GUIDING)
+GUIDING = {"guiding": "keyboard", "guiding:spacemouse": "spacemouse", "guiding:gamepad": "gamepad"}
+"""The arm in one's hands, and the device whose button moves the fingers meanwhile."""
+BY_HAND = (*DEVICES, *GUIDING)
 
 INTERRUPTED_FOLDER = "interrupted"
 """Inside a dataset: the episodes that a fault ended, as a dataset of their own that nothing trains on."""
@@ -132,7 +133,26 @@ def run_session(
         DataError: the dataset is of another kind.
         RobotError: robot, camera or device fail.
     """
-    if by == GUIDING and world.env == "sim":
+    _check(world, by, source, speed_mps)
+    stored, seed = resume_point(dataset, world, region, episodes, first_seed)
+    with ExitStack() as stack:
+        operator = _open_operator(stack, by if source is None else None)
+        env = stack.enter_context(closing(world.make(region, render_mode="rgb_array")))
+        attended = AttendedWorld(env, operator, source is None, by in GUIDING)
+        actor: Actor
+        if source is not None:
+            actor = source.make(env)
+        elif by in GUIDING:
+            actor = GuidedHand(lambda: operator.motion)
+        else:
+            actor = Teleoperator(lambda: operator.motion, speed_mps)
+        session = Session(attended, actor, by, dataset, episodes, stored, seed)
+        session.run()
+    return session
+
+
+def _check(world: World, by: str, source: ActorSource | None, speed_mps: float) -> None:
+    if by in GUIDING and world.env == "sim":
         raise UsageError("Guiding needs an arm to take by the hand: --env real or --env rig.")
     if isinstance(source, Expert) and world.env == "real":
         raise UsageError(
@@ -140,23 +160,10 @@ def run_session(
             f"Valid for --env real: {', '.join(BY_HAND)}, or a run folder."
         )
     check_speed(speed_mps)
-    stored, seed = resume_point(dataset, world, region, episodes, first_seed)
-    with ExitStack() as stack:
-        terminal = stack.enter_context(Terminal())
-        device = None
-        if source is None:
-            device = stack.enter_context(closing(DEVICES["keyboard" if by == GUIDING else by]()))
-        view = stack.enter_context(closing(choose_view()))
-        env = stack.enter_context(closing(world.make(region, render_mode="rgb_array")))
-        operator = Operator(terminal, view, device)
-        actor: Actor
-        if source is not None:
-            actor = source.make(env)
-        elif by == GUIDING:
-            actor = GuidedHand(lambda: operator.motion)
-        else:
-            actor = Teleoperator(lambda: operator.motion, speed_mps)
-        attended = AttendedWorld(env, operator, source is None, by == GUIDING)
-        session = Session(attended, actor, by, dataset, episodes, stored, seed)
-        session.run()
-    return session
+
+
+def _open_operator(stack: ExitStack, by: str | None) -> Operator:
+    """Terminal, device (None for someone who only watches) and view, closed by ``stack``."""
+    terminal = stack.enter_context(Terminal())
+    device = stack.enter_context(closing(DEVICES[GUIDING.get(by, by)]())) if by else None
+    return Operator(terminal, stack.enter_context(closing(choose_view())), device)

@@ -20,7 +20,8 @@ def collect(
     by: Annotated[
         str,
         typer.Option(
-            help="Who acts: expert (scripted); keyboard, spacemouse, gamepad, guiding (you); or a run folder."
+            help="Who acts: expert (scripted); keyboard, spacemouse, gamepad, guiding, guiding:spacemouse, "
+            "guiding:gamepad (you); or a run folder."
         ),
     ] = "expert",
     env: Env = "sim",

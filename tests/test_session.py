@@ -91,9 +91,14 @@ def test_ctrl_c_ends_a_recording_and_gives_the_terminal_back(tmp_path: Path) -> 
     [
         (("--by", "keyboard"), "run this in one, over ssh with `ssh -t`"),
         (("--by", "guiding"), "Guiding needs an arm to take by the hand"),
+        (("--by", "guiding:gamepad"), "Guiding needs an arm to take by the hand"),
         (("--by", "keyboard", "--noise", "0.01"), "--noise 0.01"),
         (("--by", "keyboard", "--speed", "0"), "Speed 0.0 m/s must be above 0"),
-        (("--by", "magic"), "Valid: expert, keyboard, spacemouse, gamepad, guiding, a run folder."),
+        (
+            ("--by", "magic"),
+            "Valid: expert, keyboard, spacemouse, gamepad, guiding, guiding:spacemouse, guiding:gamepad, "
+            "a run folder.",
+        ),
         (("--env", "real", "--host", "127.0.0.9"), "reads object poses, which nobody knows on hardware"),
     ],
 )
