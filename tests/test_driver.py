@@ -214,6 +214,18 @@ def test_control_outside_the_workspace_is_refused(arm: Arm, monkeypatch: pytest.
 # --- what stops the arm ------------------------------------------------------------------------------
 
 
+def test_a_stop_from_before_is_not_cleared_without_a_word() -> None:
+    with Rig("Lift", camera=False) as rig, RigControl(rig.host) as control:
+        control.inject("user_stop")
+        with pytest.raises(RobotError, match="cannot be recovered: user stop"):
+            Arm(rig.host, LIMITS)
+        control.inject("none")
+        control.inject("reflex")
+        with Arm(rig.host, LIMITS) as arm:
+            assert "the robot had stopped before: reflex (joint_reflex)" in arm.events()[1].message
+            assert not arm.state().fault
+
+
 def test_a_guided_arm_is_held_once_the_program_shows_no_life(arm: Arm) -> None:
     arm.guide(True)
     for _ in range(30):

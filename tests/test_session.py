@@ -186,7 +186,7 @@ def test_on_hardware_the_operator_places_the_objects_and_says_what_is_solved(
         person.wait_for("READY")
         person.type("\n\n")  # a doubled one begins, and solves nothing
         person.wait_for("RECORDING")
-        person.hold("d", 1.5)
+        person.hold("d", 2.0)
         person.type("\n")
         person.wait_for("KEEP IT?")
         person.type("\n")

@@ -83,6 +83,8 @@ class Driver:
         """
         kind = "real-time" if self._franka.realtime else "no real-time"
         self._events.add("connected", f"robot at {self._host}, {kind} kernel, {scheduled}")
+        if self._franka.found:
+            self._events.add("found", f"the robot had stopped before: {self._franka.found}; it is recovered")
         self._orders.wait_for(0, self._hand_connected)
         next_s = time.monotonic()
         while not (self._leaving and self._activity is None):

@@ -75,6 +75,9 @@ class Reading:
 class Franka:
     """A connected Panda.
 
+    Attributes:
+        found: why it had stopped before we connected, or empty; it is recovered from that.
+
     Raises:
         MissingDependencyError: panda_py is not installed.
         RobotError: no connection; names the cause.
@@ -95,6 +98,7 @@ class Franka:
             raise RobotError(f"Robot: {causes.on_connecting(error, host)}.") from error
         self._controller: Any = None
         self._last: Reading | None = None
+        self.found = self.read().trouble
         self.recover()  # from what stopped the program before us, for the robot takes no settings else
         try:
             self._configure()

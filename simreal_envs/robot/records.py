@@ -107,7 +107,7 @@ class Event:
 
     Attributes:
         time_s: monotonic clock.
-        kind: ``connected``, ``limited``, ``hold``, ``stop``, ``fault``, ``recovered``, ``gripper``, ...
+        kind: ``connected``, ``found``, ``limited``, ``hold``, ``stop``, ``fault``, ``recovered``, ...
         message: what and why, for the operator.
     """
 
