@@ -28,6 +28,7 @@ from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig
 from simreal_envs.robot.images import fit_colour, fit_depth
 from simreal_envs.robot.pace import PERIOD_S, Pace
+from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.world import World
 
 Env = gym.Env[Any, Any]
@@ -184,6 +185,24 @@ def test_a_hand_that_was_switched_on_anew_is_homed(env: Env, control: RigControl
     env.reset(seed=1)
     assert world.arm.state().gripper_homed
     assert world.arm.state().gripper_width_m > 0.075
+
+
+def test_pressing_on_an_object_ends_the_episode_and_the_next_reset_lets_go(env: Env) -> None:
+    env.reset(seed=3)
+    world: Any = env.unwrapped
+    pose = world.end_effector_pose_in_base()
+    below = pose[:2, 3] - TABLE_CENTRE_IN_BASE_M[:2]
+    env.reset(seed=3, options={"placement": {"cube": (*below, 0.0)}})
+    interrupted = ""
+    for _ in range(120):
+        pose[2, 3] -= 0.01
+        interrupted = env.step(reachable_action(pose, 1.0))[4]["interrupted"]
+        if interrupted:
+            break
+    assert "contact" in interrupted or "reflex" in interrupted
+    _, info = env.reset(seed=3)
+    assert not info["interrupted"]
+    assert info["end_effector_pose_in_base"][2, 3] > 0.2
 
 
 def test_a_stopped_environment_leaves_the_arm_to_itself(env: Env) -> None:

@@ -36,6 +36,8 @@ MOVES = "Is the way free? The arm opens its hand, rises and moves to its start."
 HOMES = "The hand was switched on anew, so its fingers will close and open first, to find their range."
 RAISE_M = 0.10
 """How far the hand rises at the beginning of a reset, away from what it may hold or touch."""
+ATTEMPTS = 2
+"""Resets where nobody can be asked: a hand that was pressing on something may stop the first one."""
 CAMERA_LATENCY_S = 0.15
 """From light to a frame in our hands, at most."""
 FRAME_TIMEOUT_S = 5.0
@@ -205,7 +207,9 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         question = MOVES if state.gripper_homed else f"{HOMES} {MOVES}"
         if state.fault:
             question = f"The robot stopped: {state.fault}. {question}"
+        attempts = 0
         while True:
+            attempts += 1
             asked = self.scene.confirm(question)
             try:
                 self._recover()
@@ -218,8 +222,9 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
                 self._recover()  # with the user stop pressed one places objects safely
                 return self._await_frame(after_s=time.monotonic() + CAMERA_LATENCY_S)
             except RobotError as error:
-                if not asked:
+                if not asked and attempts == ATTEMPTS:
                     raise
+                log.warning("The reset is tried again: %s", error)
                 question = f"{error} {MOVES}"
 
     def _recover(self) -> None:
