@@ -165,8 +165,10 @@ def test_a_running_rig_is_broken_and_mended_from_the_command_line(running: Rig, 
     assert control.status()["faults"] == {}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_of_a_rig_when_its_program_ends(how: signal.Signals):
+@pytest.mark.parametrize(
+    ("how", "in_background"), [(signal.SIGINT, False), (signal.SIGKILL, False), (signal.SIGKILL, True)]
+)
+def test_nothing_is_left_of_a_rig_when_its_program_ends(how: signal.Signals, in_background: bool):
     simreal = str(Path(sys.executable).with_name("simreal"))
     host = free_address()
     program = subprocess.Popen(
@@ -174,6 +176,8 @@ def test_nothing_is_left_of_a_rig_when_its_program_ends(how: signal.Signals):
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "100"},
+        # as shells start what runs in the background
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if in_background else None,
     )
     assert program.stdout is not None
     assert program.stdout.readline().startswith(f"Lift at {host}")

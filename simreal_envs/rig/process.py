@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -19,6 +20,7 @@ from simreal_envs.errors import SimrealError
 
 def main() -> None:
     """Arguments are a JSON object. An error that a user can mend is printed as one, with its class."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, shells have it ignored
     threading.Thread(target=_interrupt_when_orphaned, daemon=True).start()
     with suppress(KeyboardInterrupt):  # the end that was asked for
         _run(sys.argv[1], json.loads(sys.argv[2]))
