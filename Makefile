@@ -1,5 +1,5 @@
 # From a fresh clone, with Python 3.10 to 3.12 and a package index:
-#   make demo                 one human demonstration to a policy in an unseen domain, about 20 minutes on 2 cores
+#   make demo                 one human demonstration to a policy in an unseen domain, about 25 minutes on 2 cores
 #   make demo QUICK=1         the same program, smaller: about 6 minutes
 #   make demo TASK=Stack      another task
 #   make demo ENV=rig         the target world is a virtual robot, driven in real time by the robot's own driver
