@@ -12,7 +12,6 @@ A checkpoint is written aside and renamed, so a folder with that name is complet
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from simreal_datasets.store import force_to_disk
 from simreal_envs.errors import DataError, UsageError
 
 FORMAT_VERSION = 1
@@ -45,10 +45,10 @@ def save_checkpoint(
         values = {"format_version": FORMAT_VERSION, "update": update, **state}
         (aside / STATE).write_text(json.dumps(values, indent=1))
         for path in (*aside.iterdir(), aside):
-            _force_to_disk(path)
+            force_to_disk(path)
         aside.rename(folder)
         for path in (folder.parent, run):
-            _force_to_disk(path)
+            force_to_disk(path)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise DataError(f"Cannot write a checkpoint in {run}: {error}. Those before are intact.") from error
@@ -56,15 +56,6 @@ def save_checkpoint(
         if other != folder:
             (other / TRAINING).unlink(missing_ok=True)
     return folder
-
-
-def _force_to_disk(path: Path) -> None:
-    """The content of a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(file: Path, values: Any) -> None:

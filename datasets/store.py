@@ -219,7 +219,7 @@ def drop_episodes(path: Path | str, numbers: Collection[int]) -> list[Path]:
             file.unlink()
         if len(dropped) == len(there):
             (path / INDEX_NAME).unlink(missing_ok=True)
-        _force_names_to_disk(path)
+        force_to_disk(path)
     if len(dropped) < len(there):
         Dataset(path)  # brings the index up to date
     return dropped
@@ -282,11 +282,12 @@ def _write_durably(folder: Path, name: str, content: bytes) -> None:
         aside.replace(folder / name)
     finally:
         aside.unlink(missing_ok=True)
-    _force_names_to_disk(folder)
+    force_to_disk(folder)
 
 
-def _force_names_to_disk(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def force_to_disk(path: Path) -> None:
+    """The content of a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
