@@ -22,8 +22,8 @@ ENTER_S = 1.0
 """An Enter this soon after another is the same one, held or doubled."""
 
 
-class SessionOver(Exception):
-    """The operator ends the session."""
+class SessionOver(KeyboardInterrupt):
+    """The operator ends the session; where nobody catches it, it is as good as Ctrl-C."""
 
 
 class Operator:
@@ -87,6 +87,11 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
     ``reset`` raises SessionOver if the operator does not want to begin.
     """
 
+    acting = State.RECORDING
+    """What an episode is while it runs."""
+    ways_out = f"Backspace discard and again, {STOP} discard and stop"
+    """What the keys do that end one."""
+
     def __init__(
         self, env: gym.Env[Any, Any], operator: Operator, by_hand: bool = True, guided: bool = False
     ) -> None:
@@ -128,7 +133,8 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         self._steps += 1
         for event in info.get("events", ()):
             self._event = event.message
-        self._show(State.RECORDING, self._describe(observation, info), self._recording_keys())
+        solved = "" if self._rule_known else "Enter solved, "
+        self._show(self.acting, self._describe(observation, info), solved + self.ways_out)
         if self._paced:
             self._pace.wait()
         self._ends_s.append(time.monotonic())
@@ -204,10 +210,6 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
                 self._remark = "(not solved yet, says the task's rule)"
             elif key == ENTER:
                 self._world.scene.solved()
-
-    def _recording_keys(self) -> str:
-        solved = "" if self._rule_known else "Enter solved, "
-        return f"{solved}Backspace discard and again, {STOP} discard and stop"
 
     def _describe(self, observation: Observation, info: dict[str, Any]) -> str:
         x, y, z = observation["robot0_eef_pos"]

@@ -26,8 +26,8 @@ FIRST_SEED = LAST_SEED
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """One episode to be played."""
+class Trial:
+    """One episode to be played: the policy's name and identity, where objects start, and the reset seed."""
 
     name: str
     actor: str
@@ -40,6 +40,15 @@ class _Trial:
         )  # fmt: skip
 
 
+Attend = Callable[[gym.Env[Any, Any], Trial], gym.Env[Any, Any]]
+"""Wraps the environment for one episode, such as for a person who judges it."""
+
+
+def unattended(env: gym.Env[Any, Any], trial: Trial) -> gym.Env[Any, Any]:
+    """Nobody has to be there."""
+    return env
+
+
 def evaluate(
     actors: Mapping[str, ActorSource],
     world: World,
@@ -49,6 +58,7 @@ def evaluate(
     workers: int = 1,
     on_result: Callable[[EpisodeResult], None] = lambda result: None,
     redo_interrupted: bool = False,
+    attend: Attend = unattended,
 ) -> list[EpisodeResult]:
     """Play every actor in every region from every seed, and return how each episode ended.
 
@@ -61,6 +71,7 @@ def evaluate(
         workers: processes; 1 plays in this one. There is only one robot.
         on_result: called for every episode, those found in the log first.
         redo_interrupted: play again what a fault broke off.
+        attend: see :data:`Attend`; picklable if there are several workers.
 
     Returns:
         The results, ordered by actor, region and seed.
@@ -79,7 +90,7 @@ def evaluate(
         for result in results.values():
             on_result(result)
         workers = min(workers, world.workers or workers)
-        playing = run_in_processes(partial(_Player, actors, world), missing, workers)
+        playing = run_in_processes(partial(_Player, actors, world, attend), missing, workers)
         with closing(playing):  # stops the processes, whatever happens here
             for result in playing:
                 log.append(result)
@@ -90,7 +101,7 @@ def evaluate(
 
 def _plan(
     actors: Mapping[str, ActorSource], world: World, regions: Sequence[str], seeds: Sequence[int]
-) -> list[_Trial]:
+) -> list[Trial]:
     """Every episode, those of one region one after another.
 
     Raises:
@@ -100,10 +111,7 @@ def _plan(
         check_choice("region", region, REGIONS)
     identities = {name: source.identity() for name, source in actors.items()}
     trials = [
-        _Trial(name, identities[name], region, seed)
-        for region in regions
-        for name in actors
-        for seed in seeds
+        Trial(name, identities[name], region, seed) for region in regions for name in actors for seed in seeds
     ]
     if not trials or len({trial.key(world) for trial in trials}) != len(trials):
         raise UsageError("An evaluation needs at least one policy, region and seed, and none of them twice.")
@@ -123,16 +131,17 @@ def _check(actors: Mapping[str, ActorSource], world: World, region: str) -> None
 class _Player:
     """Plays trials one after another; keeps environment and actor while they stay the same."""
 
-    def __init__(self, actors: Mapping[str, ActorSource], world: World) -> None:
-        self._actors, self._world = actors, world
+    def __init__(self, actors: Mapping[str, ActorSource], world: World, attend: Attend) -> None:
+        self._actors, self._world, self._attend = actors, world, attend
         self._env: gym.Env[Any, Any] | None = None
         self._actor: Actor | None = None
         self._set_up_for = ("", "")
 
-    def __call__(self, trial: _Trial, heartbeat: Heartbeat) -> EpisodeResult:
+    def __call__(self, trial: Trial, heartbeat: Heartbeat) -> EpisodeResult:
         env, actor = self._set_up(trial)
+        attended = self._attend(env, trial)
         with one_torch_thread():
-            outcome = run_episode(env, actor, seed=trial.seed, recorder=lambda step: heartbeat())
+            outcome = run_episode(attended, actor, seed=trial.seed, recorder=lambda step: heartbeat())
         stages = env.unwrapped.task.stages  # type: ignore[attr-defined]
         return EpisodeResult(
             name=trial.name,
@@ -150,12 +159,12 @@ class _Player:
             interrupted=outcome.interrupted,
         )
 
-    def _set_up(self, trial: _Trial) -> tuple[gym.Env[Any, Any], Actor]:
+    def _set_up(self, trial: Trial) -> tuple[gym.Env[Any, Any], Actor]:
         region, name = self._set_up_for
         if self._env is None or region != trial.region:
             if self._env is not None:
                 self._env.close()
-            self._env, self._actor = self._world.make(trial.region), None
+            self._env, self._actor = self._world.make(trial.region, render_mode="rgb_array"), None
         if self._actor is None or name != trial.name:
             self._actor = self._actors[trial.name].make(self._env)
         self._set_up_for = (trial.region, trial.name)

@@ -1,4 +1,4 @@
-"""What the operator sees while recording: the camera, where the session stands, and which key does what.
+"""What an operator sees: the camera, where the session stands, and which key does what.
 
 A window where there is a display, else the terminal itself (24-bit colour, over ssh too), else lines of text.
 """
@@ -34,9 +34,12 @@ class State(Enum):
     ASKED = "your turn", (200, 140, 0), False
     READY = "ready", (30, 90, 200), False
     RECORDING = "recording", (200, 30, 30), False
+    PLAYING = "playing", (200, 30, 30), False
     REVIEW = "keep it?", (200, 140, 0), False
     SAVED = "saved", (20, 140, 60), True
     DISCARDED = "discarded", (120, 80, 20), True
+    SOLVED = "solved", (20, 140, 60), True
+    FAILED = "failed", (120, 80, 20), True
     INTERRUPTED = "interrupted", (160, 30, 160), True
 
     def __init__(self, word: str, colour: tuple[int, int, int], stays: bool) -> None:

@@ -110,6 +110,7 @@ def _robot(host: str) -> Iterator[Finding]:
         return
     yield Finding("ok", "FCI", f"version {robot.server_version()}")
     yield _state_rate(robot)
+    yield _hand(host)
 
 
 def _unreachable(host: str, port: int) -> str:
@@ -140,6 +141,24 @@ def _state_rate(robot: Any) -> Finding:
     return Finding(
         "warn", "state rate", found,
         "connect the control box directly by cable; set the CPU governor to performance",
+    )  # fmt: skip
+
+
+def _hand(host: str) -> Finding:
+    """Its width, and whether it knows how far it opens. Nothing moves."""
+    from simreal_envs.robot.franka import panda_py
+    from simreal_envs.robot.hand import HOMED_M
+
+    try:
+        state = panda_py().libfranka.Gripper(host).read_once()
+    except RuntimeError as error:
+        return Finding("fail", "hand", str(error), "end the other program that uses the hand")
+    found = f"open {1000 * state.width:.0f} mm of {1000 * state.max_width:.0f}"
+    if state.max_width >= HOMED_M:
+        return Finding("ok", "hand", f"homed, {found}")
+    return Finding(
+        "warn", "hand", f"not homed since it was switched on, {found}",
+        "home it in Franka Desk, or let the next reset do it: its fingers close and open",
     )  # fmt: skip
 
 

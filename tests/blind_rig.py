@@ -1,6 +1,6 @@
-"""The program on a virtual rig that does not say where its objects are: an operator has to, as on hardware.
+"""The program with a virtual rig for hardware: nobody knows where its objects are, so an operator has to.
 
-python tests/blind_rig.py collect ... --env rig
+python tests/blind_rig.py collect ... --task Lift --env real --host RIG
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from simreal_envs.tasks.base import Task
 class BlindRig(backends.VirtualRig):
     """Robot and camera of the rig, table of an operator."""
 
+    name = "real"
     knows_objects = False
+
+    def __init__(self, host: str | None, shift: str = "none", serial: str | None = None) -> None:
+        super().__init__("Lift", host, shift)
 
     def open_scene(self, task: Task, look: backends.Look) -> Scene:
         return OperatorScene(task, look)
 
 
 if __name__ == "__main__":
-    backends.VirtualRig = BlindRig  # type: ignore[misc]
+    backends.Hardware = BlindRig  # type: ignore[assignment, misc]
     main()

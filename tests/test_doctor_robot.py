@@ -23,12 +23,16 @@ def test_a_rig_is_found_well_and_lost_states_are_noticed() -> None:
         findings = examined("rig", rig.host)
         assert {finding.status for finding in findings.values()} <= {"ok", "warn"}, findings
         assert findings["FCI"].found == "version 5"
+        assert findings["hand"].found == "homed, open 80 mm of 80"
         assert "Hz of 30" in findings["frame rate"].found
         with RigControl(rig.host) as control:
             control.inject("packet_loss", 0.2)
-        rate = examined("rig", rig.host)["state rate"]
-        assert rate.status == "warn"
-        assert "cable" in rate.remedy
+            control.inject("gripper_unhomed")
+        findings = examined("rig", rig.host)
+        assert findings["state rate"].status == "warn"
+        assert "cable" in findings["state rate"].remedy
+        assert findings["hand"].status == "warn"
+        assert "home it in Franka Desk" in findings["hand"].remedy
 
 
 def test_an_address_without_a_robot_is_named_with_what_to_do() -> None:

@@ -167,7 +167,8 @@ def test_on_hardware_the_operator_places_the_objects_and_says_what_is_solved(
     rig: RigControl, on_rig: list[object], tmp_path: Path
 ) -> None:
     blind_rig = [sys.executable, str(Path(__file__).with_name("blind_rig.py"))]
-    with Person("collect", tmp_path, "--by", "keyboard", *on_rig, program=blind_rig) as person:
+    hardware = [*on_rig, "--env", "real"]
+    with Person("collect", tmp_path, "--by", "keyboard", *hardware, program=blind_rig) as person:
         person.type("\n")  # too early to be an answer
         person.wait_for("YOUR TURN  Is the way free?")
         person.type("\n")

@@ -43,8 +43,8 @@ _STATE = np.dtype(
 _UNMOVED_M = 0.002
 """Fingers that are told to close and stay as close to fully open as this have not moved."""
 
-_HOMED_M = 0.01
-"""A hand that was not homed does not know that it opens further."""
+HOMED_M = 0.01
+"""A hand that was not homed does not know that it opens further (its greatest width, m)."""
 
 _SETTLE_S = 0.05
 _NEW_RANGE_S = 0.2
@@ -165,7 +165,7 @@ class _Gripper:
         reading = self._gripper.read_once()
         self._state["width_m"], self._state["grasped"] = reading.width, reading.is_grasped
         self._max_width_m = reading.max_width
-        self._state["homed"] = self._max_width_m >= _HOMED_M
+        self._state["homed"] = self._max_width_m >= HOMED_M
 
     def _publish(self) -> None:
         state = self._state
@@ -191,7 +191,7 @@ class _Gripper:
             self._busy_since_s, self._done = 0.0, int(wish["number"])
 
     def _fulfil(self, what: int) -> None:
-        if what != HOME and self._max_width_m < _HOMED_M:
+        if what != HOME and self._max_width_m < HOMED_M:
             self._fault = "its range is unknown since it was switched on: home it in Desk, or by a reset"
             return
         if what == OPEN:
