@@ -20,8 +20,10 @@ MAX_SPEED_MPS = 0.3
 MAX_TURN_RADPS = 2.0
 """How fast re-timed targets move at most."""
 
-SWITCH_STEPS = 12
-"""Around a change of the gripper the demonstration's own timing is kept, for this many steps."""
+STEPS_BEFORE_SWITCH, STEPS_AFTER_SWITCH = 4, 12
+"""Around a change of the gripper the demonstration keeps its own timing, for so many steps. Before: until the
+arm has settled; people wait there for longer, which a policy without memory cannot learn. After: until the
+fingers have moved."""
 
 MIN_BRIDGE_STEPS = 5
 
@@ -83,7 +85,7 @@ def retime(targets: np.ndarray, gripper: np.ndarray) -> tuple[np.ndarray, np.nda
     lengths_m = np.linalg.norm(np.diff(targets[:, :3, 3], axis=0), axis=1)
     duration = CONTROL_HZ * np.maximum(lengths_m / MAX_SPEED_MPS, turns / MAX_TURN_RADPS)
     for switch in np.flatnonzero(np.diff(gripper)):
-        near = slice(max(0, switch - SWITCH_STEPS), switch + SWITCH_STEPS + 1)
+        near = slice(max(0, switch - STEPS_BEFORE_SWITCH), switch + STEPS_AFTER_SWITCH + 1)
         duration[near] = np.maximum(duration[near], 1.0)
     duration = np.maximum(duration, 1e-6)
     clock = np.concatenate([[0.0], np.cumsum(duration)])

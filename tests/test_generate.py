@@ -23,7 +23,17 @@ from simreal_agents.experts import make_expert
 from simreal_datasets.episode import DatagenInfo
 from simreal_datasets.fill import LAST_SEED, Attempt, fill_dataset
 from simreal_datasets.generate import SELECTIONS, Generator, load_segments, select
-from simreal_datasets.segments import MAX_SPEED_MPS, MAX_TURN_RADPS, Segment, bridge, cut, move, retime
+from simreal_datasets.segments import (
+    MAX_SPEED_MPS,
+    MAX_TURN_RADPS,
+    STEPS_AFTER_SWITCH,
+    STEPS_BEFORE_SWITCH,
+    Segment,
+    bridge,
+    cut,
+    move,
+    retime,
+)
 from simreal_datasets.store import Dataset, DatasetWriter, drop_episodes
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
@@ -92,6 +102,15 @@ def test_retiming_keeps_ends_switches_and_limits(seed: int, length: int) -> None
         assert steps_m.max() <= slack * MAX_SPEED_MPS / CONTROL_HZ + 1e-9
         turns = Rotation.from_matrix(fast[1:, :3, :3] @ fast[:-1, :3, :3].transpose(0, 2, 1)).magnitude()
         assert turns.max() <= slack * MAX_TURN_RADPS / CONTROL_HZ + 1e-6
+
+
+def test_waiting_before_the_gripper_moves_is_cut_and_the_time_it_needs_is_kept() -> None:
+    approach = random_path(np.random.default_rng(0), 40)
+    waits = np.repeat(approach[-1:], 60, axis=0)
+    fast, commands = retime(np.concatenate([approach, waits]), np.where(np.arange(100) < 70, -1.0, 1.0))
+    there = np.linalg.norm(fast[:, :3, 3] - approach[-1, :3, 3], axis=1) < 1e-6
+    assert (there & (commands < 0)).sum() <= STEPS_BEFORE_SWITCH + 2
+    assert (there & (commands > 0)).sum() >= STEPS_AFTER_SWITCH - 1
 
 
 @settings(max_examples=30, deadline=None)
