@@ -83,6 +83,7 @@ def _sinkhorn(
         for i in range(n):
             for j in range(m):
                 plan[i, j] = p * q * np.exp((f[i] + g[j] - cost[i, j]) / epsilon)
+        transposed = plan.T.copy()
         u, v = np.ones(n), np.ones(m)
         damp_u = np.exp(-(1.0 - relaxation) * f / epsilon)
         damp_v = np.exp(-(1.0 - relaxation) * g / epsilon)
@@ -90,7 +91,7 @@ def _sinkhorn(
         for _ in range(SWEEPS_PER_ABSORPTION):
             sweeps += 1
             change = max(
-                _scale(plan, u, v, p, relaxation, damp_u), _scale(plan.T, v, u, q, relaxation, damp_v)
+                _scale(plan, u, v, p, relaxation, damp_u), _scale(transposed, v, u, q, relaxation, damp_v)
             )
             if change < tolerance or sweeps >= max_iterations:
                 break
@@ -120,7 +121,7 @@ def _log_sweep(
         f[i] = -relaxation * epsilon * (largest + np.log(total / m))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # sums in any order, so in SIMD
 def _scale(
     kernel: NDArray[np.float64],
     u: NDArray[np.float64],
