@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from simreal_agents.sources import ActorSource, Expert
 from simreal_datasets.fill import Attempt
 from simreal_datasets.recorder import EpisodeRecorder
 from simreal_envs.loop import Actor, run_episode
-from simreal_envs.parallel import Heartbeat
+from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.spec import REGIONS, check_choice
 from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise, check_noise
@@ -42,9 +42,9 @@ class ActorRecorder:
             check_choice("task with a scripted expert", self.world.task, EXPERTS)
         check_noise(self.noise_m)
 
-    def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
-        """What a worker does for each seed."""
-        env: gym.Env[Any, Any] = self.world.make(self.region)
+    def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
+        """What a worker does for each seed; ``stack`` closes its world."""
+        env: gym.Env[Any, Any] = stack.enter_context(closing(self.world.make(self.region)))
         if self.noise_m > 0:
             env = ActionNoise(env, self.noise_m)
         return partial(_record, self, env, self.source.make(env))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from simreal_agents.sources import ActorSource
 from simreal_datasets.fill import LAST_SEED
 from simreal_envs.errors import UsageError
 from simreal_envs.loop import Actor, run_episode
-from simreal_envs.parallel import Heartbeat, run_in_processes
+from simreal_envs.parallel import Heartbeat, Work, run_in_processes
 from simreal_envs.spec import REGIONS, check_choice
 from simreal_envs.world import World
 
@@ -90,7 +90,7 @@ def evaluate(
         for result in results.values():
             on_result(result)
         workers = min(workers, world.workers or workers)
-        playing = run_in_processes(partial(_Player, actors, world, attend), missing, workers)
+        playing = run_in_processes(partial(_make_player, actors, world, attend), missing, workers)
         with closing(playing):  # stops the processes, whatever happens here
             for result in playing:
                 log.append(result)
@@ -128,6 +128,12 @@ def _check(actors: Mapping[str, ActorSource], world: World, region: str) -> None
         env.close()
 
 
+def _make_player(
+    actors: Mapping[str, ActorSource], world: World, attend: Attend, stack: ExitStack
+) -> Work[Trial, EpisodeResult]:
+    return stack.enter_context(closing(_Player(actors, world, attend)))
+
+
 class _Player:
     """Plays trials one after another; keeps environment and actor while they stay the same."""
 
@@ -159,11 +165,14 @@ class _Player:
             interrupted=outcome.interrupted,
         )
 
+    def close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+
     def _set_up(self, trial: Trial) -> tuple[gym.Env[Any, Any], Actor]:
         region, name = self._set_up_for
         if self._env is None or region != trial.region:
-            if self._env is not None:
-                self._env.close()
+            self.close()
             self._env, self._actor = self._world.make(trial.region, render_mode="rgb_array"), None
         if self._actor is None or name != trial.name:
             self._actor = self._actors[trial.name].make(self._env)

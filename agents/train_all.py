@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -41,7 +41,7 @@ def train_all(configs: Mapping[Path, TrainConfig], console: Console) -> None:
                 pass
 
 
-def _make_trainer() -> Work[Training, None]:
+def _make_trainer(stack: ExitStack) -> Work[Training, None]:
     return _train_one
 
 

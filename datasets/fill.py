@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from simreal_datasets.episode import Episode, identity
 from simreal_datasets.store import Dataset, DatasetWriter, refuse_other_kind
 from simreal_envs.errors import DataError, UsageError
-from simreal_envs.parallel import Heartbeat, run_in_processes
+from simreal_envs.parallel import Work, run_in_processes
 from simreal_envs.spec import ObservationSpec
 from simreal_envs.world import World
 
@@ -45,8 +45,8 @@ class Recipe(Protocol):
     @property
     def region(self) -> str: ...
 
-    def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
-        """What a worker does for each seed."""
+    def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
+        """What a worker does for each seed; ``stack`` closes what it opens."""
 
 
 def fill_dataset(
@@ -64,26 +64,25 @@ def fill_dataset(
     stored, next_seed = resume_point(path, recipe.world, recipe.region, episodes, first_seed)
     attempts = successes = 0
     with DatasetWriter(path) as writer:
-        while stored < episodes:
-            seeds = range(next_seed, min(next_seed + max(episodes - stored, workers), LAST_SEED))
-            if not seeds:
-                raise DataError(f"No seed below {LAST_SEED} is left; {stored} of {episodes} are stored.")
-            next_seed = seeds.stop
-            with closing(run_in_processes(recipe.make_work, seeds, workers)) as results:
-                for attempt in _in_order(results, seeds):
-                    attempts += 1
-                    if attempt.episode is not None:
-                        writer.add(attempt.episode)
-                        stored += 1
-                        successes += 1
-                    yield attempt
-                    if attempts >= PATIENCE and successes < MIN_YIELD * attempts:
-                        raise DataError(
-                            f"Only {successes} of {attempts} attempts succeeded (the last one came to stage "
-                            f"{attempt.stage!r}); {stored} episodes are stored."
-                        )
-                    if stored == episodes:
-                        return
+        if stored == episodes:
+            return
+        seeds = range(next_seed, LAST_SEED)
+        with closing(run_in_processes(recipe.make_work, seeds, workers)) as results:
+            for attempt in _in_order(results, seeds):
+                attempts += 1
+                if attempt.episode is not None:
+                    writer.add(attempt.episode)
+                    stored += 1
+                    successes += 1
+                yield attempt
+                if attempts >= PATIENCE and successes < MIN_YIELD * attempts:
+                    raise DataError(
+                        f"Only {successes} of {attempts} attempts succeeded (the last one came to stage "
+                        f"{attempt.stage!r}); {stored} episodes are stored."
+                    )
+                if stored == episodes:
+                    return
+        raise DataError(f"No seed below {LAST_SEED} is left; {stored} of {episodes} are stored.")
 
 
 def resume_point(path: Path, world: World, region: str, episodes: int, first_seed: int) -> tuple[int, int]:

@@ -6,7 +6,8 @@ States come first; only what succeeded is rendered.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from simreal_datasets.segments import Segment, bridge, cut, move
 from simreal_datasets.store import Dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
-from simreal_envs.parallel import Heartbeat
+from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.poses import actions_from_poses
 from simreal_envs.spec import REGIONS, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, check_choice
 from simreal_envs.tasks import get_task
@@ -189,17 +190,20 @@ class Generator:
         if self.world.env == "real":
             raise UsageError("Generation needs object poses, which env 'real' has not. Valid: sim, rig.")
 
-    def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
-        """What a worker does for each seed."""
+    def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
+        """What a worker does for each seed; ``stack`` closes its worlds."""
+
+        def open_world(world: World) -> gym.Env[Any, Any]:
+            return stack.enter_context(closing(world.make(self.region)))
+
         demonstrations = load_segments(self.source).segments
         if self.world.env != "sim":  # in real time nothing can be shown afterwards
-            live = ActionNoise(replace(self.world, max_steps=MAX_STEPS).make(self.region), self.noise_m)
+            live = ActionNoise(open_world(replace(self.world, max_steps=MAX_STEPS)), self.noise_m)
             return partial(_attempt, self, live, None, demonstrations)
         blind = World(self.world.task, obs="state", max_steps=MAX_STEPS)
-        env = ActionNoise(blind.make(self.region), self.noise_m)
-        shown = (
-            self.world.make(self.region) if self.world.obs != "state" or self.world.shift != "none" else None
-        )
+        env = ActionNoise(open_world(blind), self.noise_m)
+        looks = self.world.obs != "state" or self.world.shift != "none"
+        shown = open_world(self.world) if looks else None
         return partial(_attempt, self, env, shown, demonstrations)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import multiprocessing
 import os
@@ -10,7 +11,8 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -22,6 +24,8 @@ Heartbeat = Callable[[], None]
 """Called by a piece of work every now and then; raises KeyboardInterrupt once the parent wants to stop."""
 
 Work = Callable[[Item, Heartbeat], Result]
+MakeWork = Callable[[ExitStack], Work[Item, Result]]
+"""Sets up what is dear (an environment, a policy); the stack closes it once there is no more work."""
 
 
 def available_cores() -> int:
@@ -30,12 +34,12 @@ def available_cores() -> int:
 
 
 def run_in_processes(
-    make_work: Callable[[], Work[Item, Result]], items: Sequence[Item], workers: int
+    make_work: MakeWork[Item, Result], items: Sequence[Item], workers: int
 ) -> Generator[Result, None, None]:
     """Yield ``work(item)`` for every item, in the order in which they finish.
 
-    Each process calls ``make_work`` once, for what is dear to set up (an environment, a policy); with one
-    worker everything runs in this process. ``make_work``, items and results must be picklable.
+    Each process calls ``make_work`` once; with one worker everything runs in this process. ``make_work``,
+    items and results must be picklable.
     Leaving the iteration early (an error, Ctrl-C) stops the other pieces at their next heartbeat.
 
     Raises:
@@ -45,9 +49,10 @@ def run_in_processes(
         return
     workers = min(workers, len(items))
     if workers <= 1:
-        work = make_work()
-        for item in items:
-            yield work(item, lambda: None)
+        with ExitStack() as stack:
+            work = make_work(stack)
+            for item in items:
+                yield work(item, lambda: None)
         return
 
     context = multiprocessing.get_context("spawn")
@@ -96,9 +101,11 @@ _worker: dict[str, Any] = {}
 """What a worker process keeps from one item to the next."""
 
 
-def _start_worker(make_work: Callable[[], Any], stop: ctypes.c_bool) -> None:
+def _start_worker(make_work: MakeWork[Any, Any], stop: ctypes.c_bool) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker.update(make_work=make_work, stop=stop)
+    stack = ExitStack()
+    atexit.register(stack.close)
+    _worker.update(make_work=partial(make_work, stack), stop=stop)
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_policy_acts_from_its_run_folder(run_folder: Path) -> None:
     source = named_source(str(run_folder))
     assert source == TrainedPolicy.at(run_folder)
     world = World("Lift", image_size=(32, 48), max_steps=5)
-    attempt = ActorRecorder(world, "in", 0.0, source, str(run_folder)).make_work()(3, lambda: None)
+    attempt = ActorRecorder(world, "in", 0.0, source, str(run_folder)).make_work(ExitStack())(3, lambda: None)
     assert (attempt.seed, attempt.placement_region) == (3, "in")
     assert attempt.episode is None  # nobody lifts a cube in five steps
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from simreal_datasets.segments import (
 from simreal_datasets.store import Dataset, DatasetWriter, drop_episodes
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
-from simreal_envs.parallel import Heartbeat
+from simreal_envs.parallel import Work
 from simreal_envs.poses import pose
 from simreal_envs.spec import CONTROL_HZ, IMAGE_KEY
 from simreal_envs.tasks import Subtask, get_task
@@ -240,7 +240,7 @@ def test_failed_and_damaged_demonstrations_are_left_out_and_named(
 def test_every_selection_works(demonstrations: Path) -> None:
     task = load_segments(demonstrations).task
     for selection in SELECTIONS:
-        work = Generator(demonstrations, World(task, obs="state"), selection=selection).make_work()
+        work = Generator(demonstrations, World(task, obs="state"), selection=selection).make_work(ExitStack())
         assert any(work(seed, lambda: None).episode is not None for seed in range(3))
 
 
@@ -290,7 +290,7 @@ def test_a_dataset_is_continued_after_its_last_seed(tmp_path: Path) -> None:
 class Hopeless(ActorRecorder):
     """Never succeeds."""
 
-    def make_work(self) -> Callable[[int, Heartbeat], Attempt]:
+    def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
         return lambda seed, heartbeat: Attempt(seed, "in", "reach", None)
 
 

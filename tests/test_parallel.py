@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from simreal_envs.parallel import run_in_processes
 class Doubler:
     """Doubles numbers; counts in ``folder`` how often it is made, and what it began and finished."""
 
-    def __init__(self, folder: Path, seconds: float = 0.0) -> None:
+    def __init__(self, folder: Path, seconds: float, stack: ExitStack) -> None:
         self.folder, self.seconds = folder, seconds
         (folder / f"made_{os.getpid()}").touch()
+        stack.callback((folder / f"closed_{os.getpid()}").touch)
 
     def __call__(self, item: int, heartbeat) -> int:
         if item == -1:
@@ -38,29 +40,36 @@ class Doubler:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_item_is_worked_on_once(tmp_path, workers):
-    results = run_in_processes(partial(Doubler, tmp_path), range(7), workers)
+    results = run_in_processes(partial(Doubler, tmp_path, 0.0), range(7), workers)
     assert sorted(results) == [0, 2, 4, 6, 8, 10, 12]
     assert 1 <= len(list(tmp_path.glob("made_*"))) <= workers
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_work_needs_is_made_once_a_process_and_closed_at_the_end(tmp_path, workers):
+    list(run_in_processes(partial(Doubler, tmp_path, 0.0), range(20), workers))
+    made = {file.name.removeprefix("made_") for file in tmp_path.glob("made_*")}
+    assert {file.name.removeprefix("closed_") for file in tmp_path.glob("closed_*")} == made
+
+
 def test_nothing_is_started_for_nothing(tmp_path):
-    assert list(run_in_processes(partial(Doubler, tmp_path / "missing"), [], 4)) == []
+    assert list(run_in_processes(partial(Doubler, tmp_path / "missing", 0.0), [], 4)) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_the_work_reaches_the_caller(tmp_path, workers):
     with pytest.raises(UsageError, match="Minus one"):
-        list(run_in_processes(partial(Doubler, tmp_path), [1, -1, 2], workers))
+        list(run_in_processes(partial(Doubler, tmp_path, 0.0), [1, -1, 2], workers))
 
 
 def test_an_error_while_setting_up_reaches_the_caller(tmp_path):
     with pytest.raises(FileNotFoundError):
-        list(run_in_processes(partial(Doubler, tmp_path / "missing"), [1, 2], 2))
+        list(run_in_processes(partial(Doubler, tmp_path / "missing", 0.0), [1, 2], 2))
 
 
 def test_a_process_that_dies_is_an_error_and_not_a_hang(tmp_path):
     with pytest.raises(SimrealError, match="fewer --workers"):
-        list(run_in_processes(partial(Doubler, tmp_path), [1, -2, 2, 3], 2))
+        list(run_in_processes(partial(Doubler, tmp_path, 0.0), [1, -2, 2, 3], 2))
 
 
 def test_leaving_early_stops_work_at_its_heartbeat(tmp_path):
@@ -85,7 +94,7 @@ def test_results_that_were_used_are_not_kept():
     assert peak < 25_000_000
 
 
-def _returned(work):
+def _returned(work, stack):
     return work
 
 
