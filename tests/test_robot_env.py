@@ -149,6 +149,19 @@ def test_a_fault_ends_the_episode_by_name_and_the_next_one_works(
     assert not Dataset(recorded).damaged
 
 
+def test_lost_packets_and_a_jumping_clock_are_told_of_and_the_episode_goes_on(
+    env: Env, control: RigControl
+) -> None:
+    env.reset(seed=1)
+    act(env, steps=5)
+    control.inject("packet_loss", 0.1)
+    infos = [env.step(hold(env))[4] for _ in range(20)]
+    control.inject("clock_jump", 5.0)
+    infos += [env.step(hold(env))[4] for _ in range(10)]
+    assert not any(info["interrupted"] for info in infos)
+    assert "link" in [event.kind for info in infos for event in info["events"]]
+
+
 def test_a_user_stop_before_the_first_step_interrupts_it(env: Env, control: RigControl) -> None:
     env.reset(seed=1)
     control.inject("user_stop")
