@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from fci_client import Client
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # Shells start what runs in the background with Ctrl-C ignored, and programs of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A machine busy with other work may take its time.
+settings.register_profile("simreal", deadline=None)
+settings.load_profile("simreal")
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def objective(plan: np.ndarray, cost: np.ndarray, epsilon: float, tau: float) ->
     return float((plan * cost).sum()) + epsilon * kl(plan, 1 / (n * m)) + tau * marginals
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 10), st.integers(1, 10), st.floats(0.02, 1), st.floats(0.01, 5), st.floats(0.1, 20),
     st.integers(0, 1000),

@@ -87,7 +87,7 @@ def test_a_printed_board_says_how_large_it_is(tmp_path: Path) -> None:
 # --- the fit ------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     st.lists(st.floats(-0.1, 0.1), min_size=6, max_size=6),
     st.lists(st.floats(-0.3, 0.3), min_size=6, max_size=6),

@@ -119,7 +119,7 @@ def after_next_frames(camera: RealSense, frames: int = 3) -> np.ndarray:
 # --- what the sensor measures -------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.floats(0.3, 3.0), st.integers(0, 2**31))
 def test_depth_noise_grows_with_the_square_of_the_distance(distance_m: float, seed: int) -> None:
     normal = np.random.default_rng(seed).standard_normal((480, 640), dtype=np.float32)

@@ -84,7 +84,7 @@ def random_path(rng: np.random.Generator, length: int) -> np.ndarray:
     return path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(2, 200))
 def test_retiming_keeps_ends_switches_and_limits(seed: int, length: int) -> None:
     rng = np.random.default_rng(seed)
@@ -113,7 +113,7 @@ def test_waiting_before_the_gripper_moves_is_cut_and_the_time_it_needs_is_kept()
     assert (there & (commands > 0)).sum() >= STEPS_AFTER_SWITCH - 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 4]))
 def test_moved_segments_keep_their_pose_relative_to_the_object(seed: int, symmetry: int) -> None:
     rng = np.random.default_rng(seed)

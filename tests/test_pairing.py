@@ -36,7 +36,7 @@ def test_distance_and_path_agree_with_an_independent_library() -> None:
         assert cost_along_path == pytest.approx(theirs, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(paths(), paths())
 def test_path_is_complete_monotone_and_continuous(a: np.ndarray, b: np.ndarray) -> None:
     _, path = dtw(a, b)
@@ -47,7 +47,7 @@ def test_path_is_complete_monotone_and_continuous(a: np.ndarray, b: np.ndarray) 
     assert (steps.sum(axis=1) >= 1).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(paths(), paths())
 def test_distance_is_symmetric_and_zero_to_itself(a: np.ndarray, b: np.ndarray) -> None:
     assert dtw(a, a)[0] == 0.0

@@ -34,7 +34,7 @@ def observation_of(frame: int, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: values[frame] for name, values in episode.observations.items()}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(angles, angles, angles)
 def test_six_numbers_hold_a_rotation(roll: float, pitch: float, yaw: float) -> None:
     rotation = Rotation.from_euler("xyz", [[roll, pitch, yaw]])

@@ -22,7 +22,7 @@ joints = st.tuples(*(st.floats(low, high) for low, high in zip(JOINT_LOW_RAD, JO
 speeds = st.tuples(*([st.floats(-2.0, 2.0)] * 7))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(q=joints, dq=speeds)
 def test_the_model_library_is_the_dynamics_of_the_served_scene(served: RigServer, q, dq):
     model = served.world.model
@@ -41,7 +41,7 @@ def test_the_model_library_is_the_dynamics_of_the_served_scene(served: RigServer
     np.testing.assert_allclose(bias, data.qfrc_bias[:7], atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(q=joints)
 def test_the_model_librarys_kinematics_are_ours(q):
     library = model_library.ModelLibrary(model_library.build(panda.LINKS))

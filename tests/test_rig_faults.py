@@ -96,7 +96,7 @@ def test_a_fault_that_does_not_exist_is_refused(text: str, complaint: str):
         parse_fault(text)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     port=st.sampled_from((protocol.ROBOT_PORT, protocol.GRIPPER_PORT, protocol.CONTROL_PORT)),
     data=st.one_of(

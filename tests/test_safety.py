@@ -116,7 +116,7 @@ def test_joint_targets_keep_the_same_limits(wanted: list[np.ndarray]) -> None:
         joints = after
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(positions, rotvecs, st.floats(0.0, 0.2)), min_size=1, max_size=8))
 def test_between_targets_the_arm_is_never_asked_to_jump_and_the_quaternion_never_flips(
     steps: list[tuple[np.ndarray, np.ndarray, float]],

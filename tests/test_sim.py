@@ -107,7 +107,7 @@ def test_kinematics_are_the_models(scene: TabletopScene) -> None:
         np.testing.assert_allclose(kinematics.forward(joints), pose_in_base, atol=6e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-0.4, 0.4), min_size=7, max_size=7))
 def test_inverse_kinematics_round_trips(offset: list[float]) -> None:
     joints = np.clip(spec.START_JOINTS_RAD + offset, spec.JOINT_LOW_RAD, spec.JOINT_HIGH_RAD)
@@ -121,7 +121,7 @@ def test_inverse_kinematics_says_what_is_out_of_reach() -> None:
     assert kinematics.inverse(far, spec.START_JOINTS_RAD) is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1, 1, width=32), min_size=7, max_size=7))
 def test_delta_and_pose_actions_round_trip(delta: list[float]) -> None:
     hand = kinematics.forward(spec.START_JOINTS_RAD)

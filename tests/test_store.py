@@ -191,7 +191,7 @@ def test_dropped_episodes_are_gone_from_folder_and_index(tmp_path: Path) -> None
         drop_episodes(tmp_path / "nowhere", [0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_anywhere_is_found_and_the_rest_stays_readable(
     tmp_path_factory: pytest.TempPathFactory, where: float, bit: int
