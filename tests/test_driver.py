@@ -244,25 +244,30 @@ def test_leaving_the_workspace_by_hand_is_said(arm: Arm, control: RigControl) ->
     arm.guide(False)
 
 
-def test_a_program_stopped_while_it_writes_an_action_is_a_silent_one(arm: Arm) -> None:
-    arm.start()
-    follow(arm, arm.state().pose_in_base, 0.2)
-    memory = arm._commands._memory
-    memory["counter"] += 1
-    time.sleep(LIMITS.watchdog_stop_s + 1.0)
-    memory["counter"] += 1
-    assert "no action came" in arm.state().fault
-
-
 def test_a_driver_that_hangs_while_it_controls_is_found_out_at_once(arm: Arm) -> None:
     arm.start()
-    follow(arm, arm.state().pose_in_base, 0.2)
+    assert not follow(arm, arm.state().pose_in_base, 0.2).fault
     driver = arm._driver.pid
     os.kill(driver, signal.SIGSTOP)
     try:
         assert until(lambda: "driver hangs" in arm.state().fault, 2.0) < 0.6
     finally:
         os.kill(driver, signal.SIGCONT)
+
+
+def test_a_driver_that_hangs_after_a_fault_is_found_out_and_can_be_replaced(arm: Arm) -> None:
+    arm.start()
+    follow(arm, arm.state().pose_in_base, 0.2)
+    until(lambda: "no action came" in arm.state().fault, 3.0)
+    driver = arm._driver.pid
+    os.kill(driver, signal.SIGSTOP)
+    try:
+        until(lambda: "driver hangs" in arm.state().fault, 8.0)
+        assert "no action came" in arm.state().fault
+    finally:
+        os.kill(driver, signal.SIGCONT)
+    arm.recover()
+    assert not arm.state().fault
 
 
 def test_without_actions_the_pose_is_held_and_then_control_ends(

@@ -96,17 +96,14 @@ class Arm:
         Logs what has happened since, see :meth:`events`. Shows the driver that this process runs.
         """
         self._show_life()
-        try:
-            record = self._states.read()
-        except TimeoutError:  # killed in the middle of a record
-            record = np.zeros((), STATE)
+        record = self._states.read()
         if record["events"] > self._event_log.count:
             self._note_events()
         fault = as_text(record["fault"])
         if self._driver.poll() is not None:
             fault = f"{LINK_LOST}: the arm's driver ended (exit code {self._driver.returncode})"
-        elif not fault and self._hangs(record):
-            fault = f"{LINK_LOST}: the arm's driver hangs"
+        elif self._hangs(record):
+            fault = f"{LINK_LOST}: {f'after {fault}, ' if fault else ''}the arm's driver hangs"
         return ArmState.of(record, fault)
 
     def _hangs(self, record: np.ndarray) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,6 @@ class Driver:
             raise
         self._read_s = time.monotonic()
         self._commands = Latest(f"{name}-command", COMMAND)
-        self._command = np.zeros((), COMMAND)
         self._states = Latest(f"{name}-state", STATE, create=True)
         self._events = EventLog(name, create=True)
         self._state = np.zeros((), STATE)
@@ -155,7 +153,7 @@ class Driver:
             if reading.trouble and not self._fault:
                 raise RobotError(reading.trouble)
             return
-        command = self._latest_command()
+        command = self._commands.read()
         if activity.guarded and (cause := self._guard.check(now_s, *_measured(reading))):
             self._stop_because(cause, "stop")
             self._franka.yield_to_contact(reading)
@@ -172,12 +170,6 @@ class Driver:
             if activity.finished:
                 self._franka.stop()
                 self._activity = None
-
-    def _latest_command(self) -> np.ndarray:
-        """The user's last whole one: a process that was stopped in the middle of another sends none."""
-        with suppress(TimeoutError):
-            self._command = self._commands.read()
-        return self._command
 
     def _last_sign_s(self, command: np.ndarray) -> float:
         """When the user's process last acted, or, while the arm moves by itself, was last seen to run."""
@@ -243,7 +235,7 @@ class Driver:
                 f"The end effector at {np.round(position, 3).tolist()} m is outside the workspace "
                 f"{self._limits.workspace_low_m} to {self._limits.workspace_high_m}; move it inside."
             )
-        number = int(self._latest_command()["number"])
+        number = int(self._commands.read()["number"])
         follow = FollowJoints if joints else FollowPoses
         self._begin(follow, self._limits, number, self._events.add)
 

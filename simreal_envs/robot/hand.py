@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,9 +96,7 @@ class Hand:
                 self._states = Latest(f"{self._name}-hand", _STATE)
             except FileNotFoundError:  # not there yet
                 return HandState(0.0, False, False)
-        with suppress(TimeoutError):  # killed or stopped in the middle of one: soon it is silent too long
-            self._state = self._states.read()
-        state = self._state
+        state = self._state = self._states.read()
         return HandState(float(state["width_m"]), bool(state["grasped"]), bool(state["homed"]))
 
     @property
