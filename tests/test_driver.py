@@ -246,7 +246,10 @@ def test_leaving_the_workspace_by_hand_is_said(arm: Arm, control: RigControl) ->
 
 def test_a_driver_that_hangs_while_it_controls_is_found_out_at_once(arm: Arm) -> None:
     arm.start()
-    assert not follow(arm, arm.state().pose_in_base, 0.2).fault
+    while fault := follow(arm, arm.state().pose_in_base, 0.2).fault:
+        assert "communication_constraints_violation" in fault  # a machine with too much else to do
+        arm.recover()
+        arm.start()
     driver = arm._driver.pid
     os.kill(driver, signal.SIGSTOP)
     try:
