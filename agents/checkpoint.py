@@ -3,7 +3,8 @@
 A run folder holds ``config.json``, ``log.jsonl``, ``tensorboard/`` and ``checkpoints/<update>/`` with
 
 * ``weights.safetensors``   the policy: network, normalisation
-* ``state.json``            format version, update, configuration, the world it was trained for, generators
+* ``state.json``            format version, update, configuration, the world it was trained for and how its
+                            domains look, generators
 * ``training.safetensors``  what only going on needs (raw weights, optimiser, generators); newest one only
 
 A checkpoint is written aside and renamed, so a folder with that name is complete.
@@ -23,7 +24,7 @@ from torch import Tensor
 from simreal_datasets.store import force_to_disk
 from simreal_envs.errors import DataError, UsageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state.json"
 
 

@@ -80,8 +80,9 @@ class EncoderConfig:
     """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
     keypoints: int = 16
     """Maps of the spatial soft-argmax."""
-    view_affine: bool = True
-    """Move the keypoints by an affine map that the whole image decides: a simple change of view."""
+    view: Literal["none", "image", "domain"] = "domain"
+    """Move the keypoints by an affine map, a simple change of view. domain: one map for all images of the
+    target; a domain has one camera. image: the image as a whole decides its map."""
     features: int = 16
     """Length of the feature z."""
 

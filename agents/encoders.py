@@ -20,12 +20,27 @@ class SpatialSoftArgmax(nn.Module):
         return torch.cat([x, y], dim=1)
 
 
-class ViewAffine(nn.Module):
-    """Move all keypoints of an image by one affine map of the plane, which the image as a whole decides.
+class DomainView(nn.Module):
+    """How the target's camera sees the plane of the image: one change of the affine map for all its images.
 
-    Seen by another camera, points of a table move by a homography, which one affine map approximates. Six
-    numbers a view can be learnt from few demonstrations and hold beyond them. Starts as the identity.
+    A domain has one camera, so nothing of an image may decide the map, or what the map does to places that
+    the target never showed would be open. The source's images are left as they are.
     """
+
+    SPEED = 10.0
+    """Adam moves a weight by about the learning rate an update; an entry of the map may have to go to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.change = nn.Parameter(torch.zeros(6))
+
+    def forward(self, maps: Tensor, from_target: Tensor) -> Tensor:
+        """Maps (B, C, h, w), whether from the target (B,) -> changes (B, 6)."""
+        return self.SPEED * from_target[:, None] * self.change
+
+
+class ImageView(nn.Module):
+    """The image as a whole decides the change of the affine map; whose it is, does not matter."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,12 +48,19 @@ class ViewAffine(nn.Module):
         nn.init.zeros_(self.affine.weight)
         nn.init.zeros_(self.affine.bias)
 
-    def forward(self, points: Tensor, maps: Tensor) -> Tensor:
-        """(B, 2 K) as x..., y... and maps (B, C, h, w) -> (B, 2 K)."""
-        change = self.affine(maps.float().mean(dim=(2, 3)))[..., None]
-        x, y = points.float().chunk(2, dim=1)
-        xx, xy, x0, yx, yy, y0 = change.unbind(1)
-        return torch.cat([x + xx * x + xy * y + x0, y + yx * x + yy * y + y0], dim=1)
+    def forward(self, maps: Tensor, from_target: Tensor) -> Tensor:
+        """Maps (B, C, h, w), whether from the target (B,) -> changes (B, 6)."""
+        return self.affine(maps.float().mean(dim=(2, 3)))
+
+
+def move(points: Tensor, change: Tensor) -> Tensor:
+    """Move the keypoints (B, 2 K), x..., y..., of an image by one affine map: identity plus change (B, 6).
+
+    Seen by another camera, points of a table move by a homography, which one affine map approximates.
+    """
+    x, y = points.float().chunk(2, dim=1)
+    xx, xy, x0, yx, yy, y0 = change[..., None].unbind(1)
+    return torch.cat([x + xx * x + xy * y + x0, y + yx * x + yy * y + y0], dim=1)
 
 
 class CNN(nn.Module):
@@ -58,15 +80,17 @@ class CNN(nn.Module):
         )
         self.detectors = nn.Conv2d(4 * width, config.keypoints, 1)
         self.keypoints = SpatialSoftArgmax()
-        self.view = ViewAffine(4 * width) if config.view_affine else None
+        self.view: nn.Module | None = None
+        if config.view != "none":
+            self.view = DomainView() if config.view == "domain" else ImageView(4 * width)
         self.feature = nn.Linear(2 * config.keypoints, config.features)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-0.5, 0.5] -> features (B, F) float32."""
+    def forward(self, images: Tensor, from_target: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-0.5, 0.5], whether from the target (B,) -> features (B, F) float32."""
         maps = self.maps(images)
         points = self.keypoints(self.detectors(maps))
         if self.view is not None:
-            points = self.view(points, maps)
+            points = move(points, self.view(maps, from_target))
         return self.feature(points).float()
 
 

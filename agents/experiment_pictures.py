@@ -30,21 +30,20 @@ def draw_domains(folder: Path, path: Path) -> Path:
 def draw_features(experiment: Experiment, folder: Path, path: Path) -> Path:
     """t-SNE of the same frames of both domains under each method's final policy (first training seed)."""
     rng = np.random.default_rng(0)
-    images, domains, progress = [], [], []
+    images, progress = {}, []
     for domain in ("source", "target"):
         budget = experiment.source_demos if domain == "source" else experiment.target_demos
         frames = Frames.load(folder / domain, budget)
         chosen = rng.choice(len(frames), min(TSNE_FRAMES, len(frames)), replace=False)
         episode = np.searchsorted(frames.starts, chosen, side="right") - 1
-        images.append(frames.images[chosen])
-        domains += [domain] * len(chosen)
+        images[domain] = frames.images[chosen]
         progress.append((chosen - frames.starts[episode]) / np.diff(frames.starts)[episode])
-    both = np.concatenate(images)
+    domains = [domain for domain, shown in images.items() for _ in shown]
     seed = experiment.seeds[0]
-    features = {
-        method: load_policy(folder / "runs" / f"{method}-{seed}", device="cpu").encode(both)
-        for method in experiment.methods
-    }
+    features = {}
+    for method in experiment.methods:
+        policy = load_policy(folder / "runs" / f"{method}-{seed}", device="cpu")
+        features[method] = np.concatenate([policy.encode(shown, domain) for domain, shown in images.items()])
     return features_tsne(features, domains, path, np.concatenate(progress))
 
 
@@ -58,8 +57,11 @@ def draw_plan(folder: Path, run: str, path: Path) -> Path:
     draw = learner.sampler.draw()
     policy = load_policy(folder / "runs" / run, device="cpu")
     z, z_target = (
-        torch.from_numpy(policy.encode(frames.images[chosen]))
-        for frames, chosen in ((source, draw.align_source), (target, draw.align_target))
+        torch.from_numpy(policy.encode(frames.images[chosen], domain))
+        for domain, frames, chosen in (
+            ("source", source, draw.align_source),
+            ("target", target, draw.align_target),
+        )
     )
     plan = learner.align(draw, z, z_target).plan
     assert plan is not None

@@ -68,6 +68,7 @@ class Learner:
         given = {"source": source, "target": target}
         present = {name: frames for name, frames in given.items() if frames is not None}
         self.world = next(iter(present.values())).world
+        self.looks = {name: list(frames.looks) for name, frames in present.items()}
         self.domains = {name: Domain.of(frames, config) for name, frames in present.items()}
         self.network = build_network(config, self.world).to(self.device)
         for part, smallest_std in (("inputs", 1e-3), ("chunks", 1e-2)):
@@ -97,10 +98,13 @@ class Learner:
         """One update of all weights; returns what there is to log."""
         config, network, draw = self.config, self.network, self.sampler.draw()
         source, target = draw.clone_source, draw.clone_target
-        images = self._gather("images", (source, target, draw.align_source, draw.align_target))
-        images = augment(to_network(images), config.augment, self.generators["augment"])
+        drawn = (source, target, draw.align_source, draw.align_target)
+        images = augment(
+            to_network(self._gather("images", drawn)), config.augment, self.generators["augment"]
+        )
+        from_target = torch.from_numpy(np.repeat([False, True] * 2, [len(part) for part in drawn]))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            features = network.encoder(images)
+            features = network.encoder(images, from_target.to(self.device))
         cloned, z, z_target = features.split(
             [config.batch.size, len(draw.align_source), len(draw.align_target)]
         )
@@ -136,6 +140,7 @@ class Learner:
         state = {
             "config": self.config.to_dict(),
             "world": self.world,
+            "looks": self.looks,
             "sampler": self.rng.bit_generator.state,
         }
         save_checkpoint(run, self.update, self.average.state_dict(), training, state)

@@ -20,7 +20,7 @@ from simreal_agents.config import TrainConfig, read_config
 from simreal_agents.encoders import CNN, check_stride
 from simreal_agents.heads import HEADS
 from simreal_agents.normalize import Normalizer
-from simreal_datasets.frames import END_EFFECTOR_POSITION
+from simreal_datasets.frames import END_EFFECTOR_POSITION, look
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import Observation
 from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION, action_space
@@ -63,6 +63,8 @@ class Policy:
         config: the configuration it was trained with.
         world: ``task``, ``action_kind``, ``image_size`` it was trained for.
         update: the training update of its weights.
+        looks: for each domain, the looks of its demonstrations, see :func:`simreal_datasets.frames.look`.
+        domain: whose images it is shown; the target's unless set otherwise, see :meth:`domain_of`.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Policy:
         config: TrainConfig,
         world: dict[str, Any],
         update: int,
+        looks: dict[str, list[str]],
         device: torch.device,
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self.config, self.world, self.update, self.device = config, world, update, device
+        self.looks, self.domain = looks, "target"
 
     def predict(
         self,
@@ -100,7 +104,7 @@ class Policy:
         inputs = torch.from_numpy(policy_inputs(proprioception, self.config.head.proprioception))
         images = torch.from_numpy(np.stack([o[IMAGE_KEY] for o in observations]))
         with torch.inference_mode():
-            features = self.network.encoder(to_network(images.to(self.device)))
+            features = self._features(images, self.domain)
             condition = self.network.condition(features, inputs.to(self.device))
             noise = self._noise(images, inputs, deterministic).to(self.device)
             chunk = self.network.head.sample(condition, noise)
@@ -116,12 +120,22 @@ class Policy:
         shape = self.network.head.shape
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
-    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features (N, F) of images (N, H, W, 3)."""
+    def encode(self, images: NDArray[np.uint8], domain: str) -> NDArray[np.float32]:
+        """Features (N, F) of images (N, H, W, 3) of the ``source`` or the ``target``."""
         with torch.inference_mode():
             batches = torch.from_numpy(np.ascontiguousarray(images)).split(256)
-            features = [self.network.encoder(to_network(batch.to(self.device))) for batch in batches]
+            features = [self._features(batch, domain) for batch in batches]
         return torch.cat(features).cpu().numpy()
+
+    def _features(self, images: Tensor, domain: str) -> Tensor:
+        from_target = torch.full((len(images),), domain == "target", device=self.device)
+        return self.network.encoder(to_network(images.to(self.device)), from_target)
+
+    def domain_of(self, env: gym.Env[Any, Any]) -> str:
+        """``source`` for a world that looks as the source's demonstrations and none of the target's."""
+        there = look(env.unwrapped.describe())  # type: ignore[attr-defined]
+        as_source = there in self.looks.get("source", ()) and there not in self.looks.get("target", ())
+        return "source" if as_source else "target"
 
     def check_world(self, env: gym.Env[Any, Any]) -> None:
         """Refuse a world that means something else than the one the policy was trained for.
@@ -163,7 +177,7 @@ def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "
     config = read_config(state["config"], f"Checkpoint {folder}")
     network = build_network(config, state["world"])
     load_weights(network, read_tensors(folder / WEIGHTS), folder)
-    return Policy(network, config, state["world"], state["update"], pick_device(device))
+    return Policy(network, config, state["world"], state["update"], state["looks"], pick_device(device))
 
 
 def build_network(config: TrainConfig, world: dict[str, Any]) -> PolicyNetwork:

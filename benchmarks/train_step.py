@@ -35,6 +35,7 @@ def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Genera
         starts=np.arange(0, count + 1, length),
         files=tuple(f"{i}" for i in range(episodes)),
         world={"task": "Lift", "action_kind": "pose", "image_size": list(size)},
+        looks=("sim none",),
     )
 
 

@@ -7,7 +7,7 @@ statistics) can only ever see the demonstrations within it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Frames:
         starts: (E + 1,) first frame of each episode; the last entry is N.
         files: names of the episodes' files, in order.
         world: what the episodes have in common: ``task``, ``action_kind``, ``image_size`` [height, width].
+        looks: the different looks of the worlds they were recorded in, see :func:`look`.
     """
 
     images: NDArray[np.uint8]
@@ -43,6 +44,7 @@ class Frames:
     starts: NDArray[np.int64]
     files: tuple[str, ...]
     world: dict[str, Any]
+    looks: tuple[str, ...]
 
     @classmethod
     def load(
@@ -87,6 +89,7 @@ class Frames:
                 "action_kind": episodes[0].meta["action_kind"],
                 "image_size": list(images.shape[1:3]),
             },
+            looks=tuple(sorted({look(episode.meta) for episode in episodes})),
         )
 
     def __len__(self) -> int:
@@ -115,6 +118,11 @@ class Frames:
         ]
         if differing:
             raise DataError(f"{what} does not fit the other data: {', '.join(differing)}.")
+
+
+def look(described: Mapping[str, Any]) -> str:
+    """What decides how images look, of an environment's or an episode's description: its kind and shift."""
+    return f"{described.get('env')} {described.get('shift')}"
 
 
 def _draw(dataset: Dataset, budget: int | None, seed: int) -> list[int]:

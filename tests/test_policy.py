@@ -193,10 +193,8 @@ def test_batches_give_the_same_chunks_as_single_observations(run: Path) -> None:
     single = np.concatenate([policy.predict_batch([o]) for o in observations])
     positions = [0, 1, 2, 6]
     assert together[..., positions] == pytest.approx(single[..., positions], abs=1e-5)
-    assert policy.encode(np.stack([o["agentview_image"] for o in observations])).shape == (
-        5,
-        load_config().encoder.features,
-    )
+    images = np.stack([o["agentview_image"] for o in observations])
+    assert policy.encode(images, "target").shape == (5, load_config().encoder.features)
 
 
 def test_a_flow_policy_is_sampled_and_the_same_observation_gives_the_same_action(run: Path) -> None:
@@ -225,6 +223,26 @@ class World(gym.Env[Any, Any]):
         self.task = type("Task", (), {"name": task})()
         self.action_kind, self.action_space = kind, action_space(kind)
         self.observation_space = ObservationSpec.parse(obs, size).space(1)
+
+
+class Looks:
+    """A world that looks in a way, for what a policy asks of it."""
+
+    def __init__(self, env: str, shift: str) -> None:
+        self.unwrapped, self._description = self, {"env": env, "shift": shift}
+
+    def describe(self) -> dict[str, str]:
+        return self._description
+
+
+def test_only_a_world_that_looks_as_the_source_alone_is_taken_for_the_source(run: Path) -> None:
+    policy = load_policy(run)
+    assert policy.domain == "target"
+    assert policy.domain_of(Looks("sim", "none")) == "source"  # type: ignore[arg-type]
+    for world in (Looks("sim", "viewpoint"), Looks("real", "none"), Looks("rig", "none")):
+        assert policy.domain_of(world) == "target"  # type: ignore[arg-type]
+    policy.looks["target"] = ["sim none"]
+    assert policy.domain_of(Looks("sim", "none")) == "target"  # type: ignore[arg-type]
 
 
 def test_a_world_that_means_something_else_is_refused(run: Path) -> None:

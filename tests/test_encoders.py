@@ -1,0 +1,62 @@
+"""The encoder: keypoints, and the map of the view that moves them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from simreal_agents.config import EncoderConfig
+from simreal_agents.encoders import CNN, DomainView, SpatialSoftArgmax, move
+
+IMAGES = torch.rand(6, 3, 36, 48, generator=torch.Generator().manual_seed(0)) - 0.5
+TARGET = torch.tensor([False, False, False, True, True, True])
+
+
+def encoder(view: str) -> CNN:
+    torch.manual_seed(0)
+    return CNN(EncoderConfig(view=view))  # type: ignore[arg-type]
+
+
+def test_a_keypoint_is_where_its_map_is_highest() -> None:
+    maps = torch.full((1, 2, 5, 9), -50.0)
+    maps[0, 0, 4, 0] = maps[0, 1, 2, 6] = 50.0
+    assert SpatialSoftArgmax()(maps)[0].tolist() == pytest.approx([-1.0, 0.5, 1.0, 0.0], abs=1e-5)
+
+
+def test_the_map_of_the_view_is_affine() -> None:
+    rng = np.random.default_rng(0)
+    points, change = rng.uniform(-1, 1, (4, 2, 7)), rng.normal(0, 0.3, (4, 6))
+    moved = move(torch.tensor(points.reshape(4, 14)), torch.tensor(change)).numpy().reshape(4, 2, 7)
+    matrix, offset = np.eye(2) + change[:, [[0, 1], [3, 4]]], change[:, [2, 5], None]
+    assert moved == pytest.approx(matrix @ points + offset, abs=1e-5)
+
+
+@pytest.mark.parametrize("view", ["image", "domain"])
+def test_views_start_as_no_change(view: str) -> None:
+    network, unmoved = encoder(view), encoder("none")
+    unmoved.load_state_dict(network.state_dict(), strict=False)
+    assert torch.equal(network(IMAGES, TARGET), unmoved(IMAGES, TARGET))
+
+
+def test_the_view_of_the_target_moves_all_its_images_alike_and_none_of_the_source() -> None:
+    network = encoder("domain")
+    before = network(IMAGES, TARGET)
+    assert isinstance(network.view, DomainView)
+    with torch.no_grad():
+        network.view.change += torch.tensor([0.01, 0, 0.03, 0, -0.02, 0])
+        maps = network.maps(IMAGES)
+        changes = network.view(maps, TARGET)
+    after = network(IMAGES, TARGET)
+    assert torch.equal(after[~TARGET], before[~TARGET])
+    assert (after[TARGET] - before[TARGET]).abs().max() > 1e-4
+    assert torch.equal(changes[TARGET], changes[3].expand(3, 6))
+
+
+def test_only_images_of_the_target_teach_its_view() -> None:
+    network = encoder("domain")
+    assert isinstance(network.view, DomainView)
+    network(IMAGES, TARGET)[~TARGET].square().sum().backward()
+    assert not network.view.change.grad.any()  # type: ignore[union-attr]
+    network(IMAGES, TARGET)[TARGET].square().sum().backward()
+    assert network.view.change.grad.any()  # type: ignore[union-attr]
