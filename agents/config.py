@@ -130,7 +130,7 @@ class AlignmentConfig:
 
     kind: Literal["auto", "none", "uot", "ot", "diagonal", "mmd"] = "auto"
     """auto: what the method says."""
-    weight: float = 0.1
+    weight: float = 0.03
     """lambda."""
     warmup_updates: int = 0
     """Updates over which the weight rises linearly from zero."""
