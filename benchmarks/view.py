@@ -11,8 +11,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from simreal_agents.encoders import DomainView
+from simreal_agents.encoders import DomainView, move
 from simreal_agents.policy import load_policy
 from simreal_datasets.store import Dataset
 from simreal_envs.cameras import Camera
@@ -61,9 +62,7 @@ def compare(run: Path) -> None:
 
 def camera(dataset: str) -> Camera:
     """Of a dataset's first episode."""
-    recorded = Dataset(dataset).read(0).meta["camera"]
-    k, pose_in_base = np.array(recorded["intrinsics"]), np.array(recorded["pose_camera_in_base"])
-    return Camera(tuple(recorded["size"]), k, pose_in_base)
+    return Camera.from_json(Dataset(dataset).read(0).meta["camera"])
 
 
 def table_points_m(task: str, region: str) -> np.ndarray:
@@ -88,7 +87,7 @@ def fit(points: np.ndarray, goals: np.ndarray) -> np.ndarray:
 
 def moved(points: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Points (N, 2) under identity plus change (6,)."""
-    return np.c_[points, np.ones(len(points))] @ (np.eye(2, 3) + change.reshape(2, 3)).T
+    return move(torch.tensor(points.T.reshape(1, -1)), torch.tensor(change[None])).numpy().reshape(2, -1).T
 
 
 if __name__ == "__main__":

@@ -29,6 +29,13 @@ class Camera:
     intrinsics: FloatArray
     pose_in_base: FloatArray
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Camera:
+        """The inverse of :meth:`to_json`."""
+        height, width = values["size"]
+        pose_in_base = np.array(values["pose_camera_in_base"])
+        return cls((height, width), np.array(values["intrinsics"]), pose_in_base)
+
     def resized(self, size: tuple[int, int]) -> Camera:
         """The camera of an image cropped (centred, to the new aspect ratio) and then scaled to ``size``."""
         height, width = self.size

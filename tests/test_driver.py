@@ -246,10 +246,13 @@ def test_leaving_the_workspace_by_hand_is_said(arm: Arm, control: RigControl) ->
 
 def test_a_driver_that_hangs_while_it_controls_is_found_out_at_once(arm: Arm) -> None:
     arm.start()
-    while fault := follow(arm, arm.state().pose_in_base, 0.2).fault:
+    for _ in range(5):
+        if not (fault := follow(arm, arm.state().pose_in_base, 0.2).fault):
+            break
         assert "communication_constraints_violation" in fault  # a machine with too much else to do
         arm.recover()
         arm.start()
+    assert arm.state().mode == "controlling"
     driver = arm._driver.pid
     os.kill(driver, signal.SIGSTOP)
     try:

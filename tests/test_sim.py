@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -16,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 import simreal_envs  # noqa: F401
 from simreal_envs import kinematics, spec
-from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, between
+from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, Camera, between
 from simreal_envs.poses import pose, pose_from_action
 from simreal_envs.shifts import parse_shift
 from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
@@ -132,6 +133,11 @@ def test_delta_and_pose_actions_round_trip(delta: list[float]) -> None:
 
 
 # --- camera and renderer ----------------------------------------------------------------------------
+
+
+def test_a_recorded_camera_is_read_back() -> None:
+    recorded = THIRD_PERSON.resized((72, 96)).moved(OTHER_VIEWPOINT_IN_BASE).to_json()
+    assert Camera.from_json(json.loads(json.dumps(recorded))).to_json() == recorded
 
 
 def test_a_resized_camera_sees_the_same_rays() -> None:
