@@ -16,7 +16,8 @@ Serial = Annotated[str | None, typer.Option(help="Of the RealSense, where there 
 Shift = Annotated[
     str,
     typer.Option(
-        help="What looks different, joined by +: viewpoint, texture, light, colour, noise; light:0.5 is half."
+        help="What is different, joined by +: viewpoint, texture, light, colour, noise; gains, how the arm "
+        "follows (sim only). light:0.5 is half."
     ),
 ]
 Region = Annotated[str, typer.Option(help="Where objects start: in, ood or all.")]

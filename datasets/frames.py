@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simreal_datasets.store import Dataset
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.shifts import seen
 from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,19 @@ class Frames:
         last = self.starts[np.searchsorted(self.starts, frames, side="right")] - 1
         return np.minimum(frames[:, None] + np.arange(horizon), last[:, None])
 
+    def keyframes(self, count: int) -> NDArray[np.int64]:
+        """Frames (N, count) where the gripper's command changes next, and then; the episode's last one after that.
+
+        There the hand is where an object is, whatever the pace at which it came (James and Davison, 2022).
+        """
+        found = np.empty((len(self), count), np.int64)
+        for start, end in zip(self.starts[:-1], self.starts[1:], strict=True):
+            closed = self.actions[start:end, -1] > 0
+            changes = np.r_[start + np.flatnonzero(np.diff(closed)), np.full(count, end - 1)]
+            following = np.searchsorted(changes[:-count], np.arange(start, end))
+            found[start:end] = changes[following[:, None] + np.arange(count)]
+        return found
+
     def require_same_world(self, other: Frames, what: str) -> None:
         """Raise a DataError listing what differs, if the other frames are of another task, action or size."""
         differing = [
@@ -122,7 +136,7 @@ class Frames:
 
 def look(described: Mapping[str, Any]) -> str:
     """What decides how images look, of an environment's or an episode's description: its kind and shift."""
-    return f"{described.get('env')} {described.get('shift')}"
+    return f"{described.get('env')} {seen(described.get('shift', 'none'))}"
 
 
 def _draw(dataset: Dataset, budget: int | None, seed: int) -> list[int]:

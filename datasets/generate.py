@@ -200,7 +200,7 @@ class Generator:
         if self.world.env != "sim":  # in real time nothing can be shown afterwards
             live = ActionNoise(open_world(replace(self.world, max_steps=MAX_STEPS)), self.noise_m)
             return partial(_attempt, self, live, None, demonstrations)
-        blind = World(self.world.task, obs="state", max_steps=MAX_STEPS)
+        blind = World(self.world.task, shift=self.world.shift, obs="state", max_steps=MAX_STEPS)
         env = ActionNoise(open_world(blind), self.noise_m)
         looks = self.world.obs != "state" or self.world.shift != "none"
         shown = open_world(self.world) if looks else None

@@ -1,7 +1,7 @@
-"""Domain shifts: how one world looks unlike another. They are named, scaled and composed with ``+``.
+"""Domain shifts: how one world is unlike another. They are named, scaled and composed with ``+``.
 
 ``"viewpoint+texture"`` is both at full strength, ``"viewpoint:0.5+light"`` moves the camera half way.
-A shift changes only what is *seen*: the physics stays the same.
+All but ``gains`` change only what is *seen*: the physics stays the same.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from PIL import Image, ImageFilter
 
 from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, Camera, between
 from simreal_envs.errors import UsageError, unknown
+from simreal_envs.gains import ROBOSUITE, Gains
 
 
 @dataclass(frozen=True)
 class Shift:
-    """One named change of appearance; each hook does nothing unless the shift overrides it."""
+    """One named change; each hook does nothing unless the shift overrides it."""
 
     strength: float = 1.0
     is_scaled: ClassVar[bool] = True
     """Whether a strength may be given."""
+    is_seen: ClassVar[bool] = True
+    """Whether images show it; else it is of the simulated physics, which rig and robot have their own of."""
 
     def move_camera(self, camera: Camera) -> Camera:
         """Where the camera stands under this shift."""
@@ -39,6 +42,10 @@ class Shift:
     def degrade_depth(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What the sensor makes of a depth image (H, W) float32 metres."""
         return depth_m
+
+    def change_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
+        """How the arm follows its targets in an episode."""
+        return gains
 
 
 class Viewpoint(Shift):
@@ -106,12 +113,34 @@ class Noise(Shift):
         return np.where(hole, 0.0, np.round(noisy, 3)).astype(np.float32)
 
 
+class ArmGains(Shift):
+    """The arm is softer, turns later and holds its elbow elsewhere, each by an amount drawn anew every episode.
+
+    Nobody knows how a real arm lags behind its targets. A policy that has seen many ways is not thrown off by
+    one more, and the other domain's states find their like among them.
+    """
+
+    is_seen = False
+
+    def change_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
+        s = self.strength
+        position, rotation, posture = np.array([4.0, 6.0, 10.0]) ** (-s * rng.random(3))
+        offset_rad = rng.normal(0.0, 0.06 * s, 7)
+        return Gains(
+            gains.position * float(position),
+            gains.rotation * float(rotation),
+            gains.posture * float(posture),
+            tuple((np.array(gains.posture_offset_rad) + offset_rad).tolist()),
+        )
+
+
 SHIFTS: dict[str, type[Shift]] = {
     "viewpoint": Viewpoint,
     "texture": Texture,
     "light": Light,
     "colour": Colour,
     "noise": Noise,
+    "gains": ArmGains,
 }
 
 STAND_IN = "viewpoint+texture+light+noise"
@@ -158,3 +187,35 @@ def move_camera(camera: Camera, shifts: Sequence[Shift]) -> Camera:
     for shift in shifts:
         camera = shift.move_camera(camera)
     return camera
+
+
+def draw_gains(shifts: Sequence[Shift], rng: np.random.Generator) -> Gains:
+    """The arm's gains in an episode: robosuite's, under every shift's :meth:`Shift.change_gains` in order."""
+    gains = ROBOSUITE
+    for shift in shifts:
+        gains = shift.change_gains(gains, rng)
+    return gains
+
+
+def parse_seen(text: str) -> list[Shift]:
+    """:func:`parse_shift` for a world whose physics cannot be changed.
+
+    Raises:
+        UsageError: as there, or a shift that images do not show.
+    """
+    shifts = parse_shift(text)
+    if seen(text) != text:
+        raise UsageError(
+            f"Shift {text!r} goes with env 'sim' only: the rig's arm has gains of its own. Valid: {seen(text)!r}."
+        )
+    return shifts
+
+
+def seen(text: str) -> str:
+    """The part of a shift that images show.
+
+    >>> seen("viewpoint:0.5+gains"), seen("gains")
+    ('viewpoint:0.5', 'none')
+    """
+    parts = [part for part in text.split("+") if part == "none" or SHIFTS[part.partition(":")[0]].is_seen]
+    return "+".join(parts) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_bad_requests_are_named(folder: Path, tmp_path: Path) -> None:
     other = Frames.load(write_dataset(tmp_path / "other", 1, size=(24, 32), task="Stack"))
     with pytest.raises(DataError, match="task 'Stack' instead of 'Lift', image_size"):
         Frames.load(folder).require_same_world(other, "Target dataset")
+
+
+def test_keyframes_are_where_the_gripper_changes_next_and_then_the_end(folder: Path) -> None:
+    frames = Frames.load(folder)
+    for start, end in pairwise(frames.starts):
+        closed = frames.actions[start:end, -1] > 0
+        for i, (first, second) in enumerate(frames.keyframes(2)[start:end]):
+            changes = [j for j in range(i, end - start - 1) if closed[j] != closed[j + 1]]
+            expected = [start + j for j in changes] + [end - 1] * 2
+            assert [first, second] == expected[:2]
 
 
 def test_a_damaged_episode_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

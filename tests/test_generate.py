@@ -237,6 +237,22 @@ def test_failed_and_damaged_demonstrations_are_left_out_and_named(
         recipe.check()
 
 
+def test_generated_motion_follows_the_shifted_gains(demonstrations: Path) -> None:
+    def path_m(shift: str) -> np.ndarray:
+        task = load_segments(demonstrations).task
+        recipe = Generator(demonstrations, World(task, shift=shift, image_size=(24, 32)))
+        with ExitStack() as stack:
+            episode = recipe.make_work(stack)(3, lambda: None).episode
+        assert episode is not None
+        assert episode.meta["shift"] == shift
+        return episode.observations["robot0_eef_pos"]
+
+    firm, soft = path_m("none"), path_m("gains")
+    np.testing.assert_array_equal(firm[0], soft[0])
+    both = min(len(firm), len(soft))
+    assert np.linalg.norm(firm[:both] - soft[:both], axis=1).max() > 0.005
+
+
 def test_every_selection_works(demonstrations: Path) -> None:
     task = load_segments(demonstrations).task
     for selection in SELECTIONS:

@@ -18,7 +18,9 @@ from scipy.spatial.transform import Rotation
 import simreal_envs  # noqa: F401
 from simreal_envs import kinematics, spec
 from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, Camera, between
+from simreal_envs.errors import UsageError
 from simreal_envs.poses import pose, pose_from_action
+from simreal_envs.rig.launch import Rig
 from simreal_envs.shifts import parse_shift
 from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
 from simreal_envs.sim.renderer import Renderer
@@ -226,6 +228,35 @@ def test_each_shift_changes_what_is_seen_and_nothing_else(shift: str) -> None:
         np.testing.assert_array_equal(a[key], b[key])
     plain.close()
     shifted.close()
+
+
+def test_shifted_gains_make_the_arm_lag_and_look_the_same() -> None:
+    plain, shifted = (gym.make("simreal/Lift-v0", shift=s) for s in ("none", "gains"))
+    target = np.array([0.5, 0.1, 0.2, np.pi, 0.0, 0.0, -1.0], np.float32)
+
+    def left_m(env: Any, seed: int) -> float:
+        """Distance to the target half a second after it was set."""
+        env.reset(seed=seed)
+        for _ in range(10):
+            observation = env.step(target)[0]
+        return float(np.linalg.norm(observation["robot0_eef_pos"] - target[:3]))
+
+    a, b = plain.reset(seed=2)[0], shifted.reset(seed=2)[0]
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+    lags_m = [left_m(shifted, seed) for seed in range(4)]
+    assert min(lags_m) > left_m(plain, 0)
+    assert len(set(lags_m)) == 4
+    assert left_m(shifted, 0) == lags_m[0]
+    plain.close()
+    shifted.close()
+
+
+def test_shifted_gains_are_of_the_simulation_only() -> None:
+    with pytest.raises(UsageError, match="'gains' goes with env 'sim' only"):
+        gym.make("simreal/Lift-v0", env="rig", shift="gains")
+    with pytest.raises(UsageError, match="Valid: 'viewpoint:0.5'"):
+        Rig("Lift", shift="viewpoint:0.5+gains")
 
 
 def test_shifts_compose_in_the_order_named() -> None:

@@ -17,7 +17,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.robot.calibration import load_calibration
 from simreal_envs.robot.camera import RealSense
 from simreal_envs.robot.scene import OperatorScene, RigScene, Scene
-from simreal_envs.shifts import move_camera, parse_shift
+from simreal_envs.shifts import move_camera, parse_seen, parse_shift
 from simreal_envs.tasks.base import Task
 
 Look = Callable[[], tuple[np.ndarray, Camera]]
@@ -69,7 +69,7 @@ class VirtualRig:
 
     def __init__(self, task: str, host: str | None = None, shift: str = "none") -> None:
         self.shift, self.host = shift, host or ""
-        self._task, self._shifts = task, parse_shift(shift)
+        self._task, self._shifts = task, parse_seen(shift)
         self._open = ExitStack()
 
     def __enter__(self) -> VirtualRig:

@@ -3,11 +3,12 @@
 The law (Khatib, "A unified approach for motion and force control of robot manipulators", 1987), as
 robosuite's ``OSC_POSE`` applies it with position and orientation decoupled::
 
-    F   = Lambda_pos (kp e_pos - kd v)           Lambda_pos = (J_pos M^-1 J_pos^T)^+
-    T   = Lambda_ori (kp e_ori - kd w)           Lambda_ori = (J_ori M^-1 J_ori^T)^+
+    F   = Lambda_pos (kp_pos e_pos - kd_pos v)   Lambda_pos = (J_pos M^-1 J_pos^T)^+
+    T   = Lambda_ori (kp_ori e_ori - kd_ori w)   Lambda_ori = (J_ori M^-1 J_ori^T)^+
     tau = J^T [F; T] + bias + N^T M (kp_null (q_null - q) - kd_null qd)
 
-with ``N = I - M^-1 J^T Lambda J`` the null space of the task. A test holds it to robosuite's own torques.
+with ``N = I - M^-1 J^T Lambda J`` the null space of the task and ``kd = 2 sqrt(kp)``, critical damping. A test
+holds it to robosuite's own torques.
 """
 
 from __future__ import annotations
@@ -16,12 +17,8 @@ import mujoco
 import numpy as np
 from numba import njit
 
+from simreal_envs.gains import ROBOSUITE, Gains
 from simreal_envs.spec import FloatArray
-
-KP = 150.0
-KD = 2.0 * np.sqrt(KP)
-KP_NULL = 10.0
-KD_NULL = 2.0 * np.sqrt(KP_NULL)
 
 GRIPPER_SPEED = 0.2
 """Change of the normalised finger command a control step (robosuite's PandaGripper)."""
@@ -42,11 +39,14 @@ def osc_torques(
     qd: np.ndarray,
     q_null: np.ndarray,
     bias: np.ndarray,
+    kp_pos: float,
+    kp_ori: float,
+    kp_null: float,
 ) -> np.ndarray:  # pragma: no cover - compiled
     """Joint torques (7,) in N m.
 
     ``mass`` (nv, nv) and ``jacobian`` (6, nv) are of the whole scene, whose first degrees of freedom are the
-    arm's. Positions in m, world frame; ``velocity`` is (v, w) of the site (6,).
+    arm's. Positions in m, world frame; ``velocity`` is (v, w) of the site (6,). Stiffness in 1/s^2.
     """
     mass = np.ascontiguousarray(mass[:ARM_DOF, :ARM_DOF])
     jacobian = np.ascontiguousarray(jacobian[:, :ARM_DOF])
@@ -66,11 +66,11 @@ def osc_torques(
         error[2] += 0.5 * (a[0] * b[1] - a[1] * b[0])
 
     wrench = np.empty(6)
-    wrench[:3] = lambda_pos @ (KP * (goal_position - position) - KD * velocity[:3])
-    wrench[3:] = lambda_ori @ (KP * error - KD * velocity[3:])
+    wrench[:3] = lambda_pos @ (kp_pos * (goal_position - position) - 2.0 * np.sqrt(kp_pos) * velocity[:3])
+    wrench[3:] = lambda_ori @ (kp_ori * error - 2.0 * np.sqrt(kp_ori) * velocity[3:])
 
     nullspace = np.eye(ARM_DOF) - mass_inv_jt @ lambda_full @ jacobian
-    posture = mass @ (KP_NULL * (q_null - q) - KD_NULL * qd)
+    posture = mass @ (kp_null * (q_null - q) - 2.0 * np.sqrt(kp_null) * qd)
     return jacobian.T @ wrench + bias + nullspace.T @ posture
 
 
@@ -94,10 +94,12 @@ class ArmController:
         self._goal_position, self._goal_rotation = np.zeros(3), np.eye(3)
         self._finger_command = np.array([1.0, -1.0])
         self._q_null = np.zeros(ARM_DOF)
+        self._gains = ROBOSUITE
 
-    def reset(self) -> None:
-        """Take the present joints as posture, open the fingers."""
-        self._q_null = self._data.qpos[:ARM_DOF].copy()
+    def reset(self, gains: Gains = ROBOSUITE) -> None:
+        """Take the gains, and the present joints as posture; open the fingers."""
+        self._gains = gains
+        self._q_null = self._data.qpos[:ARM_DOF] + np.array(gains.posture_offset_rad)
         self._finger_command = np.array([1.0, -1.0])
 
     def set_goal(self, position_in_world: FloatArray, rotation_in_world: FloatArray, gripper: float) -> None:
@@ -110,7 +112,7 @@ class ArmController:
 
     def torques(self) -> FloatArray:
         """Torques (7,) in N m for the state that ``mj_step1`` has just evaluated."""
-        model, data = self._model, self._data
+        model, data, gains = self._model, self._data, self._gains
         mujoco.mj_fullM(model, self._mass, data.qM)
         mujoco.mj_jacSite(model, data, self._jacobian[:3], self._jacobian[3:], self._site)
         return osc_torques(
@@ -125,6 +127,9 @@ class ArmController:
             data.qvel[:ARM_DOF],
             self._q_null,
             data.qfrc_bias[:ARM_DOF],
+            gains.position,
+            gains.rotation,
+            gains.posture,
         )
 
     def apply(self) -> None:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from simreal_envs import spec
 from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.poses import pose, quaternion_xyzw
-from simreal_envs.shifts import move_camera, parse_shift
+from simreal_envs.shifts import draw_gains, move_camera, parse_shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene  # after the renderer, which chooses the GL backend
@@ -31,7 +31,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         task: name of the task.
         obs: observation groups joined by ``+``, see :class:`simreal_envs.spec.ObservationSpec`.
         image_size: (height, width) in pixels.
-        shift: how the world looks, see :mod:`simreal_envs.shifts`.
+        shift: how the world looks and the arm follows, see :mod:`simreal_envs.shifts`.
         region: where objects start: ``in``, ``ood`` or ``all``.
         quality: ``fast`` or ``full`` rendering.
         render_mode: ``rgb_array`` for :meth:`render`, at 480 x 640.
@@ -88,8 +88,10 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         super().reset(seed=seed)
         joints_rad, placement = draw_start(self.task, self.region, self.np_random, options)
         # One draw, so that frames are noisy in the same way however many were rendered before.
-        self._sensor_rng = np.random.default_rng(self.np_random.integers(2**63))
-        self.physics.reset(joints_rad, placement)
+        drawn = self.np_random.integers(2**63)
+        self._sensor_rng = np.random.default_rng(drawn)
+        gains = draw_gains(self._shifts, np.random.default_rng([drawn, 1]))
+        self.physics.reset(joints_rad, placement, gains)
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         return self.observe(), self._info()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
+from simreal_envs.gains import ROBOSUITE, Gains
 from simreal_envs.poses import pose
 from simreal_envs.sim.controller import ArmController
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, TABLE_CENTRE_IN_BASE_M, FloatArray
@@ -48,7 +49,12 @@ class Physics:
 
     # --- acting -----------------------------------------------------------------------------------
 
-    def reset(self, joints_rad: FloatArray, placement: dict[str, tuple[float, float, float]]) -> None:
+    def reset(
+        self,
+        joints_rad: FloatArray,
+        placement: dict[str, tuple[float, float, float]],
+        gains: Gains = ROBOSUITE,
+    ) -> None:
         """Start an episode: arm at ``joints_rad``, fingers open, objects at (x, y, yaw) on the table."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._joints] = joints_rad
@@ -59,7 +65,7 @@ class Physics:
             self.data.qpos[at : at + 3] = in_base + BASE_IN_WORLD_M
             self.data.qpos[at + 3 : at + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
         mujoco.mj_forward(self.model, self.data)
-        self.controller.reset()
+        self.controller.reset(gains)
 
     def step(self, pose_target_in_base: FloatArray, gripper: float) -> None:
         """One control step of 50 ms towards a target end-effector pose (4, 4)."""
