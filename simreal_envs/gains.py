@@ -10,8 +10,8 @@ class Gains:
     """Of the operational-space controller, which divides by the arm's inertia and is critically damped.
 
     Attributes:
-        position, rotation: stiffness in 1/s^2 towards the target; a target that moves at v m/s is followed at a
-            distance of about ``2 v / sqrt(position)`` m.
+        position, rotation: stiffness in 1/s^2 towards the target; a target that moves at v m/s is followed
+            at a distance of about ``2 v / sqrt(position)`` m.
         posture: stiffness in 1/s^2 towards the start joints, as far as the target leaves them free.
         posture_offset_rad: (7,) from the start joints to those that the posture pulls to.
     """

@@ -114,7 +114,7 @@ class Noise(Shift):
 
 
 class ArmGains(Shift):
-    """The arm is softer, turns later and holds its elbow elsewhere, each by an amount drawn anew every episode.
+    """The arm is softer, turns later, holds its elbow elsewhere, each by an amount drawn anew every episode.
 
     Nobody knows how a real arm lags behind its targets. A policy that has seen many ways is not thrown off by
     one more, and the other domain's states find their like among them.
@@ -206,7 +206,8 @@ def parse_seen(text: str) -> list[Shift]:
     shifts = parse_shift(text)
     if seen(text) != text:
         raise UsageError(
-            f"Shift {text!r} goes with env 'sim' only: the rig's arm has gains of its own. Valid: {seen(text)!r}."
+            f"Shift {text!r} goes with env 'sim' only: the rig's arm has gains of its own. "
+            f"Valid: {seen(text)!r}."
         )
     return shifts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +24,11 @@ from simreal_envs.rig.simulated_arm import TICK_S, SimulatedArm
 from simreal_envs.rig.sockets import Poller
 from simreal_envs.rig.stereo import FAULTS as CAMERA_FAULTS
 from simreal_envs.rig.world import STATE, Placement, World
+from simreal_envs.scheduling import run_first
 from simreal_envs.spec import FloatArray, check_choice
 
+PRIORITY = 1
+"""Of 99: above everything that is not real-time, below the driver that answers."""
 LONGEST_CATCH_UP_S = 0.02
 """A loop that is further behind lets that time go; until then it runs faster."""
 
@@ -101,7 +103,7 @@ class RigServer:
         """Live in real time until the process is interrupted."""
         gc.collect()
         gc.freeze()  # the scene's many objects need not be looked through again
-        self._real_time = _ask_for_real_time()
+        self._real_time = run_first(PRIORITY)
         self._began = due = time.perf_counter()
         while True:
             self.tick()
@@ -206,15 +208,6 @@ class RigServer:
         if target.shape != (4, 4) or not np.isfinite(target).all():
             raise UsageError(f"A pose to pull to has shape (4, 4) and is finite, not {target.tolist()}.")
         self.arm.pull_target_in_base = target
-
-
-def _ask_for_real_time() -> bool:
-    """Be scheduled before ordinary processes, as the robot's own computer is; True if that is allowed."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
-        return False
-    return True
 
 
 def serve(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import socket
 import sys
@@ -14,6 +13,7 @@ from simreal_envs.robot.channel import Channel
 from simreal_envs.robot.driver import Driver
 from simreal_envs.robot.lifeline import die_with_parent
 from simreal_envs.robot.safety import Limits
+from simreal_envs.scheduling import run_first
 
 PRIORITY = 20
 """Of 99: above everything that is not real-time, below what the kernel does."""
@@ -47,11 +47,9 @@ def main() -> None:
 
 def prioritise() -> str:
     """Ask for real-time priority, which libfranka's 1 kHz thread inherits; says whether it was granted."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-    except PermissionError:
-        return "without real-time priority (give the user rtprio 99 in /etc/security/limits.conf)"
-    return "with real-time priority"
+    if run_first(PRIORITY):
+        return "with real-time priority"
+    return "without real-time priority (give the user rtprio 99 in /etc/security/limits.conf)"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ robosuite's ``OSC_POSE`` applies it with position and orientation decoupled::
     T   = Lambda_ori (kp_ori e_ori - kd_ori w)   Lambda_ori = (J_ori M^-1 J_ori^T)^+
     tau = J^T [F; T] + bias + N^T M (kp_null (q_null - q) - kd_null qd)
 
-with ``N = I - M^-1 J^T Lambda J`` the null space of the task and ``kd = 2 sqrt(kp)``, critical damping. A test
-holds it to robosuite's own torques.
+with ``N = I - M^-1 J^T Lambda J`` the null space of the task and ``kd = 2 sqrt(kp)``, critical damping. A
+test holds it to robosuite's own torques.
 """
 
 from __future__ import annotations
