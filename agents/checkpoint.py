@@ -24,7 +24,7 @@ from torch import Tensor
 from simreal_datasets.store import force_to_disk
 from simreal_envs.errors import DataError, UsageError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state.json"
 
 

@@ -80,11 +80,15 @@ class EncoderConfig:
     """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
     keypoints: int = 16
     """Maps of the spatial soft-argmax."""
-    view: Literal["none", "image", "domain"] = "domain"
-    """Move the keypoints by an affine map, a simple change of view. domain: one map for all images of the
-    target; a domain has one camera. image: the image as a whole decides its map."""
+    view: Literal["none", "image", "domain", "calibrated"] = "domain"
+    """How another camera's images are brought into the source's view. calibrated: by the cameras' poses and
+    intrinsics, which the episodes hold. Else by an affine map of the keypoints; domain: one learnt map for
+    all images of the target, as a domain has one camera; image: the image as a whole decides its map."""
     features: int = 16
     """Length of the feature z."""
+    goal_weight: float = 0.0
+    """Weight of the error of predicting, linearly from z, where the hand is sent at the next two keyframes
+    (changes of the gripper's command). Actions alone say little of an object until the hand is near."""
 
 
 @dataclass

@@ -81,7 +81,7 @@ class CNN(nn.Module):
         self.detectors = nn.Conv2d(4 * width, config.keypoints, 1)
         self.keypoints = SpatialSoftArgmax()
         self.view: nn.Module | None = None
-        if config.view != "none":
+        if config.view in ("domain", "image"):
             self.view = DomainView() if config.view == "domain" else ImageView(4 * width)
         self.feature = nn.Linear(2 * config.keypoints, config.features)
 

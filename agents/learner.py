@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from simreal_agents.actions import ActionCodec, policy_inputs
 from simreal_agents.alignment import Alignment, align
@@ -18,8 +19,11 @@ from simreal_agents.batches import Draw, Indices, Sampler
 from simreal_agents.checkpoint import TRAINING, WEIGHTS, read_state, read_tensors, save_checkpoint
 from simreal_agents.config import TrainConfig
 from simreal_agents.policy import build_network, load_weights, pick_device
+from simreal_agents.rectify import Rectifier, reference
 from simreal_datasets.frames import Frames
 from simreal_datasets.pairing import pair
+from simreal_envs.cameras import Camera
+from simreal_envs.errors import DataError
 
 PATH_MOMENTS = 4
 """Moments of the label ``eef_path``, the present one among them."""
@@ -32,29 +36,35 @@ class Domain:
     Attributes:
         images: (N, H, W, 3) uint8.
         inputs: (N, P) policy inputs.
-        positions_m: (N, 3) of the end effector, base frame.
-        paths_m: (N, 12) of the end effector now and at the three moments to come of ``alignment.path_steps``.
+        goals_m: (N, 6) where the end effector is sent at the next :data:`simreal_datasets.frames.KEYFRAMES`.
+        labels: (N, d) what the alignment matches besides features, see ``alignment.label``.
         chunks: (N, horizon, A) encoded actions from each frame on.
     """
 
     images: NDArray[np.uint8]
     inputs: NDArray[np.float32]
-    positions_m: NDArray[np.float32]
-    paths_m: NDArray[np.float32]
+    goals_m: NDArray[np.float32]
+    labels: NDArray[np.float32]
     chunks: NDArray[np.float32]
 
     @classmethod
-    def of(cls, frames: Frames, config: TrainConfig) -> Domain:
+    def of(cls, frames: Frames, config: TrainConfig, rectify: Rectifier | None = None) -> Domain:
         """Encode all frames once."""
         codec = ActionCodec(frames.world["action_kind"], config.head.action_frame)
-        positions = frames.end_effector_positions_m
-        every = np.arange(len(frames))
-        chunks = frames.actions[frames.chunk_indices(every, config.head.predict)]
-        step = config.alignment.path_steps
-        moments = frames.chunk_indices(every, PATH_MOMENTS * step)[:, ::step]
+        positions, every = frames.end_effector_positions_m, np.arange(len(frames))
+        chunks = codec.encode(frames.actions[frames.chunk_indices(every, config.head.predict)], positions)
+        goals = frames.commanded_positions_m[frames.keyframes()].reshape(len(frames), -1)
+        if config.alignment.label == "action":
+            labels = chunks[:, 0]
+        elif config.alignment.label == "eef_pos":
+            labels = positions
+        else:
+            step = config.alignment.path_steps
+            moments = frames.chunk_indices(every, PATH_MOMENTS * step)[:, ::step]
+            labels = positions[moments].reshape(len(frames), -1)
         inputs = policy_inputs(frames.proprioception, config.head.proprioception)
-        paths = positions[moments].reshape(len(frames), -1)
-        return cls(frames.images, inputs, positions, paths, codec.encode(chunks, positions))
+        images = frames.images if rectify is None else rectify(frames.images)
+        return cls(images, inputs, goals, labels, chunks)
 
 
 class Learner:
@@ -69,11 +79,23 @@ class Learner:
         present = {name: frames for name, frames in given.items() if frames is not None}
         self.world = next(iter(present.values())).world
         self.looks = {name: list(frames.looks) for name, frames in present.items()}
-        self.domains = {name: Domain.of(frames, config) for name, frames in present.items()}
+        self.cameras: dict[str, Camera] = {}
+        rectifiers: dict[str, Rectifier] = {}
+        if config.encoder.view == "calibrated":
+            self.cameras = {name: only_camera(frames, name) for name, frames in present.items()}
+            rectifiers = {
+                name: Rectifier(seen, reference(self.cameras)) for name, seen in self.cameras.items()
+            }
+        self.domains = {
+            name: Domain.of(frames, config, rectifiers.get(name)) for name, frames in present.items()
+        }
         self.network = build_network(config, self.world).to(self.device)
-        for part, smallest_std in (("inputs", 1e-3), ("chunks", 1e-2)):
+        for part, normalizer, smallest_std in (
+            ("inputs", self.network.inputs, 1e-3),
+            ("chunks", self.network.actions, 1e-2),
+            ("goals_m", self.network.goals, 1e-2),
+        ):
             data = np.concatenate([getattr(domain, part) for domain in self.domains.values()])
-            normalizer = self.network.inputs if part == "inputs" else self.network.actions
             normalizer.fit(torch.from_numpy(data), smallest_std)
         self.average = build_network(config, self.world).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
@@ -113,12 +135,17 @@ class Learner:
         clone = network.head.loss(network.condition(cloned, inputs), chunks, self.generators["head"])
         loss = clone
         logged: dict[str, Tensor | float] = {"clone": clone.detach()}
+        if config.encoder.goal_weight > 0:
+            goals = network.goals(self._gather("goals_m", (source, target)))
+            goal = mse_loss(network.goal(cloned), goals)
+            loss = loss + config.encoder.goal_weight * goal
+            logged["goal"] = goal.detach()
         if len(draw.align_source):
             alignment = self.align(draw, z, z_target)
             weight = config.alignment.weight * min(
                 1.0, (self.update + 1) / (config.alignment.warmup_updates + 1)
             )
-            loss = clone + weight * alignment.loss
+            loss = loss + weight * alignment.loss
             logged |= alignment.summary()
         for group in self.optimizer.param_groups:
             group["lr"] = logged["learning_rate"] = self._learning_rate()
@@ -141,6 +168,7 @@ class Learner:
             "config": self.config.to_dict(),
             "world": self.world,
             "looks": self.looks,
+            "cameras": {name: camera.to_json() for name, camera in self.cameras.items()},
             "sampler": self.rng.bit_generator.state,
         }
         save_checkpoint(run, self.update, self.average.state_dict(), training, state)
@@ -173,10 +201,8 @@ class Learner:
 
     def _labels(self, source: Indices, target: Indices) -> Tensor:
         """What the alignment matches besides features, (n, d)."""
-        label = self.config.alignment.label
-        if label == "action":
-            return self.network.actions(self._gather("chunks", (source, target))[:, 0])
-        return self._gather("positions_m" if label == "eef_pos" else "paths_m", (source, target))
+        labels = self._gather("labels", (source, target))
+        return self.network.actions(labels) if self.config.alignment.label == "action" else labels
 
     def _gather(self, quantity: str, frames: tuple[Indices, ...]) -> Tensor:
         """Rows of source, target, source, ... frames, one below the other, on the device."""
@@ -194,6 +220,20 @@ class Learner:
             return options.learning_rate * (self.update + 1) / (options.warmup_updates + 1)
         progress = (self.update - options.warmup_updates) / max(1, options.updates - options.warmup_updates)
         return options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def only_camera(frames: Frames, domain: str) -> Camera:
+    """The camera of all frames.
+
+    Raises:
+        DataError: there is none on record, or more than one.
+    """
+    if len(frames.cameras) != 1:
+        raise DataError(
+            f"encoder.view = 'calibrated' needs one calibrated camera in the {domain} demonstrations, which "
+            f"have {len(frames.cameras)}. Use encoder.view=domain, or demonstrations of one camera."
+        )
+    return frames.cameras[0]
 
 
 def computes_in_bf16(device: torch.device) -> bool:

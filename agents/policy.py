@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -20,7 +20,9 @@ from simreal_agents.config import TrainConfig, read_config
 from simreal_agents.encoders import CNN, check_stride
 from simreal_agents.heads import HEADS
 from simreal_agents.normalize import Normalizer
-from simreal_datasets.frames import END_EFFECTOR_POSITION, look
+from simreal_agents.rectify import Rectifier, reference
+from simreal_datasets.frames import END_EFFECTOR_POSITION, KEYFRAMES, look
+from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import Observation
 from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION, action_space
@@ -38,8 +40,10 @@ class PolicyNetwork(nn.Module):
         self.head = HEADS[config.head.kind](
             config.encoder.features + numbers, (config.head.predict, self.codec.size), config.head
         )
+        self.goal = nn.Linear(config.encoder.features, 3 * KEYFRAMES)
         self.inputs = Normalizer(numbers)
         self.actions = Normalizer(self.codec.size)
+        self.goals = Normalizer(3 * KEYFRAMES)
 
     def condition(self, features: Tensor, inputs: Tensor) -> Tensor:
         """Features (B, F) and raw policy inputs (B, P) -> what the head is given (B, F + P)."""
@@ -64,7 +68,8 @@ class Policy:
         world: ``task``, ``action_kind``, ``image_size`` it was trained for.
         update: the training update of its weights.
         looks: for each domain, the looks of its demonstrations, see :func:`simreal_datasets.frames.look`.
-        domain: whose images it is shown; the target's unless set otherwise, see :meth:`domain_of`.
+        cameras: for each domain its camera, if calibrations bring their images into one view; else empty.
+        domain: whose images it is shown; the target's until :meth:`face`.
     """
 
     def __init__(
@@ -74,11 +79,13 @@ class Policy:
         world: dict[str, Any],
         update: int,
         looks: dict[str, list[str]],
+        cameras: dict[str, Camera],
         device: torch.device,
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self.config, self.world, self.update, self.device = config, world, update, device
-        self.looks, self.domain = looks, "target"
+        self.looks, self.cameras, self.domain = looks, cameras, "target"
+        self.see(cameras.get("target"))
 
     def predict(
         self,
@@ -102,7 +109,7 @@ class Policy:
         """Chunks (B, execute, A) for the observations of B worlds, float32 in the action space."""
         proprioception = {name: np.stack([o[name] for o in observations]) for name in PROPRIOCEPTION}
         inputs = torch.from_numpy(policy_inputs(proprioception, self.config.head.proprioception))
-        images = torch.from_numpy(np.stack([o[IMAGE_KEY] for o in observations]))
+        images = torch.from_numpy(self._rectify(np.stack([o[IMAGE_KEY] for o in observations])))
         with torch.inference_mode():
             features = self._features(images, self.domain)
             condition = self.network.condition(features, inputs.to(self.device))
@@ -122,14 +129,30 @@ class Policy:
 
     def encode(self, images: NDArray[np.uint8], domain: str) -> NDArray[np.float32]:
         """Features (N, F) of images (N, H, W, 3) of the ``source`` or the ``target``."""
+        rectified = self._rectifier(self.cameras.get(domain))(np.ascontiguousarray(images))
         with torch.inference_mode():
-            batches = torch.from_numpy(np.ascontiguousarray(images)).split(256)
+            batches = torch.from_numpy(rectified).split(256)
             features = [self._features(batch, domain) for batch in batches]
         return torch.cat(features).cpu().numpy()
 
     def _features(self, images: Tensor, domain: str) -> Tensor:
         from_target = torch.full((len(images),), domain == "target", device=self.device)
         return self.network.encoder(to_network(images.to(self.device)), from_target)
+
+    def _rectifier(self, camera: Camera | None) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+        """What brings a camera's images into the view that the network knows."""
+        if camera is None or not self.cameras:
+            return lambda images: images
+        return Rectifier(camera, reference(self.cameras))
+
+    def face(self, env: gym.Env[Any, Any]) -> None:
+        """Prepare for the images of a world: whose they look like, and where its camera stands."""
+        self.domain = self.domain_of(env)
+        self.see(env.unwrapped.camera if self.cameras else None)  # type: ignore[attr-defined]
+
+    def see(self, camera: Camera | None) -> None:
+        """Expect images of this camera; without one, images that need no rectifying."""
+        self._rectify = self._rectifier(camera)
 
     def domain_of(self, env: gym.Env[Any, Any]) -> str:
         """``source`` for a world that looks as the source's demonstrations and none of the target's."""
@@ -177,7 +200,9 @@ def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "
     config = read_config(state["config"], f"Checkpoint {folder}")
     network = build_network(config, state["world"])
     load_weights(network, read_tensors(folder / WEIGHTS), folder)
-    return Policy(network, config, state["world"], state["update"], state["looks"], pick_device(device))
+    cameras = {name: Camera.from_json(values) for name, values in state["cameras"].items()}
+    world, looks, update = state["world"], state["looks"], state["update"]
+    return Policy(network, config, world, update, looks, cameras, pick_device(device))
 
 
 def build_network(config: TrainConfig, world: dict[str, Any]) -> PolicyNetwork:

@@ -68,7 +68,7 @@ class TrainedPolicy:
 
         policy = load_policy(self.run, self.checkpoint, device="cpu")
         policy.check_world(env)
-        policy.domain = policy.domain_of(env)
+        policy.face(env)
         return policy
 
 

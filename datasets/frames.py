@@ -6,6 +6,7 @@ statistics) can only ever see the demonstrations within it.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simreal_datasets.episode import Episode
 from simreal_datasets.store import Dataset
+from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.kinematics import forward
 from simreal_envs.shifts import seen
-from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION
+from simreal_envs.spec import DELTA_POSITION_M, IMAGE_KEY, PROPRIOCEPTION
 
 logger = logging.getLogger(__name__)
 
 END_EFFECTOR_POSITION = "robot0_eef_pos"
+
+KEYFRAMES = 2
+"""How many of the keyframes to come describe what a frame is about: where to grasp, and where to let go."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Frames:
         files: names of the episodes' files, in order.
         world: what the episodes have in common: ``task``, ``action_kind``, ``image_size`` [height, width].
         looks: the different looks of the worlds they were recorded in, see :func:`look`.
+        cameras: the different cameras they were recorded with.
     """
 
     images: NDArray[np.uint8]
@@ -46,6 +54,7 @@ class Frames:
     files: tuple[str, ...]
     world: dict[str, Any]
     looks: tuple[str, ...]
+    cameras: tuple[Camera, ...]
 
     @classmethod
     def load(
@@ -91,6 +100,7 @@ class Frames:
                 "image_size": list(images.shape[1:3]),
             },
             looks=tuple(sorted({look(episode.meta) for episode in episodes})),
+            cameras=_different_cameras(episodes),
         )
 
     def __len__(self) -> int:
@@ -101,6 +111,16 @@ class Frames:
         """(N, 3), base frame."""
         return self.proprioception[END_EFFECTOR_POSITION]
 
+    @property
+    def commanded_positions_m(self) -> NDArray[np.float32]:
+        """(N, 3), base frame: where each action sends the end effector, however its arm follows."""
+        kind, actions = self.world["action_kind"], self.actions
+        if kind == "delta":
+            return self.end_effector_positions_m + np.float32(DELTA_POSITION_M) * actions[:, :3]
+        if kind == "joint":
+            return np.array([forward(joints)[:3, 3] for joints in actions[:, :7]], np.float32)
+        return actions[:, :3]
+
     def paths_m(self) -> list[NDArray[np.float32]]:
         """End-effector positions (T, 3) of each episode: what demonstrations are paired by."""
         return np.split(self.end_effector_positions_m, self.starts[1:-1])
@@ -110,10 +130,10 @@ class Frames:
         last = self.starts[np.searchsorted(self.starts, frames, side="right")] - 1
         return np.minimum(frames[:, None] + np.arange(horizon), last[:, None])
 
-    def keyframes(self, count: int) -> NDArray[np.int64]:
-        """Frames (N, count) where the gripper's command changes next, and then; the episode's last one after that.
+    def keyframes(self, count: int = KEYFRAMES) -> NDArray[np.int64]:
+        """Frames (N, count) of the next changes of the gripper's command; after the last, the episode's end.
 
-        There the hand is where an object is, whatever the pace at which it came (James and Davison, 2022).
+        There the hand is sent to where an object is (James and Davison, "Q-attention", 2022).
         """
         found = np.empty((len(self), count), np.int64)
         for start, end in zip(self.starts[:-1], self.starts[1:], strict=True):
@@ -137,6 +157,15 @@ class Frames:
 def look(described: Mapping[str, Any]) -> str:
     """What decides how images look, of an environment's or an episode's description: its kind and shift."""
     return f"{described.get('env')} {seen(described.get('shift', 'none'))}"
+
+
+def _different_cameras(episodes: Sequence[Episode]) -> tuple[Camera, ...]:
+    """Each camera once, of the episodes that say theirs."""
+    told = {
+        json.dumps(episode.meta["camera"], sort_keys=True) for episode in episodes if "camera" in episode.meta
+    }
+    cameras = {json.dumps(Camera.from_json(json.loads(text)).to_json()) for text in told}
+    return tuple(Camera.from_json(json.loads(text)) for text in sorted(cameras))
 
 
 def _draw(dataset: Dataset, budget: int | None, seed: int) -> list[int]:

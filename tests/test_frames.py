@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from demonstrations import write_dataset
+from scipy.spatial.transform import Rotation
 
 from simreal_datasets.frames import Frames
 from simreal_datasets.store import Dataset
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.kinematics import inverse
+from simreal_envs.poses import pose
+from simreal_envs.spec import DELTA_POSITION_M, START_JOINTS_RAD
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,24 @@ def test_keyframes_are_where_the_gripper_changes_next_and_then_the_end(folder: P
             changes = [j for j in range(i, end - start - 1) if closed[j] != closed[j + 1]]
             expected = [start + j for j in changes] + [end - 1] * 2
             assert [first, second] == expected[:2]
+
+
+def test_where_the_hand_is_sent_does_not_depend_on_the_kind_of_action(folder: Path) -> None:
+    frames = Frames.load(folder)
+    hand = pose(Rotation.from_rotvec([np.pi, 0, 0]).as_matrix(), np.array([0.5, 0.0, 0.2]))
+    joints = inverse(hand, START_JOINTS_RAD)
+    assert joints is not None
+    at = np.tile(np.array([0.48, 0.02, 0.21], np.float32), (len(frames), 1))
+    for kind, action in (
+        ("pose", np.r_[hand[:3, 3], np.pi, 0, 0, 1]),
+        ("delta", np.r_[(hand[:3, 3] - at[0]) / DELTA_POSITION_M, 0, 0, 0, 1]),
+        ("joint", np.r_[joints, 1]),
+    ):
+        actions = np.tile(action.astype(np.float32), (len(frames), 1))
+        proprioception = frames.proprioception | {"robot0_eef_pos": at}
+        world = frames.world | {"action_kind": kind}
+        same = replace(frames, actions=actions, proprioception=proprioception, world=world)
+        np.testing.assert_allclose(same.commanded_positions_m, np.tile(hand[:3, 3], (len(at), 1)), atol=1e-5)
 
 
 def test_a_damaged_episode_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import simreal_envs  # noqa: F401  registers the tasks
 from simreal_agents.experts import make_expert
+from simreal_agents.rectify import Rectifier
 from simreal_datasets.frames import Frames
 from simreal_datasets.recorder import TIMING, EpisodeRecorder
 from simreal_datasets.store import Dataset, DatasetWriter
@@ -105,6 +106,18 @@ def test_actions_lead_the_hand_as_in_simulation(recorded: Path) -> None:
     episode = Dataset(recorded).read(0)
     ahead_m = np.linalg.norm(episode.actions[:, :3] - episode.observations["robot0_eef_pos"], axis=1)
     assert 0.005 < np.median(ahead_m) < 0.06
+
+
+def test_calibrated_policies_see_the_rig_as_the_source(env: Env) -> None:
+    """Rectified by the rig's calibration, its image shows the cube where the source's camera would."""
+    world: Any = env.unwrapped
+    observation, _ = env.reset(seed=4)
+    source = THIRD_PERSON.resized(world.observation_spec.image_size)
+    image = Rectifier(world.camera, source)(observation["agentview_image"][None])[0].astype(int)
+    is_cube = image[..., 0] > 2 * image[..., 1:].max(axis=2)
+    row, column = np.argwhere(is_cube).mean(axis=0)
+    cube_in_base_m = world.scene.object_poses_in_base()["cube"][:3, 3]
+    np.testing.assert_allclose([column, row], source.project(cube_in_base_m[None])[0], atol=1.5)
 
 
 def test_the_first_image_shows_the_objects_where_they_were_placed(env: Env) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -258,13 +259,34 @@ def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("label", ["eef_path", "eef_pos", "action"])
 def test_alignment_does_not_change_what_is_cloned_at_weight_zero(label: str, data: Path) -> None:
     frames = load_domains(load_config("cpu", "uot", settings_of(data)))
-    learner = Learner(
-        load_config("cpu", "uot", settings_of(data, "alignment.weight=0", f"alignment.label={label}")),
-        *frames,
-    )
-    values = learner.step()
+    settings = settings_of(data, "alignment.weight=0", f"alignment.label={label}")
+    values = Learner(load_config("cpu", "uot", settings), *frames).step()
     assert float(values["loss"]) == float(values["clone"])
     assert float(values["alignment"]) > 0
+
+
+def test_goals_teach_the_encoder_where_the_hand_is_sent(data: Path) -> None:
+    config = load_config("cpu", "source", settings_of(data, "encoder.goal_weight=2", "optim.updates=300"))
+    frames, _ = load_domains(config)
+    assert frames is not None
+    images = np.zeros_like(frames.images)  # a spot where the hand is sent next, and nothing else
+    goals_m = frames.commanded_positions_m[frames.keyframes()[:, 0], :2]
+    low, high = goals_m.min(axis=0), goals_m.max(axis=0)
+    for image, (row, column) in zip(
+        images, (4 + 23 * (goals_m - low) / (high - low)).astype(int), strict=True
+    ):
+        image[row - 2 : row + 3, column - 2 : column + 3] = 255
+    learner = Learner(config, replace(frames, images=images), None)
+    first = learner.step()
+    assert float(first["loss"]) == pytest.approx(float(first["clone"]) + 2 * float(first["goal"]))
+    losses = [float(learner.step()["goal"]) for _ in range(150)]
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_calibrated_views_need_one_camera_a_domain(data: Path) -> None:
+    config = load_config("cpu", "uot", settings_of(data, "encoder.view=calibrated"))
+    with pytest.raises(DataError, match="one calibrated camera in the source demonstrations, which have 0"):
+        Learner(config, *load_domains(config))
 
 
 def test_cloning_loss_falls(data: Path) -> None:
