@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,3 +57,14 @@ def client(rig: RigServer) -> Iterator[Client]:
     client = Client(rig)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations of two domains, in the folders ``source`` and ``target``."""
+    from demonstrations import write_dataset
+
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder / "source", 8, seed=0)
+    write_dataset(folder / "target", 5, seed=1)
+    return folder

@@ -45,3 +45,12 @@ def write_dataset(
         for _ in range(episodes):
             writer.add(random_episode(rng, int(rng.integers(15, 26)), size, task))
     return path
+
+
+def settings_of(data: Path, *more: str) -> list[str]:
+    """Overrides for a short training on the fixture ``data``."""
+    return [
+        f"data.source={data / 'source'}", f"data.target={data / 'target'}", "batch.size=16",
+        "batch.alignment_size=8", "optim.updates=6", "checkpoint_every=100", "log_every=2", "threads=1",
+        *more,
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Configuration, sampling within budgets, and runs that stop, go on and end with the same weights."""
+"""Runs that keep to their budgets, stop, go on and end with the same weights."""
 
 from __future__ import annotations
 
@@ -11,30 +11,19 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from demonstrations import random_episode, write_dataset
+from demonstrations import random_episode, settings_of, write_dataset
 from safetensors.torch import load_file
 
-from simreal_agents.batches import Sampler, clone_counts
 from simreal_agents.checkpoint import TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
-from simreal_agents.config import (
-    METHODS,
-    TrainConfig,
-    config_values,
-    differences,
-    load_config,
-    presets,
-    read_config,
-)  # fmt: skip
+from simreal_agents.config import METHODS, load_config
 from simreal_agents.learner import Learner
 from simreal_agents.train import DEMONSTRATIONS, load_domains, stored_config, train
 from simreal_datasets.frames import Frames
-from simreal_datasets.pairing import pair
 from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 
@@ -51,22 +40,6 @@ except KeyboardInterrupt as stopped:
 """
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_dataset(folder / "source", 8, seed=0)
-    write_dataset(folder / "target", 5, seed=1)
-    return folder
-
-
-def settings_of(data: Path, *more: str) -> list[str]:
-    return [
-        f"data.source={data / 'source'}", f"data.target={data / 'target'}", "batch.size=16",
-        "batch.alignment_size=8", "optim.updates=6", "checkpoint_every=100", "log_every=2", "threads=1",
-        *more,
-    ]  # fmt: skip
-
-
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(find_checkpoint(run) / WEIGHTS) | load_file(find_checkpoint(run) / TRAINING)
 
@@ -75,129 +48,6 @@ def assert_same_weights(run: Path, other: Path) -> None:
     ours, theirs = weights(run), weights(other)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-# Configuration
-
-
-def test_every_preset_loads_for_every_method_and_survives_json() -> None:
-    for preset in presets():
-        for method in METHODS:
-            config = load_config(preset, method)
-            assert config.alignment_kind == METHODS[method].alignment
-            again = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
-            assert again == config
-            assert differences(config, again) == []
-
-
-def test_overrides_take_the_type_of_their_key() -> None:
-    config = load_config(
-        overrides=["alignment.tau=1e-3", "optim.updates=7", "data.source=2024", "data.target_demos=null",
-                   "head.proprioception=[robot0_eef_pos]", "alignment.kind=diagonal"]
-    )  # fmt: skip
-    assert (config.alignment.tau, config.optim.updates, config.data.source) == (1e-3, 7, "2024")
-    assert config.data.target_demos is None
-    assert config.head.proprioception == ("robot0_eef_pos",)
-    assert config.alignment_kind == "diagonal"
-
-
-@pytest.mark.parametrize(
-    ("override", "complaint"),
-    [
-        ("alignment.tua=1", r"Unknown config key 'alignment\.tua'\. Valid: method, .*alignment\.tau"),
-        ("tau=1", r"Unknown config key 'tau'"),
-        ("alignment=1", r"Valid: alignment\.kind, alignment\.weight"),
-        ("seed.x=1", "Unknown config key"),
-        ("optim.updates=many", "'many' is not of type int"),
-        ("optim.updates=1.5", "not of type int"),
-        ("alignment.tau=true", "not of type float"),
-        ("head.kind=diffusion", "Valid: mse, flow"),
-        ("alignment.tau=0", "must be positive"),
-        ("alignment.tau=.nan", "must be positive"),
-        ("alignment.weight=-1", "must not be negative"),
-        ("alignment.weight=.inf", "must be finite"),
-        ("alignment.tau=[1", r"'\[1' is not YAML"),
-        ("pairing.window=-1", "must not be negative"),
-        ("seed=-1", "must not be negative"),
-        ("optim.updates=0", "at least 1"),
-        ("head.execute=9", r"head\.execute = 9 exceeds"),
-        ("batch.target=0.5", "not 1"),
-        ("head.proprioception=[robot0_eef_vel]", "robot0_eef_vel"),
-        ("head.proprioception=[]", "must name one at least of robot0_eef_pos, "),
-        ("encoder.width=12", "multiple of 8"),
-        ("method=cotrain2", "Valid: source, target, cotrain, mmd, ot, uot"),
-        ("optim.updates", "must be key=value"),
-    ],
-)
-def test_a_bad_override_is_named_with_what_is_valid(override: str, complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
-        load_config(overrides=[override])
-
-
-def test_unknown_presets_and_methods_are_named() -> None:
-    with pytest.raises(UsageError, match="Valid: cpu, cpu-large, paper"):
-        load_config("gpu")
-    with pytest.raises(UsageError, match="Valid: source, target, cotrain, mmd, ot, uot"):
-        load_config("cpu", "bc")
-    with pytest.raises(UsageError, match="has one domain"):
-        load_config("cpu", "source", ["alignment.kind=uot"])
-    with pytest.raises(DataError, match=r"config\.json was written by another version"):
-        read_config({"momentum": 1}, "config.json")
-
-
-def test_every_value_has_a_help_text() -> None:
-    import inspect
-
-    from simreal_agents import config
-
-    source = inspect.getsource(config)
-    for key in config_values(TrainConfig()):
-        name = key.split(".")[-1]
-        assert f"    {name}: " in source
-        declared = source.split(f"    {name}: ")[1].split("\n")
-        assert declared[1].strip().startswith('"""'), key
-
-
-# What an update looks at
-
-
-def test_shares_of_the_batch_follow_the_method() -> None:
-    assert clone_counts(load_config("cpu", "cotrain")) == (0, 56, 8)
-    assert clone_counts(load_config("cpu", "source")) == (0, 64, 0)
-    assert clone_counts(load_config("cpu", "target")) == (0, 0, 64)
-    assert clone_counts(load_config("paper", "uot")) == (58, 57, 13)
-
-
-def test_aligned_frames_are_near_their_match(data: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(data, "pairing.window=2", "batch.alignment_size=500"))
-    source, target = load_domains(config)
-    assert source is not None
-    assert target is not None
-    pairing = pair(source.paths_m(), target.paths_m())
-    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
-    episodes = np.searchsorted(source.starts, draw.align_source, side="right") - 1
-    matched = source.starts[episodes] + pairing.matches[episodes, draw.align_target]
-    offsets = draw.align_source - matched
-    assert np.abs(offsets).max() == 2
-    assert len(np.unique(offsets)) == 5
-    assert len(np.unique(draw.align_target)) > 0.5 * len(target)
-
-
-def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(data, "batch.alignment_size=4000"))
-    source, target = load_domains(config)
-    assert source is not None
-    assert target is not None
-    pairing = pair(source.paths_m(), target.paths_m())
-    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
-    s = np.searchsorted(source.starts, draw.align_source, side="right") - 1
-    t = np.searchsorted(target.starts, draw.align_target, side="right") - 1
-    drawn = np.zeros_like(pairing.distances_m)
-    np.add.at(drawn, (s, t), 1 / 4000)
-    weights = pairing.weights()
-    assert np.abs(drawn - weights / weights.sum()).max() < 0.03
-    nearest = pairing.distances_m.argmin(axis=0)
-    assert drawn[nearest, np.arange(5)].sum() > 2 / 8
 
 
 @pytest.mark.parametrize("method", ["cotrain", "uot"])
@@ -254,46 +104,6 @@ def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -
     assert set(demonstrations) == {
         d for d in ("source", "target") if getattr(METHODS[config.method], f"uses_{d}")
     }
-
-
-@pytest.mark.parametrize("label", ["eef_path", "eef_pos", "action"])
-def test_alignment_does_not_change_what_is_cloned_at_weight_zero(label: str, data: Path) -> None:
-    frames = load_domains(load_config("cpu", "uot", settings_of(data)))
-    settings = settings_of(data, "alignment.weight=0", f"alignment.label={label}")
-    values = Learner(load_config("cpu", "uot", settings), *frames).step()
-    assert float(values["loss"]) == float(values["clone"])
-    assert float(values["alignment"]) > 0
-
-
-def test_goals_teach_the_encoder_where_the_hand_is_sent(data: Path) -> None:
-    config = load_config("cpu", "source", settings_of(data, "encoder.goal_weight=2", "optim.updates=300"))
-    frames, _ = load_domains(config)
-    assert frames is not None
-    images = np.zeros_like(frames.images)  # a spot where the hand is sent next, and nothing else
-    goals_m = frames.commanded_positions_m[frames.keyframes()[:, 0], :2]
-    low, high = goals_m.min(axis=0), goals_m.max(axis=0)
-    for image, (row, column) in zip(
-        images, (4 + 23 * (goals_m - low) / (high - low)).astype(int), strict=True
-    ):
-        image[row - 2 : row + 3, column - 2 : column + 3] = 255
-    learner = Learner(config, replace(frames, images=images), None)
-    first = learner.step()
-    assert float(first["loss"]) == pytest.approx(float(first["clone"]) + 2 * float(first["goal"]))
-    losses = [float(learner.step()["goal"]) for _ in range(150)]
-    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
-
-
-def test_calibrated_views_need_one_camera_a_domain(data: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(data, "encoder.view=calibrated"))
-    with pytest.raises(DataError, match="one calibrated camera in the source demonstrations, which have 0"):
-        Learner(config, *load_domains(config))
-
-
-def test_cloning_loss_falls(data: Path) -> None:
-    config = load_config("cpu", "source", settings_of(data, "optim.updates=300", "optim.warmup_updates=5"))
-    learner = Learner(config, *load_domains(config))
-    losses = [float(learner.step()["clone"]) for _ in range(120)]
-    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
 
 
 def test_same_seed_same_weights_and_another_seed_others(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""One update: what it looks at, and what it learns from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from demonstrations import settings_of
+
+from simreal_agents.batches import Sampler, clone_counts
+from simreal_agents.config import load_config
+from simreal_agents.learner import Learner
+from simreal_agents.train import load_domains
+from simreal_datasets.pairing import pair
+from simreal_envs.errors import DataError
+
+
+def test_shares_of_the_batch_follow_the_method() -> None:
+    assert clone_counts(load_config("cpu", "cotrain")) == (0, 56, 8)
+    assert clone_counts(load_config("cpu", "source")) == (0, 64, 0)
+    assert clone_counts(load_config("cpu", "target")) == (0, 0, 64)
+    assert clone_counts(load_config("paper", "uot")) == (58, 57, 13)
+
+
+def test_aligned_frames_are_near_their_match(data: Path) -> None:
+    config = load_config("cpu", "uot", settings_of(data, "pairing.window=2", "batch.alignment_size=500"))
+    source, target = load_domains(config)
+    assert source is not None
+    assert target is not None
+    pairing = pair(source.paths_m(), target.paths_m())
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    episodes = np.searchsorted(source.starts, draw.align_source, side="right") - 1
+    matched = source.starts[episodes] + pairing.matches[episodes, draw.align_target]
+    offsets = draw.align_source - matched
+    assert np.abs(offsets).max() == 2
+    assert len(np.unique(offsets)) == 5
+    assert len(np.unique(draw.align_target)) > 0.5 * len(target)
+
+
+def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
+    config = load_config("cpu", "uot", settings_of(data, "batch.alignment_size=4000"))
+    source, target = load_domains(config)
+    assert source is not None
+    assert target is not None
+    pairing = pair(source.paths_m(), target.paths_m())
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    s = np.searchsorted(source.starts, draw.align_source, side="right") - 1
+    t = np.searchsorted(target.starts, draw.align_target, side="right") - 1
+    drawn = np.zeros_like(pairing.distances_m)
+    np.add.at(drawn, (s, t), 1 / 4000)
+    weights = pairing.weights()
+    assert np.abs(drawn - weights / weights.sum()).max() < 0.03
+    nearest = pairing.distances_m.argmin(axis=0)
+    assert drawn[nearest, np.arange(5)].sum() > 2 / 8
+
+
+@pytest.mark.parametrize("label", ["eef_path", "eef_pos", "action"])
+def test_alignment_does_not_change_what_is_cloned_at_weight_zero(label: str, data: Path) -> None:
+    frames = load_domains(load_config("cpu", "uot", settings_of(data)))
+    settings = settings_of(data, "alignment.weight=0", f"alignment.label={label}")
+    values = Learner(load_config("cpu", "uot", settings), *frames).step()
+    assert float(values["loss"]) == float(values["clone"])
+    assert float(values["alignment"]) > 0
+
+
+def test_goals_teach_the_encoder_where_the_hand_is_sent(data: Path) -> None:
+    config = load_config("cpu", "source", settings_of(data, "encoder.goal_weight=2", "optim.updates=300"))
+    frames, _ = load_domains(config)
+    assert frames is not None
+    images = np.zeros_like(frames.images)  # a spot where the hand is sent next, and nothing else
+    goals_m = frames.commanded_positions_m[frames.keyframes()[:, 0], :2]
+    low, high = goals_m.min(axis=0), goals_m.max(axis=0)
+    for image, (row, column) in zip(
+        images, (4 + 23 * (goals_m - low) / (high - low)).astype(int), strict=True
+    ):
+        image[row - 2 : row + 3, column - 2 : column + 3] = 255
+    learner = Learner(config, replace(frames, images=images), None)
+    first = learner.step()
+    assert float(first["loss"]) == pytest.approx(float(first["clone"]) + 2 * float(first["goal"]))
+    losses = [float(learner.step()["goal"]) for _ in range(150)]
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_calibrated_views_need_one_camera_a_domain(data: Path) -> None:
+    config = load_config("cpu", "uot", settings_of(data, "encoder.view=calibrated"))
+    with pytest.raises(DataError, match="one calibrated camera in the source demonstrations, which have 0"):
+        Learner(config, *load_domains(config))
+
+
+def test_cloning_loss_falls(data: Path) -> None:
+    config = load_config("cpu", "source", settings_of(data, "optim.updates=300", "optim.warmup_updates=5"))
+    learner = Learner(config, *load_domains(config))
+    losses = [float(learner.step()["clone"]) for _ in range(120)]
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
