@@ -146,7 +146,12 @@ class Policy:
         return Rectifier(camera, reference(self.cameras))
 
     def face(self, env: gym.Env[Any, Any]) -> None:
-        """Prepare for the images of a world: whose they look like, and where its camera stands."""
+        """Prepare for the images of a world: whose they look like, and where its camera stands.
+
+        Raises:
+            DataError: the policy is not for this world, see :meth:`check_world`.
+        """
+        self.check_world(env)
         self.domain = self.domain_of(env)
         self.see(env.unwrapped.camera if self.cameras else None)  # type: ignore[attr-defined]
 

@@ -67,7 +67,6 @@ class TrainedPolicy:
         from simreal_agents.policy import load_policy
 
         policy = load_policy(self.run, self.checkpoint, device="cpu")
-        policy.check_world(env)
         policy.face(env)
         return policy
 
