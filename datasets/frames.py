@@ -161,11 +161,9 @@ def look(described: Mapping[str, Any]) -> str:
 
 def _different_cameras(episodes: Sequence[Episode]) -> tuple[Camera, ...]:
     """Each camera once, of the episodes that say theirs."""
-    told = {
-        json.dumps(episode.meta["camera"], sort_keys=True) for episode in episodes if "camera" in episode.meta
-    }
-    cameras = {json.dumps(Camera.from_json(json.loads(text)).to_json()) for text in told}
-    return tuple(Camera.from_json(json.loads(text)) for text in sorted(cameras))
+    told = [Camera.from_json(episode.meta["camera"]) for episode in episodes if "camera" in episode.meta]
+    cameras = {json.dumps(camera.to_json()): camera for camera in told}
+    return tuple(cameras[text] for text in sorted(cameras))
 
 
 def _draw(dataset: Dataset, budget: int | None, seed: int) -> list[int]:
