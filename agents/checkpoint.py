@@ -3,8 +3,8 @@
 A run folder holds ``config.json``, ``log.jsonl``, ``tensorboard/`` and ``checkpoints/<update>/`` with
 
 * ``weights.safetensors``   the policy: network, normalisation
-* ``state.json``            format version, update, configuration, the world it was trained for and how its
-                            domains look, generators
+* ``state.json``            format version, update, configuration, the world it was trained for, how its
+                            domains look and through which cameras, generators
 * ``training.safetensors``  what only going on needs (raw weights, optimiser, generators); newest one only
 
 A checkpoint is written aside and renamed, so a folder with that name is complete.
