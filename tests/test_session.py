@@ -176,7 +176,7 @@ def test_on_hardware_the_operator_places_the_objects_and_says_what_is_solved(
         rig.inject("user_stop")  # to have one's hands near the arm
         person.look(0.5)
         person.type("\n")
-        person.wait_for("user stop")
+        person.wait_for("YOUR TURN  Robot: The robot cannot be recovered: user stop")  # not the log before it
         rig.inject("none")
         person.type("\n")
         person.wait_for("Are the objects in place")
