@@ -13,7 +13,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from fci_client import Client
 
+    from simreal_envs.rig.control import RigControl
     from simreal_envs.rig.server import RigServer
+    from simreal_envs.robot.arm import Arm
 
 # Shells start what runs in the background with Ctrl-C ignored, and programs of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -68,3 +70,45 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(folder / "source", 8, seed=0)
     write_dataset(folder / "target", 5, seed=1)
     return folder
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    """Address of a virtual rig in a process of its own, without a camera."""
+    from simreal_envs.rig.launch import Rig
+
+    with Rig("Lift", camera=False) as rig:
+        yield rig.host
+
+
+@pytest.fixture
+def control(host: str) -> Iterator[RigControl]:
+    """Its own channel, beside the robot's; no fault is on."""
+    from simreal_envs.rig.control import RigControl
+
+    with RigControl(host) as rig:
+        rig.inject("none")
+        yield rig
+        rig.inject("none")
+
+
+@pytest.fixture(scope="module")
+def connected(host: str) -> Iterator[Arm]:
+    """The driver of its arm, as the test before left it."""
+    from simreal_envs.robot.arm import Arm
+    from simreal_envs.robot.safety import load_limits
+
+    with Arm(host, load_limits()) as arm:
+        yield arm
+
+
+@pytest.fixture
+def arm(connected: Arm, control: RigControl) -> Arm:
+    """At rest in the middle of the workspace, whatever the test before did."""
+    if connected.state().fault:
+        connected.recover()
+    connected.stop()
+    control.reset()
+    connected.open_gripper()
+    connected.events()
+    return connected
