@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simreal_cli.options import Region, Shift, Workers, worker_count
+from simreal_cli.options import Host, LimitsFile, Region, Shift, Workers, worker_count
 
 
 def generate(
@@ -16,6 +16,9 @@ def generate(
     ],
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
     episodes: Annotated[int, typer.Option(help="Stop when the dataset holds this many.")] = 200,
+    env: Annotated[str, typer.Option(help="Where they are executed: sim or rig.")] = "sim",
+    host: Host = None,
+    limits: LimitsFile = None,
     shift: Shift = "none",
     region: Region = "all",
     obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
@@ -32,14 +35,16 @@ def generate(
 ) -> None:
     """Generate demonstrations by moving the parts of given ones to new scenes (MimicGen's method).
 
-    Each is executed in simulation and kept if it succeeds; the success rate is reported by start region.
-    The data carries MimicGen's `datagen_info`. Ctrl-C keeps every finished one; run again to go on.
+    Each is executed and kept if it succeeds; the success rate is reported by start region. The data carries
+    MimicGen's `datagen_info`. Ctrl-C keeps every finished one; run again to go on.
 
     **Examples**
 
     `simreal generate data/stack-human data/stack-source --episodes 200`
 
     `simreal generate data/stack-human data/stack-state --obs state --episodes 1000 --selection random`
+
+    `simreal generate data/lift-human data/lift-rig --env rig --shift viewpoint --region in --episodes 20`
     """
     from simreal_cli.attempts import show_attempts
     from simreal_datasets.fill import fill_dataset
@@ -47,8 +52,10 @@ def generate(
     from simreal_envs.world import World
 
     cores = worker_count(workers)
-    world = World(load_segments(source).task, "sim", shift, obs, image_size)
+    limits_file = str(limits) if limits else None
+    task = load_segments(source).task
+    world = World(task, env, shift, obs, image_size, host=host, limits=limits_file)
     recipe = Generator(source, world, region, selection, noise)
     recipe.check()
-    attempts = fill_dataset(dataset, recipe, episodes, seed, cores)
+    attempts = fill_dataset(dataset, recipe, episodes, seed, world.workers or cores)
     show_attempts(attempts, dataset, episodes)

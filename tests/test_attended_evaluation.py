@@ -31,9 +31,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def rig() -> Iterator[RigControl]:
+def rig(rig_camera: None) -> Iterator[RigControl]:
     """A virtual rig, by its own channel."""
-    pytest.importorskip("panda_py", reason="needs the extra 'real'")
     with Rig("Lift") as started, RigControl(started.host) as control:
         yield control
 

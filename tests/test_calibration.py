@@ -217,8 +217,8 @@ def test_a_robot_out_of_view_cannot_be_checked() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rig_camera")
 def test_calibrating_and_checking_on_the_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("panda_py", reason="needs the extra 'real'")
     from simreal_envs.rig.launch import Rig
     from simreal_envs.rig.stereo import serial_number
 
@@ -242,10 +242,10 @@ def test_calibrating_and_checking_on_the_rig(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rig_camera")
 def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("panda_py", reason="needs the extra 'real'")
     from simreal_envs.rig.launch import Rig
     from simreal_envs.rig.stereo import serial_number
 
@@ -260,10 +260,10 @@ def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rig_camera")
 def test_a_person_who_leads_the_arm_from_view_to_view_calibrates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("panda_py", reason="needs the extra 'real'")
     from operating import Person
 
     from simreal_envs.rig.control import RigControl

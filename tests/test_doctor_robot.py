@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import sys
 
 import pytest
 
@@ -17,7 +16,7 @@ def examined(env: str, host: str | None) -> dict[str, Finding]:
     return {finding.subject: finding for finding in examine_robot(env, host, serial=None)}
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pyrealsense2 2.54.2 is not for Python 3.12")
+@pytest.mark.usefixtures("rig_camera")
 def test_a_rig_is_found_well_and_lost_states_are_noticed() -> None:
     with Rig("Lift") as rig:
         findings = examined("rig", rig.host)

@@ -21,6 +21,7 @@ from simreal_datasets.recorder import EpisodeRecorder
 from simreal_datasets.store import Dataset
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import pose
+from simreal_envs.rig.launch import Rig
 from simreal_envs.world import World
 
 
@@ -116,6 +117,24 @@ def test_the_command_says_how_it_went(dataset: Path) -> None:
     result = CliRunner().invoke(app, ["replay", str(dataset), "--episode", "1", "--speed", "1"])
     assert result.exit_code == 0, result.output
     assert "Episode 1 on sim at 1 of its speed: solved" in " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("rig_camera")
+def test_on_the_rig_an_episode_is_replayed_and_more_are_generated_from_it(
+    dataset: Path, tmp_path: Path
+) -> None:
+    with Rig("Lift") as rig:
+        on_rig = ["--env", "rig", "--host", rig.host]
+        replayed = CliRunner().invoke(app, ["replay", str(dataset), "--speed", "0.5", *on_rig])
+        assert replayed.exit_code == 0, replayed.output
+        assert "Episode 0 on rig at 0.5 of its speed: solved" in " ".join(replayed.output.split())
+        command = ["generate", str(dataset), str(tmp_path), "--region", "in", "--episodes", "1", *on_rig]
+        made = CliRunner().invoke(app, command)
+        assert made.exit_code == 0, made.output
+    generated = Dataset(tmp_path).read(0)
+    assert generated.meta["env"] == "rig"
+    assert generated.meta["generation"]["source"] == str(dataset)
+    assert len(generated.timing["late_s"]) == len(generated)
 
 
 @pytest.mark.parametrize(

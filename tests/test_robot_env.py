@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,14 +33,9 @@ from simreal_envs.world import World
 
 Env = gym.Env[Any, Any]
 
-if sys.version_info >= (3, 12):
-    pytest.skip(
-        "the rig's camera needs pyrealsense2 2.54.2, which Python 3.12 has not", allow_module_level=True
-    )
-
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
+def rig(rig_camera: None) -> Iterator[Rig]:
     with Rig("Lift", shift="viewpoint") as running:
         yield running
 
@@ -240,6 +234,7 @@ def test_a_stopped_environment_leaves_the_arm_to_itself(env: Env) -> None:
     assert world.arm.state().mode in ("idle", "stopped")
 
 
+@pytest.mark.usefixtures("rig_camera")
 def test_joint_targets_turn_the_elbow_within_the_limits_and_under_the_watchdog(tmp_path: Path) -> None:
     limits = tmp_path / "limits.yaml"
     limits.write_text("max_frame_age_s: 2.0\n")  # this is about the arm, whatever else the machine does

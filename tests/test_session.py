@@ -112,9 +112,8 @@ def test_what_cannot_be_recorded_is_refused_before_anything_starts(
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[RigControl]:
+def rig(rig_camera: None) -> Iterator[RigControl]:
     """A virtual rig, by its own channel."""
-    pytest.importorskip("panda_py", reason="needs the extra 'real'")
     with Rig("Lift") as started, RigControl(started.host) as control:
         yield control
 
