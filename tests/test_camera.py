@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simreal_envs.errors import DataError, RobotError, UsageError
+from simreal_envs.errors import DataError, MissingDependencyError, RobotError, UsageError
 from simreal_envs.latest import Latest
 from simreal_envs.rig.camera import SceneD435
 from simreal_envs.rig.stereo import BASELINE_M, DEPTH_INTRINSICS, FAULTS, SUBPIXEL_RMS, stereo_depth_mm
@@ -80,8 +80,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(physics: Physics) -> Iterator[Bench]:
-    pytest.importorskip("libusb_package", reason="needs the extra 'real'")
+def bench(physics: Physics, rig_camera: None) -> Iterator[Bench]:
     bench = Bench(physics)
     yield bench
     bench.close()
@@ -212,12 +211,23 @@ def test_a_silent_camera_is_an_error_with_its_cause_until_it_is_back(
     assert camera.latest(max_age_s=0.5).age_s < 0.5
 
 
+@pytest.mark.usefixtures("rig_camera")
 def test_without_a_rig_the_error_says_how_to_start_one() -> None:
-    pytest.importorskip("libusb_package", reason="needs the extra 'real'")
     from simreal_envs.rig.d435 import SoftwareD435
 
     with pytest.raises(RobotError, match=r"simreal rig .*--host 127\.77\.0\.9"):
         SoftwareD435("127.77.0.9")
+
+
+def test_with_a_library_that_has_no_such_camera_the_error_says_which_one_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("libusb_package", reason="needs the extra 'real'")
+    from simreal_envs.rig import d435
+
+    monkeypatch.setattr(d435, "version", {"pyrealsense2": "2.59.1.11053"}.__getitem__)
+    with pytest.raises(MissingDependencyError, match=r"2\.59\.1\.11053: pip install pyrealsense2==2\.54"):
+        d435.SoftwareD435("127.77.0.9")
 
 
 def test_the_camera_is_chosen_by_serial() -> None:

@@ -9,13 +9,14 @@ import atexit
 import ctypes
 import threading
 import time
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from simreal_envs.cameras import Camera
-from simreal_envs.errors import RobotError
+from simreal_envs.errors import MissingDependencyError, RobotError
 from simreal_envs.latest import Latest
 from simreal_envs.rig.stereo import (
     BASELINE_M,
@@ -33,6 +34,8 @@ HEIGHT, WIDTH = 480, 640
 DEPTH_UNIT_M = 0.001
 POLL_S = 0.002
 PATIENCE_S = 20.0
+PYREALSENSE2 = "2.54.2.5684"
+"""Newer ones do not let a pipeline find a software device."""
 
 
 class SoftwareD435:
@@ -44,11 +47,16 @@ class SoftwareD435:
 
     Raises:
         RobotError: there is no rig at the address.
-        MissingDependencyError: the extra ``real`` is not installed.
+        MissingDependencyError: the extra ``real`` is not installed, or its librealsense has no such cameras.
     """
 
     def __init__(self, host: str) -> None:
         self._rs = librealsense()
+        if (installed := version("pyrealsense2")) != PYREALSENSE2:
+            raise MissingDependencyError(
+                f"The virtual rig's camera does not work with pyrealsense2 {installed}: pip install "
+                f"pyrealsense2=={PYREALSENSE2} (which needs Python 3.10 or 3.11)"
+            )
         try:
             self._frames = Latest(f"rig-{host}-camera", FRAMES)
         except FileNotFoundError as error:
