@@ -40,6 +40,13 @@ def control(running: Rig) -> Iterator[RigControl]:
         control.inject("none")
 
 
+@pytest.fixture
+def back_to_ordinary() -> Iterator[None]:
+    """libfranka leaves the thread that moves the arm in real time, and what that starts inherits it."""
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def test_objects_are_placed_and_found(control: RigControl):
     control.place({"cube": (0.05, -0.1, 0.3)})
     time.sleep(0.3)
@@ -63,6 +70,7 @@ def test_the_channel_refuses_what_does_not_exist(control: RigControl):
         RigControl(free_address())
 
 
+@pytest.mark.usefixtures("back_to_ordinary")
 def test_panda_py_moves_the_arm_and_the_hand(running: Rig, control: RigControl):
     panda_py = pytest.importorskip("panda_py", reason="needs the real extra: pip install 'simreal[real]'")
     from panda_py.controllers import CartesianImpedance
@@ -102,6 +110,7 @@ def test_panda_py_moves_the_arm_and_the_hand(running: Rig, control: RigControl):
     assert gripper.move(0.08, 0.1)
 
 
+@pytest.mark.usefixtures("back_to_ordinary")
 def test_a_second_library_moves_the_arm_and_the_hand(running: Rig, control: RigControl):
     franka = pytest.importorskip("franka", reason="pip install franka-rs")
     robot = franka.Robot(running.host, realtime="ignore")
