@@ -33,6 +33,14 @@ def rig_camera() -> None:
         pytest.skip("the rig's camera needs pyrealsense2 2.54.2, which Python 3.12 has not")
 
 
+@pytest.fixture(scope="session")
+def patient_limits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of limits for a machine with other things to do: what comes a little late ends no episode."""
+    file = tmp_path_factory.mktemp("limits") / "patient.yaml"
+    file.write_text("{max_frame_age_s: 1.0, watchdog_hold_s: 0.5, watchdog_stop_s: 3.0}")
+    return file
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[RigServer]:
     """A virtual rig in this process, whose time passes tick by tick."""

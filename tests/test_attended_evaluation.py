@@ -52,11 +52,10 @@ def logged(output: Path) -> list[tuple[int, bool, bool]]:
 
 
 def test_the_operator_judges_gives_up_and_stops_and_the_same_command_goes_on(
-    rig: RigControl, run: Path, tmp_path: Path
+    rig: RigControl, run: Path, patient_limits: Path, tmp_path: Path
 ) -> None:
-    limits, output = tmp_path / "limits.yaml", tmp_path / "eval"
-    limits.write_text("{max_frame_age_s: 1.0, watchdog_hold_s: 0.5, watchdog_stop_s: 3.0}")
-    where = ["--env", "real", "--host", rig.host, "--limits", limits, "--region", "in"]
+    output = tmp_path / "eval"
+    where = ["--env", "real", "--host", rig.host, "--limits", patient_limits, "--region", "in"]
     command = ["eval", run, *where, "--episodes", 3, "--max-steps", 300, "--output", output]
     with Person(*command, program=BLIND_RIG) as person:
         begin(person)

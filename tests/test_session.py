@@ -119,12 +119,10 @@ def rig(rig_camera: None) -> Iterator[RigControl]:
 
 
 @pytest.fixture
-def on_rig(rig: RigControl, tmp_path: Path) -> list[object]:
-    """Options that record there, patiently: this machine may have other things to do."""
-    patient = tmp_path / "limits.yaml"
-    patient.write_text("{max_frame_age_s: 1.0, watchdog_hold_s: 0.5, watchdog_stop_s: 3.0}")
+def on_rig(rig: RigControl, patient_limits: Path) -> list[object]:
+    """Options that record there."""
     rig.inject("none")
-    return ["--env", "rig", "--host", rig.host, "--limits", patient, "--task", "Lift", "--episodes", 1]
+    return ["--env", "rig", "--host", rig.host, "--limits", patient_limits, "--task", "Lift", "--episodes", 1]
 
 
 def test_a_fault_of_the_robot_keeps_the_episode_apart_and_the_session_goes_on(
