@@ -27,8 +27,7 @@ settings.load_profile("simreal")
 
 @pytest.fixture(scope="session")
 def rig_camera() -> None:
-    """Skip what needs the virtual rig's camera, where there is none."""
-    pytest.importorskip("panda_py", reason="needs the extra 'real'")
+    """Skip what needs the virtual rig's camera, where there is none. A missing extra is a failure."""
     if sys.version_info >= (3, 12):
         pytest.skip("the rig's camera needs pyrealsense2 2.54.2, which Python 3.12 has not")
 

@@ -42,11 +42,9 @@ def real_time(env: Env) -> bool:
 @pytest.fixture(scope="module", params=WORLDS, ids=lambda world: "-".join(world))
 def env(request: pytest.FixtureRequest) -> Iterator[Env]:
     task, backend = request.param
-    limits = {}
     if backend == "rig":
         request.getfixturevalue("rig_camera")
-        limits = {"limits": request.getfixturevalue("patient_limits")}
-    made = gym.make(f"simreal/{task}-v0", env=backend, obs="state+image+depth", **limits)
+    made = gym.make(f"simreal/{task}-v0", env=backend, obs="state+image+depth")
     yield made
     made.close()
 
