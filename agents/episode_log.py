@@ -113,6 +113,11 @@ class EpisodeLog:
                 csv.writer(file).writerow(asdict(result).values())
 
     @property
+    def results(self) -> list[EpisodeResult]:
+        """All results, each under the name it was played with."""
+        return list(self._results.values())
+
+    @property
     def _table(self) -> Path:
         return self.path.with_suffix(".csv")
 

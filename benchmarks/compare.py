@@ -1,0 +1,58 @@
+"""Compare methods that an experiment tested after schedules of different length, training seeds pooled.
+
+    python benchmarks/compare.py out/long uot@2000 cotrain@32000 mmd@32000
+
+reads the test episodes that ``benchmarks/cotraining.py`` left in the folder, each method's at the checkpoint
+named, and compares the first with every other on the same training and reset seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
+from simreal_agents.report import pool, report
+from simreal_envs.errors import SimrealError, UsageError
+from simreal_envs.tasks import get_task
+
+
+def select(results: Sequence[EpisodeResult], checkpoints: Sequence[str]) -> list[EpisodeResult]:
+    """The results of the policies ``<method>-<training seed>@<updates>``, in the order of ``checkpoints``.
+
+    Raises:
+        UsageError: there are none of a checkpoint; lists what there is.
+    """
+    method_of = {}
+    for name in {result.name for result in results}:
+        run, updates = name.split("@")
+        method, seed = run.rsplit("-", 1)
+        method_of[name] = (f"{method}@{updates}", int(seed))
+    pooled = pool(results, method_of)
+    known = {method for method, _ in method_of.values()}
+    if missing := [checkpoint for checkpoint in checkpoints if checkpoint not in known]:
+        raise UsageError(f"No test episodes of {', '.join(missing)}. There are: {', '.join(sorted(known))}.")
+    return [result for checkpoint in checkpoints for result in pooled if result.name == checkpoint]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("checkpoints", nargs="+", metavar="METHOD@UPDATES")
+    arguments = parser.parse_args()
+    try:
+        if not (arguments.folder / "test" / LOG_NAME).exists():
+            raise UsageError(f"{arguments.folder} holds no test: no test/{LOG_NAME} there.")
+        with EpisodeLog(arguments.folder / "test") as log:
+            chosen = select(log.results, arguments.checkpoints)
+        report(chosen, get_task(chosen[0].task).stages).print(Console())
+    except SimrealError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()
