@@ -318,6 +318,8 @@ def _check(config: TrainConfig) -> None:
             raise UsageError(f"Config {key} = {value} must be finite.")
         if isinstance(value, int | float) and value < 0:
             raise UsageError(f"Config {key} = {value} must not be negative.")
+    if config.seed >= 2**63:
+        raise UsageError(f"seed = {config.seed} must be below 2**63.")
     if config.head.execute > config.head.predict:
         raise UsageError(
             f"head.execute = {config.head.execute} exceeds head.predict = {config.head.predict}."

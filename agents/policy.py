@@ -23,9 +23,9 @@ from simreal_agents.normalize import Normalizer
 from simreal_agents.rectify import Rectifier, reference
 from simreal_datasets.frames import END_EFFECTOR_POSITION, KEYFRAMES, look
 from simreal_envs.cameras import Camera
-from simreal_envs.errors import DataError, UsageError
+from simreal_envs.errors import DataError
 from simreal_envs.loop import Observation
-from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION, action_space
+from simreal_envs.spec import IMAGE_KEY, PROPRIOCEPTION, action_space, check_choice
 
 
 class PolicyNetwork(nn.Module):
@@ -233,9 +233,6 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind = name.split(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise UsageError(f"Unknown device {name!r}. Valid: auto, cpu, cuda, cuda:<number>.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"Device {name!r} was asked for, but torch finds no CUDA device. Valid: auto, cpu.")
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    check_choice("device", name, ["auto", "cpu", *(["cuda", *cuda] if cuda else [])])
     return torch.device(name)

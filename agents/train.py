@@ -107,7 +107,9 @@ def load_domains(
         (method.uses_target, "target", data.target, data.target_demos),
     ):
         if used and not path:
-            raise UsageError(f"Method {config.method!r} needs a {domain} dataset: set data.{domain}.")
+            raise UsageError(
+                f"Method {config.method!r} needs a {domain} dataset: give --{domain} (data.{domain})."
+            )
         loaded.append(Frames.load(path, budget, config.seed, files.get(domain)) if used else None)
     source, target = loaded
     if source and target:

@@ -19,35 +19,54 @@ if TYPE_CHECKING:
 
 
 def show_attempts(attempts: Iterator[Attempt], dataset: Path, episodes: int) -> None:
-    """Run through the attempts with a progress bar; then a table by start region."""
+    """Run through the attempts with a progress bar; then print a table by start region.
+
+    Also after an interruption or an error, of what was done until then.
+    """
     console = Console()
-    tried: Counter[str] = Counter()
-    solved: Counter[str] = Counter()
-    failed_after: Counter[str] = Counter()
+    outcomes = Outcomes()
     start = time.perf_counter()
     stored = len(list(dataset.glob("episode_*.hdf5"))) if dataset.is_dir() else 0
-    with Progress(*bar_columns("{task.fields[rate]}"), console=console) as progress:
-        bar = progress.add_task(dataset.name, total=episodes, completed=stored, rate="")
-        for attempt in attempts:
-            tried[attempt.placement_region] += 1
-            if attempt.episode is None:
-                failed_after[attempt.stage] += 1
-            else:
-                solved[attempt.placement_region] += 1
-            rate = f"{sum(solved.values())}/{sum(tried.values())} succeed"
-            progress.update(bar, advance=attempt.episode is not None, rate=rate)
-    if not tried:
-        console.print(f"{dataset} already holds {stored} episodes.")
-        return
-    table = Table("start region", "attempts", "succeeded", "%")
-    for region in sorted(tried):
-        k, n = solved[region], tried[region]
-        table.add_row(region, str(n), str(k), f"{100 * k / n:.0f}")
-    k, n = sum(solved.values()), sum(tried.values())
-    table.add_row("all", str(n), str(k), f"{100 * k / n:.0f}")
-    console.print(table)
-    hours = (time.perf_counter() - start) / 3600
-    if failed_after:
-        reasons = ", ".join(f"{stage}: {count}" for stage, count in failed_after.most_common())
-        console.print(f"Furthest stage of the failed attempts: {reasons}")
-    console.print(f"{k} episodes in {3600 * hours:.0f} s, {k / hours:.0f} an hour -> {dataset}")
+    try:
+        with Progress(*bar_columns("{task.fields[rate]}"), console=console) as progress:
+            bar = progress.add_task(dataset.name, total=episodes, completed=stored, rate="")
+            for attempt in attempts:
+                outcomes.add(attempt)
+                rate = f"{outcomes.solved.total()}/{outcomes.tried.total()} succeed"
+                progress.update(bar, advance=attempt.episode is not None, rate=rate)
+        if not outcomes.tried:
+            console.print(f"{dataset} already holds {stored} episodes.")
+    finally:
+        if outcomes.tried:
+            outcomes.print(console)
+            solved, took_s = outcomes.solved.total(), time.perf_counter() - start
+            speed = f"{solved} episodes in {took_s:.0f} s, {3600 * solved / took_s:.0f} an hour"
+            console.print(f"{speed} -> {dataset}" + (f", beside {stored} from before" if stored else ""))
+
+
+class Outcomes:
+    """How many attempts were made and solved from each start region, and how far the others came."""
+
+    def __init__(self) -> None:
+        self.tried: Counter[str] = Counter()
+        self.solved: Counter[str] = Counter()
+        self._failed_after: Counter[str] = Counter()
+
+    def add(self, attempt: Attempt) -> None:
+        """Count an attempt."""
+        self.tried[attempt.placement_region] += 1
+        if attempt.episode is None:
+            self._failed_after[attempt.stage] += 1
+        else:
+            self.solved[attempt.placement_region] += 1
+
+    def print(self, console: Console) -> None:
+        """Print the table."""
+        table = Table("start region", "attempts", "succeeded", "%")
+        rows = [(region, self.tried[region], self.solved[region]) for region in sorted(self.tried)]
+        for name, n, k in [*rows, ("all", self.tried.total(), self.solved.total())]:
+            table.add_row(name, str(n), str(k), f"{100 * k / n:.0f}")
+        console.print(table)
+        if self._failed_after:
+            reasons = ", ".join(f"{stage}: {count}" for stage, count in self._failed_after.most_common())
+            console.print(f"Furthest stage of the failed attempts: {reasons}")

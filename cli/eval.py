@@ -11,6 +11,7 @@ from rich.console import Console
 
 from simreal_cli.options import Env, Host, LimitsFile, Serial, Shift, Workers, worker_count
 from simreal_envs.errors import UsageError
+from simreal_envs.spec import REGIONS, check_choice
 
 if TYPE_CHECKING:
     from simreal_agents.sources import ActorSource
@@ -91,7 +92,7 @@ def evaluate_runs(
         raise UsageError(
             f"--video plays failures once more, which env {world.env!r} never does alike; leave it out."
         )
-    regions = region.split(",")
+    regions = [check_choice("region", name, REGIONS) for name in region.split(",")]
     seeds = range(seed, seed + episodes)
     total = len(actors) * len(regions) * episodes
     typer.echo(f"{total} episodes: {', '.join(actors)}; regions {', '.join(regions)}; {episodes} in each")

@@ -15,7 +15,7 @@ def generate(
         Path, typer.Argument(help="Dataset of demonstrations to start from.", show_default=False)
     ],
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
-    episodes: Annotated[int, typer.Option(help="Stop when the dataset holds this many.")] = 200,
+    episodes: Annotated[int, typer.Option(min=1, help="Stop when the dataset holds this many.")] = 200,
     env: Annotated[str, typer.Option(help="Where they are executed: sim or rig.")] = "sim",
     host: Host = None,
     limits: LimitsFile = None,

@@ -26,7 +26,8 @@ from simreal_envs.errors import SimrealError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
-INTERRUPTED_MESSAGE = "interrupted; what was finished is kept, and the same command goes on from there."
+GOES_ON = ("collect", "generate", "train", "eval", "demo", "data")
+"""Commands that, given again, do only what is left to do."""
 
 
 class Program(TyperGroup):
@@ -40,7 +41,7 @@ class Program(TyperGroup):
             message, code = str(error), error.exit_code
             cause: BaseException = error
         except KeyboardInterrupt as error:
-            message, code = str(error) or INTERRUPTED_MESSAGE, INTERRUPTED
+            message, code = str(error) or _interrupted(ctx.invoked_subcommand), INTERRUPTED
             cause = error
         except OSError as error:
             message, code = _explain(error), 1
@@ -51,6 +52,12 @@ class Program(TyperGroup):
             raise cause
         typer.secho("error: " + " ".join(message.split()), err=True, fg="red")
         raise typer.Exit(code)
+
+
+def _interrupted(command: str | None) -> str:
+    if command in GOES_ON:
+        return "interrupted; what was finished is kept, and the same command goes on from there."
+    return "interrupted."
 
 
 def _explain(error: OSError) -> str:

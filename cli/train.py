@@ -26,9 +26,10 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="cpu; cpu-large, for several objects; paper: the published loss and batch, for a GPU."
+            help="cpu; cpu-large, for several objects; paper: the published loss and batch, for a GPU.",
+            show_default="cpu",
         ),
-    ] = "cpu",
+    ] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other value, as key=value; repeatable. --keys lists them."),
@@ -65,12 +66,12 @@ def train(
     }  # fmt: skip
     overrides = [f"{key}={value}" for key, value in named.items() if value is not None] + (settings or [])
     if resume:
-        if overrides or method:
-            given = ", ".join(overrides + ([f"method={method}"] if method else []))
-            raise UsageError(f"A resumed run keeps its configuration; leave out {given}.")
+        given = overrides + [f"{k}={v}" for k, v in (("method", method), ("preset", preset)) if v]
+        if given:
+            raise UsageError(f"A resumed run keeps its configuration; leave out {', '.join(given)}.")
         config = stored_config(run)
     else:
-        config = load_config(preset, method or "uot", overrides)
+        config = load_config(preset or "cpu", method or "uot", overrides)
     if keys:
         for key, value in config_values(config).items():
             typer.echo(f"{key}={value}")
@@ -79,5 +80,7 @@ def train(
     try:
         checkpoint = run_training(config, run, resume, console)
     except KeyboardInterrupt as stopped:
+        if not str(stopped):  # before there was anything to save
+            raise
         raise KeyboardInterrupt(f"{stopped}. Go on with: simreal train {run} --resume") from stopped
     typer.echo(f"Trained: {checkpoint}")

@@ -18,13 +18,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import h5py
-import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_datasets.episode import DatagenInfo, Episode
 from simreal_envs.errors import DataError
 from simreal_envs.poses import actions_from_poses
+from simreal_envs.sim import mujoco
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import Task, get_task

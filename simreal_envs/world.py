@@ -55,7 +55,7 @@ class World:
         if self.max_steps < 1:
             raise UsageError(f"max_steps {self.max_steps} must be at least 1.")
         if self.env == "sim" and self._of_robot:
-            raise UsageError(f"{self._of_robot} goes with env 'rig' or 'real', not with 'sim'.")
+            raise UsageError(f"{', '.join(self._of_robot)} goes with env 'rig' or 'real', not with 'sim'.")
         if self.env == "real" and self.host is None:
             raise UsageError("env 'real' needs the address of the robot, for example --host 172.16.0.2.")
 

@@ -22,13 +22,14 @@ DATA_COMMANDS = ("fetch", "import", "info", "drop")
 CALIBRATE_COMMANDS = ("board", "held", "fixed", "check")
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the real program."""
     return subprocess.run(
         [SIMREAL, *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | {"COLUMNS": "200", "TERM": "dumb"} | environment,
+        cwd=cwd,
         timeout=120,
         check=False,
     )
@@ -74,6 +75,7 @@ BAD = [
     (("eval", "expert"), 2, "give --task"),
     ((*EXPERT, "--env", "moon"), 2, "Unknown env 'moon'. Valid: sim, rig, real."),
     ((*EXPERT, "--shift", "fog"), 2, "Unknown shift 'fog'. Valid: "),
+    ((*EXPERT, "--region", "in,,ood"), 2, "Unknown region ''. Valid: in, ood, all."),
     ((*EXPERT, "--region", "inside"), 2, "Unknown region 'inside'. Valid: in, ood, all."),
     ((*EXPERT, "--workers", "many"), 2, "--workers is 'many'"),
     ((*EXPERT, "--seed", "5"), 2, "evaluation seeds start at 1000000"),
@@ -97,6 +99,10 @@ BAD = [
     (("train", "run", "--method", "magic"), 2, "Unknown method 'magic'. Valid: source, target, cotrain"),
     (("train", "run", "--set", "optim.speed=3"), 2, "Unknown config key 'optim.speed'. Valid: "),
     (("train", "run", "--set", "alignment.tau=[1"), 2, "alignment.tau = '[1' is not YAML"),
+    (("train", "run", "--seed", str(2**63)), 2, "must be below 2**63"),
+    (("train", "run"), 2, "needs a source dataset: give --source"),
+    (("train", "run", "--resume", "--preset", "paper"), 2, "leave out preset=paper"),
+    (("calibrate", "board", "board.jpg"), 2, "'board.jpg' does not end in .png"),
     (("train", "run", "--seed", "-1"), 2, "seed = -1 must not be negative."),
     (("train", "run", "--checkpoint-every", "0"), 2, "checkpoint_every = 0 must be at least 1."),
     (("train", "run", "--source", "no/data", "--target", "no/data"), 1, "no/data"),
@@ -150,6 +156,32 @@ def test_rendering_without_opengl_names_the_packages_to_install(tmp_path):
     (error,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert error.startswith("error: No OpenGL for rendering")
     assert "apt-get install libegl1" in error
+
+
+NO_LIBRARIES = """
+import ctypes.util
+find = ctypes.util.find_library
+ctypes.util.find_library = lambda name: None if name in ("EGL", "GL", "GLESv2", "OpenGL") else find(name)
+load = ctypes.CDLL.__init__
+def refuse(self, name, *rest, **options):
+    if any(part in str(name) for part in ("EGL", "libGL")):
+        raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+    load(self, name, *rest, **options)
+ctypes.CDLL.__init__ = refuse
+"""
+"""Run at the start of Python: no OpenGL library is there at all, so MuJoCo cannot even be imported."""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("data", "import", "Lift", "d"), ("demo", "--quick"), ("collect", "d", "--task", "Lift")]
+)
+def test_without_opengl_libraries_every_entry_names_the_packages_to_install(arguments, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NO_LIBRARIES)
+    result = run(*arguments, cwd=tmp_path, MUJOCO_GL="egl", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: No OpenGL for rendering (")
+    assert "apt-get install libegl1" in result.stderr
 
 
 def test_a_full_disk_is_one_line():

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -344,29 +339,3 @@ def test_continuing_in_a_world_that_looks_different_warns(
         ("shift", "none", "light"),
         ("region", "all", "in"),
     ]
-
-
-def test_ctrl_c_keeps_every_finished_episode(tmp_path: Path) -> None:
-    simreal = Path(sys.executable).with_name("simreal")
-    command = [simreal, "collect", "d", "--task", "Lift", "--obs", "state"]
-    process = subprocess.Popen(
-        [*command, "--episodes", "500"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("d/episode_*.hdf5"))) < 3:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    dataset = Dataset(tmp_path / "d")
-    assert len(dataset) >= 3
-    assert dataset.damaged == []
-    assert [info.meta["seed"] for info in dataset.infos] == list(range(len(dataset)))

@@ -44,7 +44,9 @@ def test_wheel_holds_every_module_under_our_names_only(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(FOLDERS)
     for package, folder in FOLDERS.items():
-        kept = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".typed")]
+        kept = [
+            path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".typed", ".c")
+        ]
         missing = {f"{package}/{path.relative_to(ROOT / folder).as_posix()}" for path in kept} - names
         assert missing == set()
     assert any(name.endswith("licenses/LICENSE") for name in names)

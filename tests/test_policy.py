@@ -268,8 +268,9 @@ def test_checkpoints_are_found_by_update(run: Path) -> None:
         load_policy(run, 3)
     with pytest.raises(DataError, match="no run folder"):
         load_policy(run / "nothing")
-    with pytest.raises(UsageError, match="Valid: auto, cpu"):
-        load_policy(run, device="tpu")
+    for device in ("tpu", "cpu:x", "cuda:", "cuda:99"):
+        with pytest.raises(UsageError, match=f"Unknown device '{device}'. Valid: auto, cpu"):
+            load_policy(run, device=device)
 
 
 def copy_of(run: Path, folder: Path) -> Path:

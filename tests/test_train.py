@@ -80,7 +80,7 @@ def test_a_method_reads_only_the_domains_it_clones(data: Path, tmp_path: Path) -
     source, target = load_domains(config)
     assert source is None
     assert target is not None
-    with pytest.raises(UsageError, match=r"needs a source dataset: set data\.source"):
+    with pytest.raises(UsageError, match=r"needs a source dataset: give --source \(data\.source\)"):
         load_domains(load_config("cpu", "uot", [f"data.target={data / 'target'}"]))
     with pytest.raises(UsageError, match=r"Budget of 6 .* Valid: 1 to 5"):
         load_domains(load_config("cpu", "uot", settings_of(data, "data.target_demos=6")))

@@ -40,7 +40,8 @@ class RigControl:
             self._socket = socket.create_connection((host, protocol.CONTROL_PORT), ANSWER_TIMEOUT_S)
         except OSError as error:
             raise RobotError(
-                f"No virtual rig at {host} ({error}). Start one: simreal rig --task Stack --host {host}"
+                f"No virtual rig at {host} ({error}). Start one, with your task: "
+                f"simreal rig --task Stack --host {host}"
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answers = self._socket.makefile("rb")

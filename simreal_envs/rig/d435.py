@@ -61,7 +61,8 @@ class SoftwareD435:
             self._frames = Latest(f"rig-{host}-camera", FRAMES)
         except FileNotFoundError as error:
             raise RobotError(
-                f"No rig with a camera runs at {host}. Start one: simreal rig --task Stack --host {host}"
+                f"No rig with a camera runs at {host}. Start one, with your task: "
+                f"simreal rig --task Stack --host {host}"
             ) from error
         frame = self._first_frame(host)
         self.camera = Camera((HEIGHT, WIDTH), COLOUR_INTRINSICS, frame["pose_camera_in_base"])

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from simreal_envs.errors import UsageError
 from simreal_envs.spec import FloatArray
 
 MIN_CORNERS = 6
@@ -73,7 +74,13 @@ class Board:
         return np.asarray(self._opencv.generateImage((width, height)))
 
     def write(self, path: Path) -> None:
-        """Write a picture to print at 100 % (its file says how large it is)."""
+        """Write a PNG to print at 100 % (it says how large it is).
+
+        Raises:
+            UsageError: another kind of file is asked for, which would not say it, or blur the squares.
+        """
+        if path.suffix.lower() != ".png":
+            raise UsageError(f"The board is a PNG; {str(path)!r} does not end in .png.")
         picture = Image.fromarray(self.draw(round(self.square_m * 1000 / MM_PER_INCH * PRINT_DPI)))
         picture.save(path, dpi=(PRINT_DPI, PRINT_DPI))
 

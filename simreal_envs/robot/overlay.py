@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
-import mujoco
 import numpy as np
 
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError
+from simreal_envs.sim import mujoco
 from simreal_envs.sim.parts import robot_geoms, without
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene

@@ -1,0 +1,161 @@
+"""Ctrl-C in a command: exit code 130 and one line, nothing is lost, and what the line advises works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from demonstrations import settings_of
+from typer.testing import CliRunner
+
+from simreal_agents.collect import ActorRecorder
+from simreal_cli.main import app
+from simreal_datasets.fill import fill_dataset
+from simreal_datasets.store import Dataset
+from simreal_envs.world import World
+
+SIMREAL = Path(sys.executable).with_name("simreal")
+GOES_ON = "error: interrupted; what was finished is kept, and the same command goes on from there."
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two state demonstrations of Lift."""
+    folder = tmp_path_factory.mktemp("recorded")
+    list(fill_dataset(folder, ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
+    return folder
+
+
+def interrupted(
+    *arguments: object, cwd: Path, when: Callable[[], bool], **environment: str
+) -> tuple[str, str]:
+    """Start the real program, send Ctrl-C once ``when`` holds; what it printed, and its last error line."""
+    process = subprocess.Popen(
+        [SIMREAL, *map(str, arguments)], cwd=cwd, env=os.environ | {"COLUMNS": "200"} | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not when():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in output + errors
+    return output, errors.splitlines()[-1]
+
+
+def holds(dataset: Path, episodes: int) -> Callable[[], bool]:
+    return lambda: len(list(dataset.glob("episode_*.hdf5"))) >= episodes
+
+
+@pytest.mark.parametrize("command", ["collect", "generate"])
+def test_demonstrations_are_kept_counted_and_added_to(command: str, recorded: Path, tmp_path: Path) -> None:
+    what = ["--task", "Lift"] if command == "collect" else []
+    given = [command, *([recorded] if command == "generate" else []), tmp_path / "d", *what, "--obs", "state"]
+    output, error = interrupted(*given, "--episodes", 5000, cwd=tmp_path, when=holds(tmp_path / "d", 3))
+    assert error == GOES_ON
+    dataset = Dataset(tmp_path / "d")
+    kept = len(dataset)
+    assert kept >= 3
+    assert dataset.damaged == []
+    seeds = [info.meta["seed"] for info in dataset.infos]
+    assert seeds == sorted(set(seeds))
+    assert "start region" in output
+    counted = re.search(r"\n(\d+) episodes in", output)
+    assert counted is not None, output
+    assert kept - 1 <= int(counted[1]) <= kept  # one may have been stored and not yet counted
+    more = CliRunner().invoke(app, [*map(str, given), "--episodes", str(kept + 2), "--workers", "1"])
+    assert more.exit_code == 0, more.output
+    assert "\n2 episodes in" in more.output
+    assert f"beside {kept} from before" in " ".join(more.output.split())
+    assert len(Dataset(tmp_path / "d")) == kept + 2
+
+
+def test_a_training_goes_on_by_the_command_that_it_names(data: Path, tmp_path: Path) -> None:
+    log = tmp_path / "run" / "log.jsonl"
+
+    def updates() -> int:
+        lines = log.read_text().splitlines() if log.exists() else []
+        return max((json.loads(line)["update"] for line in lines if line.endswith("}")), default=0)
+
+    given = [f"--set={setting}" for setting in settings_of(data, "optim.updates=100000")]
+    _, error = interrupted("train", "run", *given, cwd=tmp_path, when=lambda: updates() > 0)
+    stopped = r"error: stopped at update (\d+), which is saved in run\. Go on with: simreal (.*)"
+    advice = re.fullmatch(stopped, error)
+    assert advice is not None, error
+    before = int(advice[1])
+    _, error = interrupted(*advice[2].split(), cwd=tmp_path, when=lambda: updates() > before)
+    again = re.fullmatch(stopped, error)
+    assert again is not None, error
+    assert int(again[1]) > before
+
+
+def test_a_training_that_did_not_begin_is_not_said_to_be_saved(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    given = ["train", str(tmp_path / "run"), *(f"--set={setting}" for setting in settings_of(data))]
+    with monkeypatch.context() as patch:
+        patch.setattr("simreal_agents.train.load_domains", press)
+        result = CliRunner().invoke(app, given)
+    assert (result.exit_code, result.stderr) == (130, GOES_ON + "\n")
+    assert CliRunner().invoke(app, given).exit_code == 0
+
+
+def test_the_demo_goes_on_where_it_was(tmp_path: Path) -> None:
+    source = tmp_path / "out" / "demo-lift-quick" / "source"
+    _, error = interrupted("demo", "--quick", cwd=tmp_path, when=holds(source, 2))
+    assert error == GOES_ON
+    kept = Dataset(source)
+    assert kept.damaged == []
+    _, error = interrupted("demo", "--quick", cwd=tmp_path, when=holds(source, len(kept) + 2))
+    assert error == GOES_ON
+
+
+def test_a_download_leaves_nothing_behind(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        asked: list[socket.socket] = []
+
+        def pip_waits() -> bool:
+            with suppress(BlockingIOError):
+                asked.append(silent.accept()[0])
+            return bool(asked)
+
+        _, error = interrupted(
+            "data", "fetch", "Lift", cwd=tmp_path, when=pip_waits, SIMREAL_CACHE=str(tmp_path / "cache"),
+            PIP_CONFIG_FILE="/dev/null", PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="",
+            PIP_INDEX_URL=f"http://127.0.0.1:{silent.getsockname()[1]}/",
+        )  # fmt: skip
+    assert error == GOES_ON
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_where_nothing_is_kept_nothing_is_promised(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simreal_agents.replay.replay", press)
+    monkeypatch.setattr("simreal_cli.doctor.examine", press)
+    for given in (["replay", str(recorded)], ["doctor"]):
+        result = CliRunner().invoke(app, given)
+        assert (result.exit_code, result.stderr) == (130, "error: interrupted.\n")
