@@ -207,17 +207,26 @@ def test_episodes_are_truncated_at_the_horizon() -> None:
     assert default.max_episode_steps == spec.HORIZON
 
 
-def test_vector_environments_agree_with_single_ones() -> None:
-    vector = gym.make_vec("simreal/Lift-v0", num_envs=2, vectorization_mode="sync", obs="state+image")
-    observations, _ = vector.reset(seed=3)
-    for i in range(2):
-        env = gym.make("simreal/Lift-v0", obs="state+image")
-        single, _ = env.reset(seed=3 + i)
-        for key, value in single.items():
-            np.testing.assert_array_equal(observations[key][i], value)
+ASYNC = {"vectorization_mode": "async", "vector_kwargs": {"context": "spawn"}}
+
+
+@pytest.mark.parametrize(
+    "mode", [{"vectorization_mode": "sync"}, ASYNC], ids=lambda mode: mode["vectorization_mode"]
+)
+def test_vector_environments_agree_with_single_ones(mode: dict[str, Any]) -> None:
+    vector = gym.make_vec("simreal_envs:simreal/Lift-v0", num_envs=2, obs="state+image", **mode)
+    singles = [gym.make("simreal/Lift-v0", obs="state+image") for _ in range(2)]
+    together, _ = vector.reset(seed=3)
+    alone = [env.reset(seed=3 + i)[0] for i, env in enumerate(singles)]
+    actions = [hold(env) for env in singles]
+    for _ in range(2):
+        for i, observation in enumerate(alone):
+            for key, value in observation.items():
+                np.testing.assert_array_equal(together[key][i], value)
+        together = vector.step(np.stack(actions))[0]
+        alone = [env.step(action)[0] for env, action in zip(singles, actions, strict=True)]
+    for env in (vector, *singles):
         env.close()
-    assert vector.step(np.stack([hold(e) for e in vector.envs]))[1].shape == (2,)
-    vector.close()
 
 
 def test_wrappers_are_rebuilt_from_the_spec() -> None:
