@@ -1,6 +1,7 @@
 """Compare methods that an experiment tested after schedules of different length, training seeds pooled.
 
-    python benchmarks/compare.py out/long uot@2000 cotrain@32000 mmd@32000
+    python benchmarks/compare.py out/long uot@2000 cotrain@32000
+    python benchmarks/compare.py out/long uot@2000 mmd@32000 --seeds 0     # of one training each
 
 reads the test episodes that ``benchmarks/cotraining.py`` left in the folder, each method's at the checkpoint
 named, and compares the first with every other on the same training and reset seeds.
@@ -21,8 +22,13 @@ from simreal_envs.errors import SimrealError, UsageError
 from simreal_envs.tasks import get_task
 
 
-def select(results: Sequence[EpisodeResult], checkpoints: Sequence[str]) -> list[EpisodeResult]:
+def select(
+    results: Sequence[EpisodeResult], checkpoints: Sequence[str], seeds: Sequence[int]
+) -> list[EpisodeResult]:
     """The results of the policies ``<method>-<training seed>@<updates>``, in the order of ``checkpoints``.
+
+    Args:
+        seeds: training seeds that count; all if empty.
 
     Raises:
         UsageError: there are none of a checkpoint; lists what there is.
@@ -31,8 +37,9 @@ def select(results: Sequence[EpisodeResult], checkpoints: Sequence[str]) -> list
     for name in {result.name for result in results}:
         run, updates = name.split("@")
         method, seed = run.rsplit("-", 1)
-        method_of[name] = (f"{method}@{updates}", int(seed))
-    pooled = pool(results, method_of)
+        if int(seed) in seeds or not seeds:
+            method_of[name] = (f"{method}@{updates}", int(seed))
+    pooled = pool((result for result in results if result.name in method_of), method_of)
     known = {method for method, _ in method_of.values()}
     if missing := [checkpoint for checkpoint in checkpoints if checkpoint not in known]:
         raise UsageError(f"No test episodes of {', '.join(missing)}. There are: {', '.join(sorted(known))}.")
@@ -43,12 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("checkpoints", nargs="+", metavar="METHOD@UPDATES")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="training seeds that count")
     arguments = parser.parse_args()
     try:
         if not (arguments.folder / "test" / LOG_NAME).exists():
             raise UsageError(f"{arguments.folder} holds no test: no test/{LOG_NAME} there.")
         with EpisodeLog(arguments.folder / "test") as log:
-            chosen = select(log.results, arguments.checkpoints)
+            chosen = select(log.results, arguments.checkpoints, arguments.seeds)
         report(chosen, get_task(chosen[0].task).stages).print(Console())
     except SimrealError as error:
         sys.exit(f"Error: {error}")
