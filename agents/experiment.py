@@ -101,7 +101,8 @@ class Experiment:
         return replace(self.target_world, env="sim")
 
     def config(self, folder: Path, method: str, seed: int) -> TrainConfig:
-        """The configuration of one training."""
+        """The configuration of one training; its paths are absolute, from wherever it is continued."""
+        folder = folder.resolve()
         return load_config(
             self.preset,
             method,

@@ -70,10 +70,13 @@ def test_pictures_can_be_opened(finished: Path) -> None:
             assert min(image.size) > 200
 
 
-def test_a_finished_experiment_is_not_done_again(finished: Path) -> None:
+def test_a_finished_experiment_is_not_done_again_from_wherever_it_is_started(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = [path for path in finished.rglob("*") if path.suffix in (".hdf5", ".safetensors", ".jsonl")]
     before = {path: path.stat().st_mtime_ns for path in files if path.name != "dataset.hdf5"}
-    run_experiment(TINY, finished, Console(quiet=True))
+    monkeypatch.chdir(finished.parent)
+    run_experiment(TINY, Path(finished.name), Console(quiet=True))
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
