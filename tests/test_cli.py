@@ -172,9 +172,7 @@ ctypes.CDLL.__init__ = refuse
 """Run at the start of Python: no OpenGL library is there at all, so MuJoCo cannot even be imported."""
 
 
-@pytest.mark.parametrize(
-    "arguments", [("data", "import", "Lift", "d"), ("demo", "--quick"), ("collect", "d", "--task", "Lift")]
-)
+@pytest.mark.parametrize("arguments", [("data", "import", "Lift", "d"), ("demo", "--quick")])
 def test_without_opengl_libraries_every_entry_names_the_packages_to_install(arguments, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(NO_LIBRARIES)
     result = run(*arguments, cwd=tmp_path, MUJOCO_GL="egl", PYTHONPATH=str(tmp_path))
