@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from simreal_agents.report import Report, pool, report
 from simreal_agents.sources import ActorSource, TrainedPolicy
 from simreal_agents.train_all import train_all
 from simreal_datasets.fetch import fetch_demonstrations
-from simreal_datasets.fill import Attempt, fill_dataset
+from simreal_datasets.fill import fill_dataset
 from simreal_datasets.generate import Generator
 from simreal_datasets.robosuite_import import import_demonstrations
 from simreal_datasets.store import DatasetWriter
@@ -211,10 +211,11 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
 
 
 def _fill(path: Path, recipe: Generator, episodes: int, seed: int, workers: int, console: Console) -> None:
-    attempts: Iterator[Attempt] = fill_dataset(path, recipe, episodes, seed, workers)
-    solved = sum(
-        attempt.episode is not None for attempt in track(attempts, path.name, total=episodes, console=console)
-    )
+    with closing(
+        fill_dataset(path, recipe, episodes, seed, workers)
+    ) as attempts:  # so workers end with Ctrl-C
+        shown = track(attempts, path.name, total=episodes, console=console)
+        solved = sum(attempt.episode is not None for attempt in shown)
     if solved:
         console.print(f"{path}: {solved} episodes")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from simreal_datasets.fill import Attempt
 
 
-def show_attempts(attempts: Iterator[Attempt], dataset: Path, episodes: int) -> None:
+def show_attempts(attempts: Generator[Attempt, None, None], dataset: Path, episodes: int) -> None:
     """Run through the attempts with a progress bar; then print a table by start region.
 
     Also after an interruption or an error, of what was done until then.
@@ -28,7 +29,8 @@ def show_attempts(attempts: Iterator[Attempt], dataset: Path, episodes: int) -> 
     start = time.perf_counter()
     stored = len(list(dataset.glob("episode_*.hdf5"))) if dataset.is_dir() else 0
     try:
-        with Progress(*bar_columns("{task.fields[rate]}"), console=console) as progress:
+        # closed here: Ctrl-C in this loop, not in the generator, must end the workers too
+        with closing(attempts), Progress(*bar_columns("{task.fields[rate]}"), console=console) as progress:
             bar = progress.add_task(dataset.name, total=episodes, completed=stored, rate="")
             for attempt in attempts:
                 outcomes.add(attempt)
