@@ -86,6 +86,26 @@ def test_demonstrations_are_kept_counted_and_added_to(command: str, recorded: Pa
     assert len(Dataset(tmp_path / "d")) == kept + 2
 
 
+def test_everything_is_closed_also_if_it_comes_while_progress_is_drawn(tmp_path: Path) -> None:
+    code = """
+import rich.progress
+from simreal_cli.main import main
+
+def press(*_, **__):
+    raise KeyboardInterrupt
+
+rich.progress.Progress.update = press
+if __name__ == "__main__":
+    main()
+"""
+    (tmp_path / "pressed.py").write_text(code)
+    given = ["collect", tmp_path / "d", "--task", "Lift", "--obs", "state"]
+    command = [sys.executable, tmp_path / "pressed.py", *given]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, GOES_ON + "\n")
+    assert Dataset(tmp_path / "d").damaged == []
+
+
 def test_a_training_goes_on_by_the_command_that_it_names(data: Path, tmp_path: Path) -> None:
     log = tmp_path / "run" / "log.jsonl"
 
