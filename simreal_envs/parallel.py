@@ -86,15 +86,16 @@ def _as_they_finish(pool: ProcessPoolExecutor, items: Iterable[Item], at_once: i
 
 @contextmanager
 def _children_ignore_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; only the parent shall act on it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the processes started now
+    """Ctrl-C reaches every process of the terminal; only the parent shall act on it.
+
+    Processes started now inherit that the signal is blocked. One that comes meanwhile waits;
+    ignored, it would be lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: dict[str, Any] = {}

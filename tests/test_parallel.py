@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_leaving_early_stops_work_at_its_heartbeat(tmp_path):
     results.close()
     assert time.monotonic() - start < 2.0
     assert len(list(tmp_path.glob("finished_*"))) < 10
+
+
+def test_an_interrupt_while_work_is_handed_out_is_not_lost(tmp_path, monkeypatch):
+    submit = ProcessPoolExecutor.submit
+
+    def interrupted_while(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return submit(*arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", interrupted_while)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_in_processes(partial(Doubler, tmp_path, 0.0), range(50), 2))
 
 
 def _megabyte(item: int, heartbeat) -> bytes:
