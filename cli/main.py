@@ -7,6 +7,9 @@ command that needs it, so that ``simreal --help`` answers at once.
 from __future__ import annotations
 
 import errno
+import sys
+import threading
+from _thread import interrupt_main
 from typing import Annotated, Any
 
 import typer
@@ -110,4 +113,15 @@ app.command()(doctor)
 
 def main() -> None:
     """Entry point of the console script."""
+    sys.unraisablehook = _repeat_ignored_interrupt
     app()
+
+
+def _repeat_ignored_interrupt(ignored: sys.UnraisableHookArgs) -> None:
+    """Python ignores Ctrl-C if it falls into the callback of a weak reference, of which h5py has many."""
+    if ignored.exc_type is KeyboardInterrupt:
+        again = threading.Timer(0.05, interrupt_main)  # later: what is raised in here is ignored as well
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(ignored)

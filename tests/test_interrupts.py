@@ -86,20 +86,38 @@ def test_demonstrations_are_kept_counted_and_added_to(command: str, recorded: Pa
     assert len(Dataset(tmp_path / "d")) == kept + 2
 
 
-def test_everything_is_closed_also_if_it_comes_while_progress_is_drawn(tmp_path: Path) -> None:
-    code = """
-import rich.progress
-from simreal_cli.main import main
-
+PRESS = """
 def press(*_, **__):
     raise KeyboardInterrupt
+"""
+PRESS_WHERE_ERRORS_ARE_IGNORED = """
+class Forgotten: pass
 
+def press(*_, times=[], **__):
+    if not times:
+        times.append(1)
+        forgotten = Forgotten()
+        kept = weakref.ref(forgotten, interrupt)
+        del forgotten
+
+def interrupt(_):
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("press", [PRESS, PRESS_WHERE_ERRORS_ARE_IGNORED], ids=["raised", "ignored"])
+def test_everything_is_closed_wherever_it_comes(press: str, tmp_path: Path) -> None:
+    code = f"""
+import weakref
+import rich.progress
+from simreal_cli.main import main
+{press}
 rich.progress.Progress.update = press
 if __name__ == "__main__":
     main()
 """
     (tmp_path / "pressed.py").write_text(code)
-    given = ["collect", tmp_path / "d", "--task", "Lift", "--obs", "state"]
+    given = ["collect", tmp_path / "d", "--task", "Lift", "--obs", "state", "--episodes", "500"]
     command = [sys.executable, tmp_path / "pressed.py", *given]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (130, GOES_ON + "\n")
