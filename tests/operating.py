@@ -17,8 +17,8 @@ from types import TracebackType
 import numpy as np
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_WHOLE = re.compile(r"(?:[^\x1b]|\x1b\[[0-9;]*[A-Za-z])*")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_WHOLE = re.compile(r"(?:[^\x1b]|\x1b\[[0-9;?]*[A-Za-z])*")
 """Text whose last escape sequence is complete."""
 _HAND = re.compile(r"hand (-?\d\.\d{3}) (-?\d\.\d{3}) (-?\d\.\d{3}) m")
 _KEYS = (("w", "s"), ("a", "d"), ("r", "f"))

@@ -243,6 +243,23 @@ def test_calibrating_and_checking_on_the_rig(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("rig_camera")
+def test_ctrl_c_while_the_arm_turns_the_board_stores_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from operating import Person
+
+    monkeypatch.setenv("SIMREAL_CONFIG", str(tmp_path))
+    with Person("calibrate", "held", "--env", "rig") as person:
+        person.wait_for("views")
+        person.type("\x03")
+        assert person.end() == 130
+    assert "error: interrupted." in person.screen
+    assert "Traceback" not in person.screen
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("rig_camera")
 def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,14 +15,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import h5py
 import pytest
 from demonstrations import settings_of
 from typer.testing import CliRunner
 
 from simreal_agents.collect import ActorRecorder
 from simreal_cli.main import app
+from simreal_datasets.episode import Episode
+from simreal_datasets.fetch import fetch_demonstrations
 from simreal_datasets.fill import fill_dataset
-from simreal_datasets.store import Dataset
+from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.world import World
 
 SIMREAL = Path(sys.executable).with_name("simreal")
@@ -122,6 +126,31 @@ if __name__ == "__main__":
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (130, GOES_ON + "\n")
     assert Dataset(tmp_path / "d").damaged == []
+
+
+def test_an_import_keeps_what_was_stored_and_adds_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = (
+        Path(shutil.copytree(fetch_demonstrations(["Lift"])["Lift"].parent, tmp_path / "human")) / "demo.hdf5"
+    )
+    with h5py.File(demo, "r+") as file:
+        file.copy("data/demo_1", "data/demo_2")
+    add = DatasetWriter.add
+
+    def press_after(writer: DatasetWriter, episode: Episode) -> Path:
+        add(writer, episode)
+        raise KeyboardInterrupt
+
+    given = ["data", "import", str(demo), str(tmp_path / "d")]
+    with monkeypatch.context() as patch:
+        patch.setattr(DatasetWriter, "add", press_after)
+        result = CliRunner().invoke(app, given)
+    assert (result.exit_code, result.stderr) == (130, GOES_ON + "\n")
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert "demo_1: already there\ndemo_2: " in result.output
+    assert len(Dataset(tmp_path / "d")) == 2
 
 
 def test_a_training_goes_on_by_the_command_that_it_names(data: Path, tmp_path: Path) -> None:
