@@ -131,9 +131,8 @@ if __name__ == "__main__":
 def test_an_import_keeps_what_was_stored_and_adds_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    demo = (
-        Path(shutil.copytree(fetch_demonstrations(["Lift"])["Lift"].parent, tmp_path / "human")) / "demo.hdf5"
-    )
+    human = shutil.copytree(fetch_demonstrations(["Lift"])["Lift"].parent, tmp_path / "human")
+    demo = human / "demo.hdf5"
     with h5py.File(demo, "r+") as file:
         file.copy("data/demo_1", "data/demo_2")
     add = DatasetWriter.add
