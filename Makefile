@@ -23,13 +23,21 @@ ARGS ?=
 # Rendering without a display; `simreal doctor` says which backends work here.
 export MUJOCO_GL ?= egl
 
-.PHONY: demo test check format types venv clean
+# One after the other, also with -j.
+.NOTPARALLEL:
+.PHONY: demo test test-together test-alone check format types venv clean
 
 demo: $(READY)
 	$(BIN)/simreal demo --task $(TASK) --env $(ENV) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
-test: $(READY)
-	$(BIN)/pytest $(ARGS)
+test: test-together test-alone
+
+# pytest's exit code 5: ARGS chose no test of this kind.
+test-together: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not alone' $(ARGS) || [ $$? = 5 ]
+
+test-alone: $(READY)
+	$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
 
 check: $(READY) types
 	$(BIN)/ruff format --check .

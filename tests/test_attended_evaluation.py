@@ -19,6 +19,7 @@ from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig
 
 BLIND_RIG = [sys.executable, str(Path(__file__).with_name("blind_rig.py"))]
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")

@@ -217,6 +217,7 @@ def test_a_robot_out_of_view_cannot_be_checked() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("rig_camera")
 def test_calibrating_and_checking_on_the_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from simreal_envs.rig.launch import Rig
@@ -242,6 +243,7 @@ def test_calibrating_and_checking_on_the_rig(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("rig_camera")
 def test_ctrl_c_while_the_arm_turns_the_board_stores_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -259,6 +261,7 @@ def test_ctrl_c_while_the_arm_turns_the_board_stores_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("rig_camera")
 def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -277,6 +280,7 @@ def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.usefixtures("rig_camera")
 def test_a_person_who_leads_the_arm_from_view_to_view_calibrates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -28,6 +28,7 @@ from simreal_envs.tasks import get_task
 
 HOST, TASK, SHIFT = "127.77.0.1", "Stack", "viewpoint:0.3+texture"
 HAND_IN_VIEW_RAD = np.array([0.0, 0.35, 0.0, -1.9, 0.0, 2.3, 0.785])
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def invoke(*arguments: object):
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
 
 
+@pytest.mark.alone
 def test_help_comes_fast_and_imports_nothing_heavy():
     start = time.perf_counter()
     helped = run("--help")

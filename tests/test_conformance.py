@@ -24,7 +24,7 @@ from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
 Env = gym.Env[Any, Any]
-WORLDS = [*((task, "sim") for task in TASK_NAMES), ("Stack", "rig")]
+WORLDS = [*((task, "sim") for task in TASK_NAMES), pytest.param(("Stack", "rig"), marks=pytest.mark.alone)]
 
 
 def hold(env: Env, gripper: float = -1.0) -> np.ndarray:

@@ -11,6 +11,8 @@ from simreal_cli.finding import Finding
 from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig, free_address
 
+pytestmark = pytest.mark.alone
+
 
 def examined(env: str, host: str | None) -> dict[str, Finding]:
     return {finding.subject: finding for finding in examine_robot(env, host, serial=None)}

@@ -24,6 +24,8 @@ from driving import LIMITS, PERIOD_S, follow, moved_by, rig_joints, until
 from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig
 
+pytestmark = pytest.mark.alone
+
 OUTSIDE_RAD = np.array([1.6, -0.2, 0.0, -2.5, 0.0, 2.3, 0.8])
 """Beside the workspace."""
 

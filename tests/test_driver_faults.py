@@ -26,6 +26,8 @@ from driving import LIMITS, PERIOD_S, assert_arm_works, follow, moved_by, rig_jo
 
 from simreal_envs.rig.control import RigControl
 
+pytestmark = pytest.mark.alone
+
 
 def test_a_reflex_is_named_and_recovered_from_only_when_asked(arm: Arm, control: RigControl) -> None:
     arm.start()

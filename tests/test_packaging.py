@@ -74,6 +74,7 @@ def test_wheel_leaves_hugging_face_datasets_alone(wheel, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.alone
 def test_importing_the_environments_registers_them_and_loads_nothing_heavy(tmp_path):
     code = (
         "import time; start = time.perf_counter(); import simreal_envs; took = time.perf_counter() - start;"

@@ -73,6 +73,7 @@ def test_a_process_that_dies_is_an_error_and_not_a_hang(tmp_path):
         list(run_in_processes(partial(Doubler, tmp_path, 0.0), [1, -2, 2, 3], 2))
 
 
+@pytest.mark.alone
 def test_leaving_early_stops_work_at_its_heartbeat(tmp_path):
     results = run_in_processes(partial(Doubler, tmp_path, 0.3), range(50), 2)
     next(results)

@@ -119,6 +119,7 @@ def test_the_command_says_how_it_went(dataset: Path) -> None:
     assert "Episode 1 on sim at 1 of its speed: solved" in " ".join(result.output.split())
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("rig_camera")
 def test_on_the_rig_an_episode_is_replayed_and_more_are_generated_from_it(
     dataset: Path, tmp_path: Path

@@ -25,6 +25,8 @@ from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig, free_address
 from simreal_envs.spec import START_JOINTS_RAD
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Rig]:

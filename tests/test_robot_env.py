@@ -32,6 +32,7 @@ from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.world import World
 
 Env = gym.Env[Any, Any]
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")

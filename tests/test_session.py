@@ -19,6 +19,7 @@ from simreal_envs.rig.launch import Rig
 from simreal_envs.world import World
 
 SPEED_MPS = 0.25
+pytestmark = pytest.mark.alone
 
 
 def cube_m(seed: int) -> np.ndarray:
