@@ -10,11 +10,13 @@ is chosen on one set of reset seeds and judged once on another.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from simreal_agents.experiment import Experiment, run_experiment
+from simreal_envs.errors import SimrealError
 
 
 def main() -> None:
@@ -36,7 +38,10 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     folder = arguments.pop("folder")
     experiment = Experiment(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
-    run_experiment(experiment, folder, Console())
+    try:
+        run_experiment(experiment, folder, Console())
+    except SimrealError as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":
