@@ -32,7 +32,7 @@ demo: $(READY)
 
 test: test-together test-alone
 
-# pytest's exit code 5: ARGS chose no test of this kind.
+# ARGS may choose by file and by -k, not by -m. Exit code 5 of pytest: it chose no test of this kind.
 test-together: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not alone' $(ARGS) || [ $$? = 5 ]
 
