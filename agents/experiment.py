@@ -72,6 +72,9 @@ class Experiment:
         max_steps: rollouts end after so many steps.
         overrides: ``key=value`` settings of :class:`simreal_agents.config.TrainConfig`, for every method.
         preset: settings that the overrides start from.
+
+    Raises:
+        UsageError: an unknown task, env, shift, method, preset or setting, before anything is made.
     """
 
     task: str
@@ -89,6 +92,9 @@ class Experiment:
     max_steps: int = 200
     overrides: tuple[str, ...] = field(default_factory=tuple)
     preset: str = "cpu"
+
+    def __post_init__(self) -> None:
+        _ = self.target_world, self.configs(Path())
 
     @property
     def target_world(self) -> World:

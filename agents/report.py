@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from simreal_agents.episode_log import EpisodeResult
-from simreal_agents.statistics import PairedTest, holm, mcnemar, wilson_interval
+from simreal_agents.statistics import (
+    PairedTest,
+    TrainingTest,
+    compare_trainings,
+    holm,
+    mcnemar,
+    wilson_interval,
+)
 from simreal_envs.errors import UsageError
 
 
@@ -32,11 +39,17 @@ class Cell:
     """How many episodes failed at each stage."""
     interrupted: int = 0
     """How many of the failed ones a fault broke off."""
+    trainings: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Successes and trials of each training, by its random seed, if several are pooled."""
 
     @property
     def rate(self) -> float:
         """Fraction of episodes solved."""
         return self.successes / self.trials
+
+    def of_training(self, seed: int) -> str:
+        """``k/n`` of one training; empty if it is not among those pooled."""
+        return "/".join(map(str, self.trainings.get(seed, ())))
 
     def __str__(self) -> str:
         interval = f"[{100 * self.low:.0f}, {100 * self.high:.0f}]"
@@ -49,6 +62,7 @@ class Comparison:
 
     Attributes:
         p_adjusted: p-value after Holm's correction for all tests of the report.
+        trainings: the same with a training as the unit, if several are pooled.
     """
 
     first: str
@@ -56,6 +70,7 @@ class Comparison:
     region: str
     test: PairedTest
     p_adjusted: float
+    trainings: TrainingTest | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,24 @@ class Report:
                     for c in self.comparisons
                 ],
             )  # fmt: skip
+        if seeds := sorted({seed for cell in self.cells for seed in cell.trainings}):
+            yield (
+                "Each training by itself, by its random seed",
+                ["policy", "region", *(str(seed) for seed in seeds)],
+                [[c.name, c.region, *(c.of_training(seed) for seed in seeds)] for c in self.cells],
+            )
+        if over_trainings := [(c, c.trainings) for c in self.comparisons if c.trainings]:
+            yield (
+                "Paired t-test over trainings: would further trainings differ too?",
+                ["first", "second", "region", "points, 95 % interval", "p"],
+                [
+                    [
+                        c.first, c.second, c.region,
+                        f"{100 * t.difference:+.0f} [{100 * t.low:+.0f}, {100 * t.high:+.0f}]", _p(t.p_value),
+                    ]
+                    for c, t in over_trainings
+                ],
+            )  # fmt: skip
         stages = list(dict.fromkeys(stage for cell in self.cells for stage in cell.failed_at))
         if any(sum(cell.failed_at.values()) for cell in self.cells):
             broken = ["interrupted"] if any(cell.interrupted for cell in self.cells) else []
@@ -158,10 +191,14 @@ def report(results: Sequence[EpisodeResult], stages: Sequence[str]) -> Report:
         if name != reference
     ]
     adjusted = holm([test.p_value for _, _, test in pairs])
+    trainings = {(cell.name, cell.region): cell.trainings for cell in cells}
     comparisons = [
-        Comparison(reference, name, region, test, p)
+        Comparison(
+            reference, name, region, test, p,
+            _over_trainings(trainings[reference, region], trainings[name, region]),
+        )
         for (name, region, test), p in zip(pairs, adjusted, strict=True)
-    ]
+    ]  # fmt: skip
     return Report(f"{task}, env {env}, shift {shift}", cells, comparisons)
 
 
@@ -185,7 +222,13 @@ def _cell(name: str, region: str, results: Sequence[EpisodeResult], stages: Sequ
     low, high = wilson_interval(successes, len(results))
     failed_at = {stage: failed[stage] for stage in stages}
     interrupted = sum(bool(result.interrupted) for result in results)
-    return Cell(name, region, successes, len(results), low, high, failed_at, interrupted)
+    trainings = {}
+    for seed in sorted({result.replicate for result in results}):
+        of_seed = [result.success for result in results if result.replicate == seed]
+        trainings[seed] = sum(of_seed), len(of_seed)
+    if len(trainings) == 1:
+        trainings = {}
+    return Cell(name, region, successes, len(results), low, high, failed_at, interrupted, trainings)
 
 
 def _paired(
@@ -194,6 +237,15 @@ def _paired(
     if first.keys() != second.keys():
         raise UsageError("A paired test needs the same episodes of both policies.")
     return mcnemar([first[key].success for key in first], [second[key].success for key in first])
+
+
+def _over_trainings(
+    first: Mapping[int, tuple[int, int]], second: Mapping[int, tuple[int, int]]
+) -> TrainingTest | None:
+    """None where nothing is pooled; the test of episodes has made sure that both have the same seeds."""
+    if not first:
+        return None
+    return compare_trainings([k / n for k, n in first.values()], [k / n for k, n in second.values()])
 
 
 def _p(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What k successes in n episodes say: an interval for one policy, a paired test for two."""
+"""What k successes in n episodes say: an interval for one policy, paired tests for two."""
 
 from __future__ import annotations
 
@@ -64,6 +64,39 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> PairedTest:
     discordant = only_first + only_second
     p_value = float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
     return PairedTest(int((a & b).sum()), only_first, only_second, int((~a & ~b).sum()), p_value)
+
+
+@dataclass(frozen=True)
+class TrainingTest:
+    """Two methods over several trainings: mean difference of success rates, interval, p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def compare_trainings(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> TrainingTest:
+    """Paired t-test (Student 1908) of success rates: training i of both began with the same random seed.
+
+    A test of episodes says whether these trainings differ; this one, whether further trainings would.
+
+    Raises:
+        UsageError: the two are of different length, or fewer than two.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise UsageError(
+            f"A test over trainings needs at least two of both; got {len(first)} and {len(second)}."
+        )
+    difference = np.subtract(first, second)
+    mean = float(difference.mean())
+    if np.ptp(difference) < 1e-12:  # no spread to estimate an error from
+        return TrainingTest(mean, mean, mean, float(abs(mean) < 1e-12))
+    test = stats.ttest_1samp(difference, 0.0)
+    low, high = test.confidence_interval(confidence)
+    return TrainingTest(mean, float(low), float(high), float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     arguments = vars(parser.parse_args())
     folder = arguments.pop("folder")
-    experiment = Experiment(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
     try:
+        experiment = Experiment(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
         run_experiment(experiment, folder, Console())
     except SimrealError as error:
         sys.exit(f"Error: {error}")

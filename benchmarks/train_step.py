@@ -36,6 +36,7 @@ def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Genera
         files=tuple(f"{i}" for i in range(episodes)),
         world={"task": "Lift", "action_kind": "pose", "image_size": list(size)},
         looks=("sim none",),
+        cameras=(),
     )
 
 

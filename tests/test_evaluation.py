@@ -288,11 +288,27 @@ def test_report_refuses_policies_that_played_other_episodes_or_worlds():
 
 def test_trainings_of_one_method_are_pooled_and_paired_by_training_and_seed():
     runs = {f"{m}{k}": (m, k) for m in ("uot", "cotrain") for k in range(3)}
-    results = [r for run, (m, _) in runs.items() for r in _many(run, "in", 8 if m == "uot" else 5, 10)]
+    solved = {"uot": (9, 8, 7), "cotrain": (5, 5, 5)}
+    results = [r for run, (m, k) in runs.items() for r in _many(run, "in", solved[m][k], 10)]
     summary = report(pool(results, runs), STAGES)
     assert (summary.cell("uot", "in").successes, summary.cell("uot", "in").trials) == (24, 30)
     assert summary.comparisons[0].test.only_first == 9
     assert summary.comparisons[0].test.only_second == 0
+
+    assert summary.cell("uot", "in").trainings == {0: (9, 10), 1: (8, 10), 2: (7, 10)}
+    trainings = summary.comparisons[0].trainings
+    assert (trainings.difference, trainings.p_value) == pytest.approx((0.3, 0.0351), abs=1e-4)
+    markdown = summary.to_markdown()
+    assert "| uot | in | 9/10 | 8/10 | 7/10 |" in markdown
+    assert "| uot | cotrain | in | +30 [+5, +55] | 0.035 |" in markdown
+
+
+def test_one_training_a_method_is_not_tested_over_trainings():
+    runs = {"uot-0": ("uot", 0), "cotrain-0": ("cotrain", 0)}
+    results = [*_many("uot-0", "in", 8, 10), *_many("cotrain-0", "in", 5, 10)]
+    summary = report(pool(results, runs), STAGES)
+    assert summary.comparisons[0].trainings is None
+    assert "raining" not in summary.to_markdown()
 
 
 def test_videos_show_the_failures_again(played, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simreal_agents.statistics import holm, mcnemar, wilson_interval
+from simreal_agents.statistics import compare_trainings, holm, mcnemar, wilson_interval
 from simreal_envs.errors import UsageError
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -108,3 +108,38 @@ def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p_va
     for p, q in zip(p_values, adjusted, strict=True):
         assert p <= q <= min(1.0, p * len(p_values)) + 1e-12
     assert [adjusted[i] for i in np.argsort(p_values, kind="stable")] == sorted(adjusted)
+
+
+def test_comparison_of_trainings_has_the_published_values():
+    # Student (1908), Biometrika 6: hours of sleep gained by two drugs, ten patients.
+    first = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    second = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    test = compare_trainings(first, second)
+    assert test.difference == pytest.approx(1.58)
+    assert (test.low, test.high) == pytest.approx((0.7001, 2.4599), abs=1e-4)
+    assert test.p_value == pytest.approx(0.002833, abs=1e-6)
+
+
+rates = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=2, max_size=9)
+
+
+@given(rates)
+def test_comparison_of_trainings_is_symmetric_and_its_interval_decides_as_its_p_value(pairs):
+    first, second = ([rate / 100 for rate in of] for of in zip(*pairs, strict=True))
+    test, swapped = compare_trainings(first, second), compare_trainings(second, first)
+    assert (swapped.difference, swapped.p_value) == pytest.approx((-test.difference, test.p_value))
+    assert (swapped.low, swapped.high) == pytest.approx((-test.high, -test.low))
+    assert test.low <= test.difference <= test.high
+    if abs(test.p_value - 0.05) > 1e-6:
+        assert (test.low <= 0 <= test.high) == (test.p_value > 0.05)
+
+
+def test_trainings_that_all_differ_alike_leave_no_doubt():
+    assert compare_trainings([0.5, 0.75], [0.25, 0.5]).p_value == 0
+    assert compare_trainings([0.5, 0.75], [0.5, 0.75]).p_value == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [([0.5], [0.5]), ([0.5, 0.6], [0.5]), ([], [])])
+def test_comparison_of_too_few_trainings_is_refused(first, second):
+    with pytest.raises(UsageError, match="at least two"):
+        compare_trainings(first, second)

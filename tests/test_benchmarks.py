@@ -1,0 +1,91 @@
+"""The benchmark scripts run, on a small scale: a script that nobody runs breaks unseen."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from simreal_agents.episode_log import EpisodeLog, EpisodeResult
+from simreal_agents.evaluation import FIRST_SEED
+
+SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def run_script(monkeypatch, capsys):
+    """Run a script with arguments in this process; returns what it printed."""
+
+    def run(name: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_train_step_times_each_method_and_its_solver(run_script, monkeypatch):
+    from simreal_agents import alignment
+
+    monkeypatch.setattr(alignment, "transport_plan", alignment.transport_plan)  # the script wraps it
+    arguments = ["--sizes", "32x40", "--methods", "cotrain", "uot", "--amp", "none", "--updates", "2"]
+    printed = run_script("train_step.py", *arguments, "--threads", "1")
+    cotrain, uot = (row.split("|") for row in printed.splitlines()[2:])
+    assert cotrain[3].strip() == "cotrain"
+    assert float(cotrain[6].split()[0]) == 0
+    assert uot[3].strip() == "uot"
+    assert float(uot[6].split()[0]) > 0
+
+
+def test_dtw_times_every_pair_of_sizes(run_script):
+    printed = run_script("dtw.py", "--sources", 2, 3, "--targets", 1, 2)
+    assert "2 x 1 demonstrations" in printed
+    assert "3 x 2 demonstrations" in printed
+
+
+def test_experts_solve_both_tasks(run_script):
+    printed = run_script("experts.py", "--episodes", 2, "--noise", 0)
+    assert "Lift, noise 0.0 m: 2/2" in printed
+    assert "Stack, noise 0.0 m: 2/2" in printed
+
+
+def test_compare_pools_the_trainings_of_different_checkpoints(run_script, tmp_path):
+    with EpisodeLog(tmp_path / "test") as log:
+        for method, updates, solved in (("uot", 6000, 4), ("cotrain", 32000, 2)):
+            for training in range(2):
+                for i in range(5):
+                    log.append(_result(f"{method}-{training}@{updates}", i, "" if i < solved else "reach"))
+    printed = run_script("compare.py", tmp_path, "uot@6000", "cotrain@32000")
+    assert "8/10 = 80 %" in printed
+    assert "4/10 = 40 %" in printed
+    printed = run_script("compare.py", tmp_path, "uot@6000", "cotrain@32000", "--seeds", 1)
+    assert "4/5 = 80 %" in printed
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("compare.py", ["nowhere", "uot@1"], "holds no test"),
+        ("view.py", ["nowhere"], "nowhere"),
+        ("cotraining.py", ["out", "--methods", "magic"], "magic"),
+        ("cotraining.py", ["out", "--shift", "magic"], "magic"),
+        ("cotraining.py", ["out", "--set", "optim.magic=1"], "magic"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(run_script, monkeypatch, tmp_path, capsys, script, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run_script(script, *arguments)
+    said = f"{ended.value.code} {capsys.readouterr().err}"
+    assert ended.value.code != 0
+    assert message in said
+    assert not list(tmp_path.iterdir())
+
+
+def _result(name: str, i: int, failed_at: str) -> EpisodeResult:
+    return EpisodeResult(
+        name=name, actor=name, task="Lift", env="sim", shift="none", region="ood", seed=FIRST_SEED + i,
+        success=not failed_at, steps=50, stages_reached=0 if failed_at else 3, failed_at=failed_at,
+        max_steps=200,
+    )  # fmt: skip
