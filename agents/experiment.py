@@ -41,8 +41,10 @@ from simreal_datasets.store import DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.parallel import available_cores
 from simreal_envs.shifts import STAND_IN
+from simreal_envs.spec import check_choice
 from simreal_envs.tasks import get_task
 from simreal_envs.world import World
+from simreal_envs.wrappers import check_noise
 
 TARGET_SEED = 500_000
 """Target demonstrations start from other seeds than source ones."""
@@ -51,6 +53,12 @@ TEST_SEED = FIRST_SEED + 1_000_000
 EVALUATED_REGIONS = ("in", "ood")
 DATA_FIELDS = ("task", "env", "shift", "source_demos", "target_demos", "noise_m")
 """What must stay the same in one folder, so that every training and test in it is of the same data."""
+COUNTS = ("updates", "checkpoint_every", "validation_episodes", "test_episodes")
+SET_HERE = (
+    "method", "seed", "optim.updates", "checkpoint_every",
+    "data.source", "data.target", "data.source_demos", "data.target_demos",
+)  # fmt: skip
+"""Settings of a training that the experiment decides, so that its runs are what their names say."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,11 @@ class Experiment:
         max_steps: rollouts end after so many steps.
         overrides: ``key=value`` settings of :class:`simreal_agents.config.TrainConfig`, for every method.
         preset: settings that the overrides start from.
+        test_checkpoint: updates after which every method is tested, in place of its best checkpoint.
 
     Raises:
-        UsageError: an unknown task, env, shift, method, preset or setting, before anything is made.
+        UsageError: an unknown task, env, shift, method, preset or setting, a number out of range, or an
+            override of what the experiment sets itself.
     """
 
     task: str
@@ -92,8 +102,22 @@ class Experiment:
     max_steps: int = 200
     overrides: tuple[str, ...] = field(default_factory=tuple)
     preset: str = "cpu"
+    test_checkpoint: int | None = None
 
     def __post_init__(self) -> None:
+        check_noise(self.noise_m)
+        for name in (*COUNTS, "source_demos", "target_demos"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} = {getattr(self, name)}: at least 1 is needed.")
+        for name in ("methods", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UsageError(f"{name} = {', '.join(map(str, values))}: at least one, and none twice.")
+        for override in self.overrides:
+            if override.partition("=")[0].strip() in SET_HERE:
+                raise UsageError(f"{override}: the experiment sets {', '.join(SET_HERE)} itself.")
+        if self.test_checkpoint is not None:
+            check_choice("checkpoint to test", str(self.test_checkpoint), map(str, checkpoints(self)))
         _ = self.target_world, self.configs(Path())
 
     @property
@@ -251,6 +275,9 @@ def final_test(experiment: Experiment, folder: Path, curves: Sequence[SuccessCou
     """Judge each method at its best checkpoint on episodes that took no part in choosing it."""
     best = {}
     for method in experiment.methods:
+        if experiment.test_checkpoint is not None:
+            best[method] = experiment.test_checkpoint
+            continue
         successes: dict[int, int] = {}
         for count in curves:
             if count.method == method:

@@ -141,13 +141,16 @@ class Report:
         if over_trainings := [(c, c.trainings) for c in self.comparisons if c.trainings]:
             yield (
                 "Paired t-test over trainings: would further trainings differ too?",
-                ["first", "second", "region", "points, 95 % interval", "p"],
+                ["first", "second", "region", "points, 95 % interval", "p", "p (Holm)"],
                 [
                     [
                         c.first, c.second, c.region,
-                        f"{100 * t.difference:+.0f} [{100 * t.low:+.0f}, {100 * t.high:+.0f}]", _p(t.p_value),
+                        f"{100 * t.difference:+.0f} [{100 * t.low:+.0f}, {100 * t.high:+.0f}]",
+                        _p(t.p_value), _p(adjusted),
                     ]
-                    for c, t in over_trainings
+                    for (c, t), adjusted in zip(
+                        over_trainings, holm([t.p_value for _, t in over_trainings]), strict=True
+                    )
                 ],
             )  # fmt: skip
         stages = list(dict.fromkeys(stage for cell in self.cells for stage in cell.failed_at))
@@ -235,8 +238,16 @@ def _paired(
     first: Mapping[tuple[int, int], EpisodeResult], second: Mapping[tuple[int, int], EpisodeResult]
 ) -> PairedTest:
     if first.keys() != second.keys():
-        raise UsageError("A paired test needs the same episodes of both policies.")
+        raise UsageError(
+            f"A paired test needs the same episodes of both policies: {_played(first)}; {_played(second)}."
+        )
     return mcnemar([first[key].success for key in first], [second[key].success for key in first])
+
+
+def _played(results: Mapping[tuple[int, int], EpisodeResult]) -> str:
+    name = next(iter(results.values())).name
+    trainings = ", ".join(str(seed) for seed in sorted({training for training, _ in results}))
+    return f"{name} has {len(results)}, of training seeds {trainings}"
 
 
 def _over_trainings(

@@ -78,10 +78,11 @@ class TrainingTest:
 
 def compare_trainings(
     first: Sequence[float], second: Sequence[float], confidence: float = 0.95
-) -> TrainingTest:
+) -> TrainingTest | None:
     """Paired t-test (Student 1908) of success rates: training i of both began with the same random seed.
 
     A test of episodes says whether these trainings differ; this one, whether further trainings would.
+    None if all trainings differ by the same amount: there is no spread to judge it by.
 
     Raises:
         UsageError: the two are of different length, or fewer than two.
@@ -91,12 +92,11 @@ def compare_trainings(
             f"A test over trainings needs at least two of both; got {len(first)} and {len(second)}."
         )
     difference = np.subtract(first, second)
-    mean = float(difference.mean())
-    if np.ptp(difference) < 1e-12:  # no spread to estimate an error from
-        return TrainingTest(mean, mean, mean, float(abs(mean) < 1e-12))
+    if np.ptp(difference) < 1e-9:
+        return None
     test = stats.ttest_1samp(difference, 0.0)
-    low, high = test.confidence_interval(confidence)
-    return TrainingTest(mean, float(low), float(high), float(test.pvalue))
+    low, high = np.clip(test.confidence_interval(confidence), -1.0, 1.0)
+    return TrainingTest(float(difference.mean()), float(low), float(high), float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

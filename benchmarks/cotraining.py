@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=int, default=2000)
     parser.add_argument("--validation-episodes", type=int, default=25)
     parser.add_argument("--test-episodes", type=int, default=100)
+    parser.add_argument("--test-checkpoint", type=int, help="test this one in place of each method's best")
     parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")

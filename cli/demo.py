@@ -59,9 +59,10 @@ def demo(
 
 
 DURATIONS_MINUTES = {"Lift": {False: 25, True: 6}, "Stack": {False: 40, True: 15}}
-"""On two cores; measured as a whole (docs/benchmarks.md), the quick Stack by its parts."""
+"""On two cores, from what docs/benchmarks.md lists: less the installation and what ran beside; the quick Stack by
+its parts."""
 
-RIG_MINUTES = {False: 15, True: 6}
+RIG_MINUTES = {False: 10, True: 4}
 """What comes on top in real time."""
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -52,16 +52,22 @@ class Recipe(Protocol):
 def fill_dataset(
     path: Path, recipe: Recipe, episodes: int, first_seed: int, workers: int
 ) -> Generator[Attempt, None, None]:
-    """Store successful episodes until the dataset holds ``episodes``; yields every attempt.
+    """Store successful episodes until the dataset holds ``episodes``; returns an iterator over the attempts.
 
     Seeds are tried upwards from ``first_seed``; what is stored depends on nothing else, however many workers
     there are. A dataset that was begun is continued after its last seed.
 
     Raises:
-        UsageError: the number or the seed is out of range.
-        DataError: the dataset is of another kind, attempts keep failing, or no seed is left.
+        UsageError: at once: the number or the seed is out of range.
+        DataError: at once: the dataset is of another kind; later: attempts keep failing, or no seed is left.
     """
     stored, next_seed = resume_point(path, recipe.world, recipe.region, episodes, first_seed)
+    return _fill(path, recipe, episodes, stored, next_seed, workers)
+
+
+def _fill(
+    path: Path, recipe: Recipe, episodes: int, stored: int, next_seed: int, workers: int
+) -> Generator[Attempt, None, None]:
     attempts = successes = 0
     with DatasetWriter(path) as writer:
         if stored == episodes:

@@ -24,6 +24,7 @@ from scipy.spatial.transform import Rotation
 from simreal_datasets.episode import DatagenInfo, Episode
 from simreal_envs.errors import DataError
 from simreal_envs.poses import actions_from_poses
+from simreal_envs.registration import TASK_NAMES
 from simreal_envs.sim import mujoco
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
@@ -55,7 +56,9 @@ def import_demonstrations(path: Path | str, task_name: str | None = None) -> lis
     path = Path(path)
     wanted = None if task_name is None else get_task(task_name)
     if not path.is_file():
-        raise DataError(f"Demonstration file {path} does not exist.")
+        raise DataError(
+            f"Demonstration file {path} does not exist. By name there are: {', '.join(TASK_NAMES)}."
+        )
     try:
         with h5py.File(path, "r", locking=False) as file:
             if "data" not in file:

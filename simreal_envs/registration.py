@@ -6,6 +6,7 @@ Gymnasium 1.0 dropped the entry points that once registered environments unasked
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import gymnasium as gym
@@ -59,10 +60,19 @@ def make_env(
             raise UsageError("env 'sim' has no host and no camera serial; they go with env 'rig' or 'real'.")
         if actions != "pose":
             raise UsageError(f"env 'sim' takes 'pose' actions, not {actions!r}: wrap it in JointActions.")
+        _check_arguments(SimEnv, kwargs)
         return SimEnv(task, shift=shift, **kwargs)
 
     from simreal_envs.robot.backends import Hardware, VirtualRig
     from simreal_envs.robot.env import RobotEnv
 
+    _check_arguments(RobotEnv, kwargs)
     backend = VirtualRig(task, host, shift) if env == "rig" else Hardware(host, shift, serial)
     return RobotEnv(task, backend, actions=actions, **kwargs)
+
+
+def _check_arguments(cls: type, kwargs: dict[str, Any]) -> None:
+    own = [*inspect.signature(make_env).parameters][1:-1]
+    of_class = [name for name in inspect.signature(cls).parameters if name not in ("task", "backend", *own)]
+    for name in kwargs:
+        check_choice("argument", name, [*own, *of_class])

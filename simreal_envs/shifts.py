@@ -206,8 +206,8 @@ def parse_seen(text: str) -> list[Shift]:
     shifts = parse_shift(text)
     if seen(text) != text:
         raise UsageError(
-            f"Shift {text!r} goes with env 'sim' only: the rig's arm has gains of its own. "
-            f"Valid: {seen(text)!r}."
+            f"Shift {text!r} goes with env 'sim' only: a robot's arm has gains of its own. "
+            f"Valid here: {seen(text)!r}."
         )
     return shifts
 

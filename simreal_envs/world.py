@@ -45,12 +45,12 @@ class World:
     limits: str | None = None
 
     def __post_init__(self) -> None:
-        from simreal_envs.shifts import parse_shift
+        from simreal_envs.shifts import parse_seen, parse_shift
 
         check_choice("task", self.task, TASK_NAMES)
         check_choice("env", self.env, ENVS)
         check_choice("action kind", self.action_kind, ACTION_KINDS)
-        parse_shift(self.shift)
+        (parse_shift if self.env == "sim" else parse_seen)(self.shift)
         ObservationSpec.parse(self.obs, self.image_size)
         if self.max_steps < 1:
             raise UsageError(f"max_steps {self.max_steps} must be at least 1.")

@@ -50,17 +50,34 @@ def test_experts_solve_both_tasks(run_script):
     assert "Stack, noise 0.0 m: 2/2" in printed
 
 
-def test_compare_pools_the_trainings_of_different_checkpoints(run_script, tmp_path):
-    with EpisodeLog(tmp_path / "test") as log:
-        for method, updates, solved in (("uot", 6000, 4), ("cotrain", 32000, 2)):
-            for training in range(2):
-                for i in range(5):
-                    log.append(_result(f"{method}-{training}@{updates}", i, "" if i < solved else "reach"))
-    printed = run_script("compare.py", tmp_path, "uot@6000", "cotrain@32000")
+@pytest.fixture
+def tested(tmp_path):
+    """Folders of two experiments with test episodes of training seeds 0 and 1, and 2."""
+    for folder, seeds in (("a", (0, 1)), ("b", (2,))):
+        with EpisodeLog(tmp_path / folder / "test") as log:
+            for method, updates, solved in (("uot", 6000, 4), ("cotrain", 32000, 2)):
+                for seed in seeds:
+                    for i in range(5):
+                        log.append(_result(f"{method}-{seed}@{updates}", i, "" if i < solved else "reach"))
+            log.append(_result("by hand", 0, ""))  # a policy that is not of the experiment
+    return tmp_path
+
+
+def test_compare_pools_the_trainings_of_different_checkpoints(run_script, tested):
+    printed = run_script("compare.py", tested / "a", "uot@6000", "cotrain@32000")
     assert "8/10 = 80 %" in printed
     assert "4/10 = 40 %" in printed
-    printed = run_script("compare.py", tmp_path, "uot@6000", "cotrain@32000", "--seeds", 1)
+    printed = run_script("compare.py", tested / "a", "uot@6000", "cotrain@32000", "--seeds", 1)
     assert "4/5 = 80 %" in printed
+    printed = run_script("compare.py", tested / "a", "uot@6000", "--also", tested / "b")
+    assert "12/15 = 80 %" in printed
+
+
+def test_compare_says_what_is_not_there_or_there_twice(run_script, tested):
+    with pytest.raises(SystemExit, match=r"No test episodes of uot@1\. There are: cotrain@32000, uot@6000"):
+        run_script("compare.py", tested / "a", "uot@1")
+    with pytest.raises(SystemExit, match="which another folder holds too"):
+        run_script("compare.py", tested / "a", "uot@6000", "--also", tested / "a")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +88,11 @@ def test_compare_pools_the_trainings_of_different_checkpoints(run_script, tmp_pa
         ("cotraining.py", ["out", "--methods", "magic"], "magic"),
         ("cotraining.py", ["out", "--shift", "magic"], "magic"),
         ("cotraining.py", ["out", "--set", "optim.magic=1"], "magic"),
+        ("cotraining.py", ["out", "--set", "seed=5"], "the experiment sets"),
+        ("cotraining.py", ["out", "--test-episodes", "0"], "test_episodes = 0"),
+        ("cotraining.py", ["out", "--target-demos", "0"], "target_demos = 0"),
+        ("cotraining.py", ["out", "--seeds", "1", "1"], "seeds = 1, 1"),
+        ("cotraining.py", ["out", "--test-checkpoint", "3000"], "Valid: 2000, 4000, 6000, 8000"),
     ],
 )
 def test_a_wrong_argument_is_one_line(run_script, monkeypatch, tmp_path, capsys, script, arguments, message):

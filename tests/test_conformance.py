@@ -261,6 +261,8 @@ def test_a_world_is_commanded_as_its_description_says(kind: str) -> None:
         ({"shift": "noise+noise"}, "named twice"),
         ({"quality": "best"}, "Unknown quality 'best'. Valid: fast, full"),
         ({"image_size": (0, 84)}, "image_size"),
+        ({"camera": "front"}, "Unknown argument 'camera'. Valid: env, host, shift, serial, actions, obs"),
+        ({"env": "rig", "quality": "full"}, "Unknown argument 'quality'. Valid: env, host"),
     ],
 )
 def test_bad_arguments_are_named_with_the_valid_ones(arguments: dict[str, Any], message: str) -> None:

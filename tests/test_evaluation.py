@@ -300,7 +300,7 @@ def test_trainings_of_one_method_are_pooled_and_paired_by_training_and_seed():
     assert (trainings.difference, trainings.p_value) == pytest.approx((0.3, 0.0351), abs=1e-4)
     markdown = summary.to_markdown()
     assert "| uot | in | 9/10 | 8/10 | 7/10 |" in markdown
-    assert "| uot | cotrain | in | +30 [+5, +55] | 0.035 |" in markdown
+    assert "| uot | cotrain | in | +30 [+5, +55] | 0.035 | 0.035 |" in markdown
 
 
 def test_one_training_a_method_is_not_tested_over_trainings():

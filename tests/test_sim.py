@@ -255,7 +255,7 @@ def test_shifted_gains_make_the_arm_lag_and_look_the_same() -> None:
 def test_shifted_gains_are_of_the_simulation_only() -> None:
     with pytest.raises(UsageError, match="'gains' goes with env 'sim' only"):
         gym.make("simreal/Lift-v0", env="rig", shift="gains")
-    with pytest.raises(UsageError, match=r"Valid: 'viewpoint:0\.5'"):
+    with pytest.raises(UsageError, match=r"Valid here: 'viewpoint:0\.5'"):
         Rig("Lift", shift="viewpoint:0.5+gains")
 
 

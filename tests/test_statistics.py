@@ -114,9 +114,9 @@ def test_comparison_of_trainings_has_the_published_values():
     # Student (1908), Biometrika 6: hours of sleep gained by two drugs, ten patients.
     first = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
     second = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
-    test = compare_trainings(first, second)
-    assert test.difference == pytest.approx(1.58)
-    assert (test.low, test.high) == pytest.approx((0.7001, 2.4599), abs=1e-4)
+    test = compare_trainings(*([hours / 10 for hours in of] for of in (first, second)))
+    assert test.difference == pytest.approx(0.158)
+    assert (test.low, test.high) == pytest.approx((0.07001, 0.24599), abs=1e-5)
     assert test.p_value == pytest.approx(0.002833, abs=1e-6)
 
 
@@ -127,16 +127,15 @@ rates = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=2
 def test_comparison_of_trainings_is_symmetric_and_its_interval_decides_as_its_p_value(pairs):
     first, second = ([rate / 100 for rate in of] for of in zip(*pairs, strict=True))
     test, swapped = compare_trainings(first, second), compare_trainings(second, first)
+    if len({a - b for a, b in pairs}) == 1:
+        assert test is None
+        assert swapped is None
+        return
     assert (swapped.difference, swapped.p_value) == pytest.approx((-test.difference, test.p_value))
     assert (swapped.low, swapped.high) == pytest.approx((-test.high, -test.low))
-    assert test.low <= test.difference <= test.high
+    assert -1 <= test.low <= test.difference <= test.high <= 1
     if abs(test.p_value - 0.05) > 1e-6:
         assert (test.low <= 0 <= test.high) == (test.p_value > 0.05)
-
-
-def test_trainings_that_all_differ_alike_leave_no_doubt():
-    assert compare_trainings([0.5, 0.75], [0.25, 0.5]).p_value == 0
-    assert compare_trainings([0.5, 0.75], [0.5, 0.75]).p_value == 1
 
 
 @pytest.mark.parametrize(("first", "second"), [([0.5], [0.5]), ([0.5, 0.6], [0.5]), ([], [])])
