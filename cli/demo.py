@@ -59,8 +59,7 @@ def demo(
 
 
 DURATIONS_MINUTES = {"Lift": {False: 25, True: 6}, "Stack": {False: 40, True: 15}}
-"""On two cores, from what docs/benchmarks.md lists: less the installation and what ran beside; the quick Stack by
-its parts."""
+"""On two cores, installation and other work taken off (docs/benchmarks.md); quick Stack by its parts."""
 
 RIG_MINUTES = {False: 10, True: 4}
 """What comes on top in real time."""
