@@ -6,6 +6,7 @@ threads: a checkpoint holds weights, optimiser and the state of every generator.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import threading
@@ -29,6 +30,7 @@ from simreal_envs.errors import DataError, UsageError
 
 DEMONSTRATIONS = "demonstrations.json"
 """In a run folder: names of the episodes' files that it is trained on, by domain."""
+LOCK = ".lock"
 
 
 def train(
@@ -50,7 +52,7 @@ def train(
     Raises:
         UsageError: the folder holds a run of another configuration, or an unfinished one and ``resume`` is
             not set; or a budget larger than the data.
-        DataError: data or a checkpoint that cannot be used.
+        DataError: data or a checkpoint that cannot be used, or another process trains in the folder.
         KeyboardInterrupt: after Ctrl-C, SIGTERM or ``should_stop``, once a checkpoint is written.
     """
     run = Path(run)
@@ -59,15 +61,31 @@ def train(
         return find_checkpoint(run)
     source, target = load_domains(config, demonstrations(run) if done else {})
     learner = Learner(config, source, target)
-    if done:
-        learner.restore(find_checkpoint(run))
-    else:
-        run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "config.json", config.to_dict())
-        used = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
-        write_json(run / DEMONSTRATIONS, used)
-    _update_until_done(learner, run, console, should_stop)
+    run.mkdir(parents=True, exist_ok=True)
+    with _only_training(run):
+        if done != _check_run(config, run, resume):
+            raise UsageError(f"Run {run} was trained by another process meanwhile; start again.")
+        if done:
+            learner.restore(find_checkpoint(run))
+        else:
+            write_json(run / "config.json", config.to_dict())
+            used = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
+            write_json(run / DEMONSTRATIONS, used)
+        _update_until_done(learner, run, console, should_stop)
     return find_checkpoint(run)
+
+
+@contextmanager
+def _only_training(run: Path) -> Iterator[None]:
+    """Raises DataError if another process trains in the folder; the system frees it when we die."""
+    with (run / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"Another training is writing {run}; wait for it, or choose another folder."
+            ) from error
+        yield
 
 
 def _update_until_done(
@@ -153,7 +171,7 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
         UsageError: the folder belongs to something else.
     """
     if not (run / "config.json").exists() and not resume:
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        if run.exists() and (not run.is_dir() or any(file.name != LOCK for file in run.iterdir())):
             raise UsageError(
                 f"{run} exists and is not a run; choose a folder that is empty or does not exist."
             )

@@ -290,6 +290,24 @@ def test_a_finished_run_is_left_alone_and_another_one_is_refused(data: Path, tmp
     assert stored_config(run) == config
 
 
+def test_a_run_has_one_training(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data))
+    refused = []
+
+    def another_one() -> bool:
+        with pytest.raises(DataError, match="Another training is writing") as caught:
+            train(config, tmp_path / "run")
+        refused.append(caught)
+        return False
+
+    train(config, tmp_path / "run", should_stop=another_one)
+    assert len(refused) == 6
+    updates = [
+        json.loads(line)["update"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    ]
+    assert updates == sorted(set(updates))
+
+
 def test_an_unfinished_run_asks_for_resume(data: Path, tmp_path: Path) -> None:
     config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
     checkpoint = train(config, tmp_path / "run")
