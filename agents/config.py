@@ -171,6 +171,9 @@ class PairingConfig:
 
     kind: Literal["dtw", "random"] = "dtw"
     """dtw: temporally aligned sampling. random: independent uniform frames (ablation)."""
+    path: Literal["commanded", "executed"] = "commanded"
+    """Which path of the end effector is compared: where it was sent, or where it went (as published). An arm
+    that lags or is disturbed, hides by where it goes what the demonstrator saw and meant."""
     weights: Literal["quantile", "metres"] = "quantile"
     """How the cutoff is given: as a quantile of the distances, or in metres."""
     sharpness: float = 5.0

@@ -112,7 +112,9 @@ class Learner:
         pairing = None
         needs_pairs = config.alignment_kind != "none" or config.batch.source_paired > 0
         if source and target and needs_pairs and config.pairing.kind == "dtw":
-            pairing = pair(source.paths_m(), target.paths_m(), cache=Path(config.data.target) / ".pairing")
+            commanded = config.pairing.path == "commanded"
+            cache = Path(config.data.target) / ".pairing"
+            pairing = pair(source.paths_m(commanded), target.paths_m(commanded), cache)
         self.sampler = Sampler(config, source, target, pairing, self.rng)
         self.bf16 = config.amp == "bf16" or (config.amp == "auto" and computes_in_bf16(self.device))
 

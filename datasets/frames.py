@@ -121,9 +121,10 @@ class Frames:
             return np.array([forward(joints)[:3, 3] for joints in actions[:, :7]], np.float32)
         return actions[:, :3]
 
-    def paths_m(self) -> list[NDArray[np.float32]]:
-        """End-effector positions (T, 3) of each episode: what demonstrations are paired by."""
-        return np.split(self.end_effector_positions_m, self.starts[1:-1])
+    def paths_m(self, commanded: bool) -> list[NDArray[np.float32]]:
+        """Positions (T, 3) of each episode that the end effector was sent to, or that it was at."""
+        positions = self.commanded_positions_m if commanded else self.end_effector_positions_m
+        return np.split(positions, self.starts[1:-1])
 
     def chunk_indices(self, frames: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
         """Frames (B, horizon) that hold the actions from each frame on; an episode's last one is repeated."""

@@ -26,13 +26,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_frames_are_the_episodes_in_order(folder: Path) -> None:
     frames, dataset = Frames.load(folder), Dataset(folder)
-    assert len(frames.paths_m()) == len(frames.files) == len(dataset) == 6
+    assert len(frames.paths_m(commanded=True)) == len(frames.files) == len(dataset) == 6
     assert frames.world == {"task": "Lift", "action_kind": "pose", "image_size": [32, 32]}
-    for i, path in enumerate(frames.paths_m()):
+    paths = zip(frames.paths_m(commanded=False), frames.paths_m(commanded=True), strict=True)
+    for i, (went, sent) in enumerate(paths):
         episode = dataset.read(i)
         rows = slice(frames.starts[i], frames.starts[i + 1])
         assert np.array_equal(frames.images[rows], episode.observations["agentview_image"])
-        assert np.array_equal(path, episode.observations["robot0_eef_pos"])
+        assert np.array_equal(went, episode.observations["robot0_eef_pos"])
+        assert np.allclose(sent, episode.actions[:, :3])
         assert np.allclose(frames.actions[rows], episode.actions)
 
 
@@ -101,5 +103,5 @@ def test_a_damaged_episode_is_skipped_and_named(tmp_path: Path, caplog: pytest.L
     folder = write_dataset(tmp_path / "demos", 3)
     damaged = Dataset(folder).infos[1].path
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    assert len(Frames.load(folder).paths_m()) == 2
+    assert len(Frames.load(folder).paths_m(commanded=True)) == 2
     assert damaged.name in caplog.text

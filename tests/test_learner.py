@@ -29,7 +29,7 @@ def test_aligned_frames_are_near_their_match(data: Path) -> None:
     source, target = load_domains(config)
     assert source is not None
     assert target is not None
-    pairing = pair(source.paths_m(), target.paths_m())
+    pairing = pair(source.paths_m(commanded=True), target.paths_m(commanded=True))
     draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
     episodes = np.searchsorted(source.starts, draw.align_source, side="right") - 1
     matched = source.starts[episodes] + pairing.matches[episodes, draw.align_target]
@@ -44,7 +44,7 @@ def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
     source, target = load_domains(config)
     assert source is not None
     assert target is not None
-    pairing = pair(source.paths_m(), target.paths_m())
+    pairing = pair(source.paths_m(commanded=True), target.paths_m(commanded=True))
     draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
     s = np.searchsorted(source.starts, draw.align_source, side="right") - 1
     t = np.searchsorted(target.starts, draw.align_target, side="right") - 1
@@ -54,6 +54,21 @@ def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
     assert np.abs(drawn - weights / weights.sum()).max() < 0.03
     nearest = pairing.distances_m.argmin(axis=0)
     assert drawn[nearest, np.arange(5)].sum() > 2 / 8
+
+
+@pytest.mark.parametrize("path", ["commanded", "executed"])
+def test_a_disturbed_arm_is_paired_by_its_commands_unless_told_otherwise(path: str, data: Path) -> None:
+    config = load_config("cpu", "uot", settings_of(data, f"pairing.path={path}"))
+    source, target = load_domains(config)
+    assert source is not None
+    assert target is not None
+    undisturbed = pair(source.paths_m(commanded=False), target.paths_m(commanded=False))
+    where_it_went_m = source.proprioception["robot0_eef_pos"]
+    where_it_went_m += np.random.default_rng(0).normal(0, 0.05, where_it_went_m.shape)
+    pairing = Learner(config, source, target).sampler.pairing
+    assert pairing is not None
+    same = np.allclose(pairing.distances_m, undisturbed.distances_m, atol=1e-5)
+    assert same == (path == "commanded")
 
 
 @pytest.mark.parametrize("label", ["eef_path", "eef_pos", "action"])
