@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from simreal_agents.episode_log import EpisodeLog, EpisodeResult
 from simreal_agents.evaluation import FIRST_SEED
+from simreal_cli.main import app
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -50,6 +52,18 @@ def test_experts_solve_both_tasks(run_script):
     assert "Stack, noise 0.0 m: 2/2" in printed
 
 
+def test_matches_of_demonstrations_with_themselves_show_objects_in_the_same_place(run_script, tmp_path):
+    demos = tmp_path / "demos"
+    command = ["collect", demos, "--task", "Lift", "--episodes", 4, "--image-size", 24, 32, "--workers", 1]
+    collected = CliRunner().invoke(app, list(map(str, command)))
+    assert collected.exit_code == 0, collected.output
+    printed = run_script("matches.py", demos, demos, "--set", "encoder.stem_stride=2")
+    apart_mm, *off_mm = (float(line.split(" mm")[0].split()[-1]) for line in printed.splitlines())
+    assert apart_mm < 10
+    assert len(off_mm) == 2
+    assert max(off_mm) < 10
+
+
 @pytest.fixture
 def tested(tmp_path):
     """Folders of two experiments with test episodes of training seeds 0 and 1, and 2."""
@@ -85,6 +99,7 @@ def test_compare_says_what_is_not_there_or_there_twice(run_script, tested):
     [
         ("compare.py", ["nowhere", "uot@1"], "holds no test"),
         ("view.py", ["nowhere"], "nowhere"),
+        ("matches.py", ["nowhere", "nowhere"], "nowhere"),
         ("cotraining.py", ["out", "--methods", "magic"], "magic"),
         ("cotraining.py", ["out", "--shift", "magic"], "magic"),
         ("cotraining.py", ["out", "--set", "optim.magic=1"], "magic"),
