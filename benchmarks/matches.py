@@ -8,7 +8,6 @@ and how far off a view would be that is right for every match, where the target 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -53,28 +52,25 @@ def report(config: TrainConfig) -> None:
     assert source is not None
     assert target is not None
     learner = Learner(config, source, target)
-    places_m = {name: object_places_m(path, frames) for name, path, frames in (
-        ("source", config.data.source, source), ("target", config.data.target, target)
-    )}  # fmt: skip
+    source_places_m = object_places_m(config.data.source, source)
+    target_places_m = object_places_m(config.data.target, target)
     shown, matched, masses, apart = [], [], [], []
     for _ in range(BATCHES):
         draw = learner.sampler.draw()
         plan = plan_by_labels(learner, draw)
         mass = plan.sum(0)
-        there, here = places_m["source"][draw.align_source], places_m["target"][draw.align_target]
+        there, here = source_places_m[draw.align_source], target_places_m[draw.align_target]
         apart.append((plan[..., None] * np.linalg.norm(there[:, None] - here, axis=-1)).sum() / plan.sum())
         shown.append(here)
         matched.append(np.einsum("st,sod->tod", plan, there) / np.maximum(mass, 1e-12)[:, None, None])
         masses.append(mass)
     view = fit(np.concatenate(shown), np.concatenate(matched), np.concatenate(masses))
-    objects = places_m["source"].shape[1]
+    objects = source_places_m.shape[1]
     print(f"matched objects are {1000 * np.mean(apart) / objects:.1f} mm apart")
     for region in ("in", "ood"):
         points_m = start_places_m(source.world["task"], region)
-        off_m = np.linalg.norm(np.c_[points_m, np.ones(len(points_m))] @ view - points_m, axis=1)
-        print(
-            f"a view fitted to the matches is {1000 * off_m.mean():.1f} mm off where objects start {region}"
-        )
+        off_mm = 1000 * np.linalg.norm(np.c_[points_m, np.ones(len(points_m))] @ view - points_m, axis=1)
+        print(f"a view fitted to the matches is {off_mm.mean():.1f} mm off where objects start {region}")
 
 
 def object_places_m(dataset: str, frames: Frames) -> NDArray[np.float64]:
@@ -111,7 +107,7 @@ def fit(
 def start_places_m(task: str, region: str) -> NDArray[np.float64]:
     """Where the task's objects start in a region, (N, 2), base frame."""
     rng = np.random.default_rng(0)
-    placements: Sequence = [get_task(task).sample_placement(region, rng) for _ in range(POINTS)]
+    placements = [get_task(task).sample_placement(region, rng) for _ in range(POINTS)]
     on_table = [placed[:2] for placement in placements for placed in placement.values()]
     return TABLE_CENTRE_IN_BASE_M[:2] + np.array(on_table)
 
