@@ -140,7 +140,13 @@ def drop(
     from simreal_datasets.store import Dataset, drop_episodes
 
     there = {info.path: info for info in Dataset(dataset).infos}
-    for path in drop_episodes(dataset, episodes):
+    try:
+        dropped = drop_episodes(dataset, episodes)
+    except KeyboardInterrupt:  # the same command may then name episodes that are gone
+        raise KeyboardInterrupt(
+            f"interrupted; `simreal data info {dataset}` says what is left of it."
+        ) from None
+    for path in dropped:
         info = there.get(path)
         what = f"{info.length} steps by {_readable(info.meta.get('actor'))}" if info else "damaged"
         typer.echo(f"dropped {path.name}: {what}")

@@ -216,6 +216,11 @@ def test_a_robot_out_of_view_cannot_be_checked() -> None:
 # --- with the rig's robot -----------------------------------------------------------------------------
 
 
+def press(*_: object) -> None:
+    """Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.usefixtures("rig_camera")
@@ -233,6 +238,11 @@ def test_calibrating_and_checking_on_the_rig(tmp_path: Path, monkeypatch: pytest
         assert "Run `simreal calibrate held`" in " ".join(unknown.output.split())
         found = run(app, ["calibrate", "held", *at, "--views", "8"])
         assert found.exit_code == 0, found.output
+        with monkeypatch.context() as patch:
+            patch.setattr("simreal_cli.calibrate_steps.lay_over", press)
+            stopped = run(app, ["calibrate", "check", *at, "--picture", str(picture)])
+        assert (stopped.exit_code, stopped.stderr) == (130, "error: interrupted.\n")
+        assert not picture.exists()
         checked = run(app, ["calibrate", "check", *at, "--picture", str(picture)])
         assert checked.exit_code == 0, checked.output
     off_m, off_deg = distance(load_calibration(serial_number(true)).pose_camera_in_base, true)

@@ -222,6 +222,26 @@ def test_where_nothing_is_kept_nothing_is_promised(
 
     monkeypatch.setattr("simreal_agents.replay.replay", press)
     monkeypatch.setattr("simreal_cli.doctor.examine", press)
-    for given in (["replay", str(recorded)], ["doctor"]):
+    monkeypatch.setattr("simreal_envs.robot.charuco.Board.write", press)
+    for given in (["replay", str(recorded)], ["doctor"], ["calibrate", "board", str(tmp_path / "b.png")]):
         result = CliRunner().invoke(app, given)
         assert (result.exit_code, result.stderr) == (130, "error: interrupted.\n")
+
+
+def test_what_is_left_of_dropped_episodes_can_be_read(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = shutil.copytree(recorded, tmp_path / "d")
+    unlink = Path.unlink
+
+    def press_after(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", press_after)
+        result = CliRunner().invoke(app, ["data", "drop", str(dataset), "0", "1"])
+    assert result.exit_code == 130
+    assert result.stderr == f"error: interrupted; `simreal data info {dataset}` says what is left of it.\n"
+    info = json.loads(CliRunner().invoke(app, ["data", "info", str(dataset), "--json"]).stdout)
+    assert (info["episodes"], info["damaged"]) == (1, {})
