@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -261,14 +262,14 @@ def checkpoints(experiment: Experiment) -> list[int]:
 def validate(experiment: Experiment, folder: Path) -> list[SuccessCount]:
     """Evaluate every checkpoint; one point a method, region and number of updates, seeds pooled."""
     seeds = range(FIRST_SEED, FIRST_SEED + experiment.validation_episodes)
-    counts = []
-    for updates in checkpoints(experiment):
-        chosen = dict.fromkeys(experiment.methods, updates)
-        final = _evaluate(experiment, folder, chosen, seeds, experiment.validation_world, "validation")
-        counts += [
-            SuccessCount(cell.name, cell.region, updates, cell.successes, cell.trials) for cell in final.cells
-        ]
-    return counts
+    every = [(method, updates) for updates in checkpoints(experiment) for method in experiment.methods]
+    played = _evaluate(experiment, folder, every, seeds, experiment.validation_world, "validation")
+    return [
+        SuccessCount(method, region, updates, sum(solved), len(solved))
+        for (method, updates), results in played.items()
+        for region in EVALUATED_REGIONS
+        if (solved := [result.success for result in results if result.region == region])
+    ]
 
 
 def final_test(experiment: Experiment, folder: Path, curves: Sequence[SuccessCount]) -> Report:
@@ -284,20 +285,29 @@ def final_test(experiment: Experiment, folder: Path, curves: Sequence[SuccessCou
                 successes[count.updates] = successes.get(count.updates, 0) + count.successes
         best[method] = max(successes, key=lambda updates: (successes[updates], -updates))
     seeds = range(TEST_SEED, TEST_SEED + experiment.test_episodes)
-    return _evaluate(experiment, folder, best, seeds, experiment.target_world, "test")
+    played = _evaluate(experiment, folder, list(best.items()), seeds, experiment.target_world, "test")
+    return report(list(chain.from_iterable(played.values())), get_task(experiment.task).stages)
 
 
 def _evaluate(
-    experiment: Experiment, folder: Path, updates: dict[str, int], seeds: range, world: World, where: str
-) -> Report:
+    experiment: Experiment,
+    folder: Path,
+    chosen: Sequence[tuple[str, int]],
+    seeds: range,
+    world: World,
+    where: str,
+) -> dict[tuple[str, int], list[EpisodeResult]]:
+    """Results by method and number of updates, all training seeds of a method as one policy."""
     actors: dict[str, ActorSource] = {}
-    method_of: dict[str, tuple[str, int]] = {}
-    for name, method, seed in experiment.trainings():
-        label = f"{name}@{updates[method]}"
-        actors[label] = TrainedPolicy.at(folder / "runs" / name, str(updates[method]))
-        method_of[label] = (method, seed)
+    labels: dict[tuple[str, int], dict[str, tuple[str, int]]] = {}
+    for chosen_method, updates in chosen:
+        for name, method, seed in experiment.trainings():
+            if method == chosen_method:
+                label = f"{name}@{updates}"
+                actors[label] = TrainedPolicy.at(folder / "runs" / name, str(updates))
+                labels.setdefault((method, updates), {})[label] = (method, seed)
     with success_bar(len(actors) * len(EVALUATED_REGIONS) * len(seeds), where) as show:
-        results: list[EpisodeResult] = evaluate(
+        results = evaluate(
             actors,
             world,
             EVALUATED_REGIONS,
@@ -306,7 +316,10 @@ def _evaluate(
             available_cores(),
             show,
         )
-    return report(pool(results, method_of), get_task(experiment.task).stages)
+    return {
+        key: pool((result for result in results if result.name in of_key), of_key)
+        for key, of_key in labels.items()
+    }
 
 
 @contextmanager

@@ -39,7 +39,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished experiment whose source demonstrations come from the expert instead of a human."""
     folder = tmp_path_factory.mktemp("experiment")
     list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
-    run_experiment(TINY, folder, Console(quiet=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simreal_agents.experiment.available_cores", lambda: 1)  # as many processes as cores
+        patch.setattr("simreal_agents.train_all.available_cores", lambda: 1)
+        run_experiment(TINY, folder, Console(quiet=True))
     return folder
 
 

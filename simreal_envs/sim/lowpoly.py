@@ -26,8 +26,8 @@ def simplified(model: mujoco.MjModel, faces_per_mesh: int = FACES_PER_MESH) -> m
         normal_at = int(model.mesh_normaladr[mesh])
         vertices = model.mesh_vert[vertex_at : vertex_at + model.mesh_vertnum[mesh]]
         triangles = model.mesh_face[face_at : face_at + faces]
-        vertices, corner_of = np.unique(vertices, axis=0, return_inverse=True)  # one vertex a place
-        triangles = corner_of.reshape(-1)[triangles]
+        vertices, corner_of = _one_a_place(vertices)
+        triangles = corner_of[triangles]
         vertices, triangles = fast_simplification.simplify(
             vertices, np.ascontiguousarray(triangles, np.int32), 1 - faces_per_mesh / faces
         )
@@ -42,6 +42,17 @@ def simplified(model: mujoco.MjModel, faces_per_mesh: int = FACES_PER_MESH) -> m
         low.mesh_facenormal[face_at : face_at + count] = triangles
         low.mesh_graphadr[mesh] = -1  # the convex hull refers to the old vertices
     return low
+
+
+def _one_a_place(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct vertices, and which of them each given one is: ``np.unique`` of rows, but faster."""
+    order = np.lexsort(vertices.T[::-1])
+    rows = vertices[order]
+    new = np.ones(len(rows), bool)
+    new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    which = np.empty(len(rows), np.intp)
+    which[order] = np.cumsum(new) - 1
+    return rows[new], which
 
 
 def _vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
