@@ -1,6 +1,7 @@
 """Checkpoints without pickle: tensors in safetensors, everything else in JSON.
 
-A run folder holds ``config.json``, ``log.jsonl``, ``tensorboard/`` and ``checkpoints/<update>/`` with
+A run folder holds ``config.json``, ``demonstrations.json``, ``log.jsonl``, ``tensorboard/`` and
+``checkpoints/<update>/`` with
 
 * ``weights.safetensors``   the policy: network, normalisation
 * ``state.json``            format version, update, configuration, the world it was trained for, how its

@@ -74,7 +74,7 @@ def evaluate(
         attend: see :data:`Attend`; picklable if there are several workers.
 
     Returns:
-        The results, ordered by actor, region and seed.
+        The results, ordered by region, actor and seed.
 
     Raises:
         UsageError, DataError: before anything is played: something asked for does not exist, an actor does

@@ -19,7 +19,7 @@ TSNE_FRAMES = 400
 
 
 def draw_domains(folder: Path, path: Path) -> Path:
-    """Frames of both domains: five moments of the first episode of each."""
+    """Frames of both domains: six moments of one episode of each."""
     columns = []
     for domain in ("source", "target"):
         frames = Frames.load(folder / domain, 1)

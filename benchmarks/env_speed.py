@@ -1,4 +1,4 @@
-"""Steps and resets a second, beside robosuite's own, with equal scene, camera and image size, in one run.
+"""Time of a step and a reset, beside robosuite's own, with equal scene, camera and image size, in one run.
 
     python benchmarks/env_speed.py --task Lift --size 84 84 --rounds 5
 

@@ -119,7 +119,7 @@ def _machine() -> Iterator[Finding]:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     yield _at_least("memory", memory_gb, MIN_MEMORY_GB, " GB", "use fewer --workers")
     disk_gb = shutil.disk_usage(Path.cwd()).free / 1e9
-    yield _at_least("free disk here", disk_gb, MIN_DISK_GB, " GB", "a full demo needs this much")
+    yield _at_least("free disk here", disk_gb, MIN_DISK_GB, " GB", "packages and a demo need this much")
 
 
 def _at_least(subject: str, value: float, needed: float, unit: str, remedy: str) -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import resource
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -58,7 +57,9 @@ def _extra() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    if found := shutil.which("cc"):
+    from simreal_envs.rig.model_library import find_compiler
+
+    if found := find_compiler():
         yield Finding("ok", "C compiler", found)
     else:
         yield Finding(

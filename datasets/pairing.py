@@ -133,14 +133,14 @@ class Pairing:
     matches: NDArray[np.int16]
 
     def weights(
-        self, kind: str = "quantile", sharpness: float = 5.0, cutoff: float = 0.1
+        self, kind: str = "quantile", sharpness: float = 5.0, cutoff: float = 0.005
     ) -> NDArray[np.float64]:
         """Weight (S, T) of each pair of demonstrations, ``w = 1 / (1 + exp(k (d - c)))``.
 
         ``kind="metres"``: ``c`` is ``cutoff`` in metres and ``k`` is ``sharpness`` in 1/m; the paper's
         k = 10, c = 0.01 weigh a pair 1 cm apart 0.50 and one 10 cm apart 0.29, which hardly chooses.
         ``kind="quantile"`` is free of scale: for each target demonstration ``c`` is the ``cutoff`` quantile
-        of its distances and ``k = sharpness / c``, so that the nearest tenth is preferred by default.
+        of its distances and ``k = sharpness / c``, so that the nearest few are preferred by default.
 
         Raises:
             UsageError: unknown kind, or a quantile outside (0, 1].

@@ -45,7 +45,7 @@ def make_env(
         env: ``sim``, ``rig`` (the virtual rig) or ``real``.
         host: address of the robot; a rig without one is started here, and ended with the environment.
         shift: how the world looks; hardware looks as it looks.
-        serial: of the RealSense, where there are several.
+        serial: of the RealSense, where there are several on a real robot's machine.
         actions: ``pose``, or ``joint`` where the arm takes joint targets itself: on rig and robot.
         kwargs: see :class:`simreal_envs.sim.env.SimEnv` and :class:`simreal_envs.robot.env.RobotEnv`.
 
@@ -57,12 +57,16 @@ def make_env(
         from simreal_envs.sim.env import SimEnv
 
         if host is not None or serial is not None:
-            raise UsageError("env 'sim' has no host and no camera serial; they go with env 'rig' or 'real'.")
+            raise UsageError(
+                "env 'sim' has no host (env 'rig' and 'real' have) and no camera serial (env 'real' has)."
+            )
         if actions != "pose":
             raise UsageError(f"env 'sim' takes 'pose' actions, not {actions!r}: wrap it in JointActions.")
         _check_arguments(SimEnv, kwargs)
         return SimEnv(task, shift=shift, **kwargs)
 
+    if env == "rig" and serial is not None:
+        raise UsageError(f"env 'rig' has one camera of its own: serial {serial!r} goes with env 'real'.")
     from simreal_envs.robot.backends import Hardware, VirtualRig
     from simreal_envs.robot.env import RobotEnv
 

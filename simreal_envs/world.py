@@ -27,7 +27,8 @@ class World:
     Attributes:
         action_kind: ``pose``; ``joint``, which rig and robot take themselves; or, by the wrappers of
             :mod:`simreal_envs.wrappers`, ``delta``, and ``joint`` in simulation.
-        host, serial, limits: of a robot or rig: its address, its camera, and the file of its safety limits.
+        host, limits: of a robot or rig: its address, and the file of its safety limits.
+        serial: of a robot's camera.
 
     Raises:
         UsageError: one of them is not valid.
@@ -56,6 +57,8 @@ class World:
             raise UsageError(f"max_steps {self.max_steps} must be at least 1.")
         if self.env == "sim" and self._of_robot:
             raise UsageError(f"{', '.join(self._of_robot)} goes with env 'rig' or 'real', not with 'sim'.")
+        if self.env == "rig" and self.serial is not None:
+            raise UsageError(f"serial {self.serial} goes with env 'real'; the rig has one camera of its own.")
         if self.env == "real" and self.host is None:
             raise UsageError("env 'real' needs the address of the robot, for example --host 172.16.0.2.")
 

@@ -262,6 +262,10 @@ def test_a_world_is_commanded_as_its_description_says(kind: str) -> None:
         ({"quality": "best"}, "Unknown quality 'best'. Valid: fast, full"),
         ({"image_size": (0, 84)}, "image_size"),
         ({"camera": "front"}, "Unknown argument 'camera'. Valid: env, host, shift, serial, actions, obs"),
+        (
+            {"env": "rig", "serial": "817"},
+            "env 'rig' has one camera of its own: serial '817' goes with env 'real'",
+        ),
         ({"env": "rig", "quality": "full"}, "Unknown argument 'quality'. Valid: env, host"),
     ],
 )

@@ -22,6 +22,11 @@ _FLAGS = ("-O2", "-shared", "-fPIC", "-std=c99")
 GRAVITY_MPS2 = np.array([0.0, 0.0, -9.81])
 
 
+def find_compiler() -> str | None:
+    """Path of a C compiler, if there is one."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
 def build(links: Sequence[Inertia]) -> Path:
     """The library of an arm with these seven links, compiled if it is not in the cache.
 
@@ -35,7 +40,7 @@ def build(links: Sequence[Inertia]) -> Path:
     library = cache_dir() / f"panda-model-{digest}.so"
     if library.exists():
         return library
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = find_compiler()
     if compiler is None:
         raise MissingDependencyError(
             "The virtual rig compiles the arm's model library and found no C compiler (cc, gcc or clang): "
