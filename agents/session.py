@@ -13,7 +13,7 @@ from simreal_agents.sources import ActorSource, Expert
 from simreal_agents.teleoperation import GuidedHand, GuidedRecorder, Teleoperator, check_speed
 from simreal_agents.terminal import Terminal
 from simreal_datasets.episode import Episode
-from simreal_datasets.fill import resume_point
+from simreal_datasets.fill import LAST_SEED, no_seed_left, only_filling, resume_point
 from simreal_datasets.recorder import EpisodeRecorder
 from simreal_datasets.store import DatasetWriter
 from simreal_envs.errors import RobotError, UsageError
@@ -61,10 +61,16 @@ class Session:
         self.results: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Record until the dataset is full or the operator stops; what is kept is on the disk at once."""
+        """Record until the dataset is full or the operator stops; what is kept is on the disk at once.
+
+        Raises:
+            DataError: another process fills the dataset, or no seed is left.
+        """
         try:
-            with DatasetWriter(self._dataset) as writer:
+            with DatasetWriter(self._dataset) as writer, only_filling(self._dataset):
                 while self.stored < self._episodes and self._world.ended_by != STOP:
+                    if self._seed >= LAST_SEED:
+                        raise no_seed_left(self.stored, self._episodes)
                     self._world.progress = f"demonstration {self.stored + 1} of {self._episodes}"
                     try:
                         recorded = self._record()

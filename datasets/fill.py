@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +12,16 @@ from typing import Any, Protocol
 from simreal_datasets.episode import Episode, identity
 from simreal_datasets.store import Dataset, DatasetWriter, refuse_other_kind
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.folders import only_process
 from simreal_envs.parallel import Work, run_in_processes
 from simreal_envs.spec import ObservationSpec
 from simreal_envs.world import World
 
 LAST_SEED = 1_000_000
 """Seeds from here on are for evaluation."""
+
+FILLING = ".filling"
+"""Locked by the process that fills the folder."""
 
 MIN_YIELD = 0.02
 PATIENCE = 100
@@ -59,18 +63,34 @@ def fill_dataset(
 
     Raises:
         UsageError: at once: the number or the seed is out of range.
-        DataError: at once: the dataset is of another kind; later: attempts keep failing, or no seed is left.
+        DataError: at once: the dataset is of another kind; later: another process fills it, attempts keep
+            failing, or no seed is left.
     """
+    begun = count_files(path)
     stored, next_seed = resume_point(path, recipe.world, recipe.region, episodes, first_seed)
-    return _fill(path, recipe, episodes, stored, next_seed, workers)
+    return _fill(path, recipe, episodes, begun, stored, next_seed, workers)
+
+
+def count_files(path: Path) -> int:
+    """Episodes in a folder, readable or not; 0 without a folder."""
+    return sum(1 for _ in path.glob("episode_*.hdf5"))
+
+
+def only_filling(path: Path) -> AbstractContextManager[None]:
+    """Two processes that fill one dataset would use the same seeds: raises DataError for the second."""
+    return only_process(
+        path / FILLING, f"Another process is filling {path}; wait for it, or choose another folder."
+    )
 
 
 def _fill(
-    path: Path, recipe: Recipe, episodes: int, stored: int, next_seed: int, workers: int
+    path: Path, recipe: Recipe, episodes: int, begun: int, stored: int, next_seed: int, workers: int
 ) -> Generator[Attempt, None, None]:
     attempts = successes = 0
-    with DatasetWriter(path) as writer:
-        if stored == episodes:
+    with DatasetWriter(path) as writer, only_filling(path):
+        if count_files(path) != begun:
+            raise DataError(f"Another process has added to {path} meanwhile; start again.")
+        if stored >= episodes:
             return
         seeds = range(next_seed, LAST_SEED)
         with closing(run_in_processes(recipe.make_work, seeds, workers)) as results:
@@ -86,9 +106,14 @@ def _fill(
                         f"Only {successes} of {attempts} attempts succeeded (the last one came to stage "
                         f"{attempt.stage!r}); {stored} episodes are stored."
                     )
-                if stored == episodes:
+                if stored >= episodes:
                     return
-        raise DataError(f"No seed below {LAST_SEED} is left; {stored} of {episodes} are stored.")
+        raise no_seed_left(stored, episodes)
+
+
+def no_seed_left(stored: int, episodes: int) -> DataError:
+    """Those from :data:`LAST_SEED` on are for evaluation."""
+    return DataError(f"No seed below {LAST_SEED} is left; {stored} of {episodes} are stored.")
 
 
 def resume_point(path: Path, world: World, region: str, episodes: int, first_seed: int) -> tuple[int, int]:
@@ -107,7 +132,7 @@ def resume_point(path: Path, world: World, region: str, episodes: int, first_see
             f"Seed {first_seed} must be from 0 to {LAST_SEED - 1}; later ones are for evaluation."
         )
     stored, next_seed = 0, first_seed
-    if path.is_dir() and any(path.glob("episode_*.hdf5")):
+    if count_files(path):
         dataset = Dataset(path)
         _check_same_kind(dataset, world, region)
         seeds = [info.meta["seed"] for info in dataset.infos if info.meta.get("seed") is not None]

@@ -293,9 +293,21 @@ def test_what_is_stored_does_not_depend_on_the_workers(tmp_path: Path) -> None:
 def test_a_dataset_is_continued_after_its_last_seed(tmp_path: Path) -> None:
     list(fill_dataset(tmp_path / "parts", recipe(), 2, 0, 1))
     assert len(list(fill_dataset(tmp_path / "parts", recipe(), 4, 0, 1))) == 2
-    assert list(fill_dataset(tmp_path / "parts", recipe(), 4, 0, 1)) == []
+    for fewer in (4, 3):
+        assert list(fill_dataset(tmp_path / "parts", recipe(), fewer, 0, 1)) == []
     list(fill_dataset(tmp_path / "whole", recipe(), 4, 0, 1))
     assert stored(tmp_path / "parts") == stored(tmp_path / "whole")
+
+
+def test_two_processes_do_not_fill_one_dataset(tmp_path: Path) -> None:
+    first, late = (fill_dataset(tmp_path, recipe(), 2, 0, 1) for _ in range(2))
+    next(first)
+    with pytest.raises(DataError, match="Another process is filling"):
+        next(fill_dataset(tmp_path, recipe(), 2, 0, 1))
+    list(first)
+    with pytest.raises(DataError, match=r"has added to .* meanwhile"):
+        next(late)
+    assert [seed for seed, _ in stored(tmp_path)] == [0, 1]
 
 
 class Hopeless(ActorRecorder):
