@@ -138,8 +138,12 @@ def drop(
     `simreal data drop data/stack-real 3 7 8`
     """
     from simreal_datasets.store import Dataset, drop_episodes
+    from simreal_envs.errors import DataError
 
-    there = {info.path: info for info in Dataset(dataset).infos}
+    try:
+        there = {info.path: info for info in Dataset(dataset).infos}
+    except DataError:  # none can be read, for which dropping them is the cure
+        there = {}
     try:
         dropped = drop_episodes(dataset, episodes)
     except KeyboardInterrupt:  # the same command may then name episodes that are gone

@@ -217,10 +217,11 @@ def drop_episodes(path: Path | str, numbers: Collection[int]) -> list[Path]:
         dropped = [file for file, number in there.items() if number in numbers]
         for file in dropped:
             file.unlink()
-        if len(dropped) == len(there):
+        readable = any(isinstance(_inspect(*left), EpisodeInfo) for left in _episode_files(path))
+        if not readable:
             (path / INDEX_NAME).unlink(missing_ok=True)
         force_to_disk(path)
-    if len(dropped) < len(there):
+    if readable:
         Dataset(path)  # brings the index up to date
     return dropped
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from demonstrations import write_dataset
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -277,3 +278,11 @@ def test_doctor_renders_and_tells_how_to_mend_what_fails(tmp_path):
     assert re.search(
         r"fail OpenGL MUJOCO_GL=vulkan is none of egl, osmesa, glfw\n +-> unset MUJOCO_GL", unset.stdout
     )
+
+
+def test_a_dataset_of_damaged_episodes_can_be_mended(tmp_path):
+    write_dataset(tmp_path / "d", 1)
+    (episode,) = (tmp_path / "d").glob("episode_*.hdf5")
+    episode.write_bytes(b"damaged")
+    result = CliRunner().invoke(app, ["data", "drop", str(tmp_path / "d"), "0"])
+    assert (result.exit_code, result.stdout) == (0, f"dropped {episode.name}: damaged\n")

@@ -183,6 +183,11 @@ def test_dropped_episodes_are_gone_from_folder_and_index(tmp_path: Path) -> None
         assert sorted(file["data"]) == ["demo_0", "demo_2"]
     drop_episodes(tmp_path, [0, 2])
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
+    good, damaged = store(tmp_path, count=2)
+    damaged.write_bytes(b"damaged")
+    assert drop_episodes(tmp_path, [0]) == [good]
+    assert not (tmp_path / "dataset.hdf5").exists()
+    assert drop_episodes(tmp_path, [1]) == [damaged]
     with pytest.raises(DataError, match="Cannot drop episodes of"):
         drop_episodes(tmp_path / "nowhere", [0])
 
