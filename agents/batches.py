@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from simreal_agents.config import METHODS, TrainConfig
 from simreal_datasets.frames import Frames
 from simreal_datasets.pairing import Pairing
+from simreal_envs.errors import UsageError
 
 Indices = NDArray[np.int64]
 
@@ -81,11 +82,23 @@ class Sampler:
 
 
 def clone_counts(config: TrainConfig) -> tuple[int, int, int]:
-    """Samples of (source paired, source unpaired, target); a method without a domain gives the other all."""
+    """Samples of (source paired, source unpaired, target); a method without a domain gives the other all.
+
+    Raises:
+        UsageError: the batch is too small for the shares.
+    """
     method, batch = METHODS[config.method], config.batch
     if not method.uses_source:
         return 0, 0, batch.size
     if not method.uses_target:
         return 0, batch.size, 0
-    paired, target = round(batch.size * batch.source_paired), round(batch.size * batch.target)
-    return paired, batch.size - paired - target, target
+    paired = round(batch.size * batch.source_paired)
+    target = min(round(batch.size * batch.target), batch.size - paired)
+    counts = paired, batch.size - paired - target, target
+    for name, count in zip(("source_paired", "source_unpaired", "target"), counts, strict=True):
+        share: float = getattr(batch, name)
+        if share > 0 and count == 0:
+            raise UsageError(
+                f"batch.size {batch.size} is too small for batch.{name} = {share:g}: it gets no sample."
+            )
+    return counts

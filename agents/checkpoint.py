@@ -63,8 +63,11 @@ def save_checkpoint(
 def write_json(file: Path, values: Any) -> None:
     """Write aside and rename, so that the file is either complete or not there."""
     aside = file.with_name(f".{file.name}")
-    aside.write_text(json.dumps(values, indent=1))
-    aside.replace(file)
+    try:
+        aside.write_text(json.dumps(values, indent=1))
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def list_checkpoints(run: Path) -> list[int]:
@@ -103,11 +106,15 @@ def read_state(folder: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"Checkpoint {folder} cannot be read: {error}") from error
+    if not isinstance(state, dict):
+        raise DataError(f"Checkpoint {folder} is damaged: {STATE} holds no JSON object.")
     if state.get("format_version") != FORMAT_VERSION:
         raise DataError(
             f"Checkpoint {folder} has format version {state.get('format_version')}; "
             f"this simreal reads {FORMAT_VERSION}."
         )
+    if missing := [key for key in ("update", "config", "world", "looks", "cameras") if key not in state]:
+        raise DataError(f"Checkpoint {folder} is damaged: {STATE} has no {missing[0]!r}.")
     return state
 
 

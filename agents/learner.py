@@ -172,12 +172,23 @@ class Learner:
             "looks": self.looks,
             "cameras": {name: camera.to_json() for name, camera in self.cameras.items()},
             "sampler": self.rng.bit_generator.state,
+            "device": self.device.type,
         }
         save_checkpoint(run, self.update, self.average.state_dict(), training, state)
 
     def restore(self, checkpoint: Path) -> None:
-        """Go back to what :meth:`save` wrote."""
+        """Go back to what :meth:`save` wrote.
+
+        Raises:
+            DataError: it is damaged, or of another kind of device.
+        """
         state, training = read_state(checkpoint), read_tensors(checkpoint / TRAINING)
+        before = state.get("device", self.device.type)
+        if before != self.device.type:  # whose generators cannot be taken over
+            raise DataError(
+                f"{checkpoint} was trained on {before}, and would go on on {self.device.type}: resume it "
+                f"on a machine with {before}."
+            )
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "generator": {}}
         for name, tensor in training.items():
             part, _, rest = name.partition(".")

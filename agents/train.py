@@ -6,8 +6,8 @@ threads: a checkpoint holds weights, optimiser and the state of every generator.
 
 from __future__ import annotations
 
-import fcntl
 import json
+import math
 import signal
 import threading
 import time
@@ -17,8 +17,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import Progress
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from simreal_agents.checkpoint import find_checkpoint, list_checkpoints, write_json
@@ -27,6 +29,7 @@ from simreal_agents.learner import Learner
 from simreal_agents.progress import bar_columns
 from simreal_datasets.frames import Frames
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.folders import only_process
 
 DEMONSTRATIONS = "demonstrations.json"
 """In a run folder: names of the episodes' files that it is trained on, by domain."""
@@ -62,7 +65,9 @@ def train(
     source, target = load_domains(config, demonstrations(run) if done else {})
     learner = Learner(config, source, target)
     run.mkdir(parents=True, exist_ok=True)
-    with _only_training(run):
+    with only_process(
+        run / LOCK, f"Another training is writing {run}; wait for it, or choose another folder."
+    ):
         if done != _check_run(config, run, resume):
             raise UsageError(f"Run {run} was trained by another process meanwhile; start again.")
         if done:
@@ -75,35 +80,47 @@ def train(
     return find_checkpoint(run)
 
 
-@contextmanager
-def _only_training(run: Path) -> Iterator[None]:
-    """Raises DataError if another process trains in the folder; the system frees it when we die."""
-    with (run / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"Another training is writing {run}; wait for it, or choose another folder."
-            ) from error
-        yield
-
-
 def _update_until_done(
     learner: Learner, run: Path, console: Console | None, should_stop: Callable[[], bool]
 ) -> None:
     config = learner.config
     with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
         while learner.update < config.optim.updates:
-            values = learner.step()
+            values = _step(learner, run)
             finished = learner.update == config.optim.updates
+            stopped = stop.is_set() or should_stop()
+            saves = learner.update % config.checkpoint_every == 0 or finished or stopped
+            if saves or learner.update % config.log_every == 0:
+                _require_finite(values, learner.update, run)
             if learner.update % config.log_every == 0 or finished:
                 log.write(learner.update, {name: float(value) for name, value in values.items()})
             show(learner.update, float(values["clone"]))
-            stopped = stop.is_set() or should_stop()
-            if learner.update % config.checkpoint_every == 0 or finished or stopped:
+            if saves:
                 learner.save(run)
             if stopped and not finished:
                 raise KeyboardInterrupt(f"stopped at update {learner.update}, which is saved in {run}")
+
+
+def _step(learner: Learner, run: Path) -> dict[str, Tensor | float]:
+    try:
+        return learner.step()
+    except torch.linalg.LinAlgError as error:  # features that are not finite, or all alike
+        raise _diverged(learner.update + 1, run) from error
+
+
+def _require_finite(values: Mapping[str, Tensor | float], update: int, run: Path) -> None:
+    """Raises DataError before anything is saved that no policy could act by."""
+    if not all(math.isfinite(float(values[name])) for name in ("loss", "gradient_norm")):
+        raise _diverged(update, run)
+
+
+def _diverged(update: int, run: Path) -> DataError:
+    saved = list_checkpoints(run)
+    kept = f"the checkpoint at update {saved[-1]} is intact" if saved else "nothing was saved"
+    return DataError(
+        f"The training in {run} diverged: at update {update} its loss is no finite number; {kept}. Train in "
+        "another folder with a lower optim.learning_rate."
+    )
 
 
 def load_domains(
@@ -152,16 +169,21 @@ def demonstrations(run: Path) -> dict[str, list[str]]:
         DataError: no run there, or a damaged one.
     """
     files: dict[str, list[str]] = _read_json(run / DEMONSTRATIONS)
+    if not all(isinstance(names, list) for names in files.values()):
+        raise DataError(f"{run / DEMONSTRATIONS} is damaged: lists of file names are expected.")
     return files
 
 
-def _read_json(file: Path) -> Any:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        values: dict[str, Any] = json.loads(file.read_text())
     except OSError as error:
         raise DataError(f"There is no run in {file.parent}: {file.name}: {error.strerror}.") from error
     except ValueError as error:
         raise DataError(f"{file} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{file} is damaged: it holds no JSON object.")
+    return values
 
 
 def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
@@ -171,7 +193,9 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
         UsageError: the folder belongs to something else.
     """
     if not (run / "config.json").exists() and not resume:
-        if run.exists() and (not run.is_dir() or any(file.name != LOCK for file in run.iterdir())):
+        if run.exists() and (
+            not run.is_dir() or any(not file.name.startswith(".") for file in run.iterdir())
+        ):
             raise UsageError(
                 f"{run} exists and is not a run; choose a folder that is empty or does not exist."
             )
@@ -196,14 +220,19 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
 class Log:
     """``log.jsonl``, one line of losses every so many updates, and the same for TensorBoard.
 
-    When a run goes on from an update, what was logged after it is dropped: it will come again.
+    When a run goes on from an update, what was logged after it is dropped: it will come again. So is a line
+    that a crash of the machine damaged.
     """
 
     def __init__(self, run: Path, update: int) -> None:
         path = run / "log.jsonl"
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []  # a crash may cut the last one
-        kept = [line for line in lines if json.loads(line)["update"] <= update]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        lines = (
+            path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
+        )  # a crash may cut the last one
+        kept = [line for line in lines if _update_of(line) <= update]
+        aside = path.with_name(".log.jsonl")
+        aside.write_text("".join(f"{line}\n" for line in kept))
+        aside.replace(path)
         self._before_s = float(json.loads(kept[-1])["time_s"]) if kept else 0.0
         self._started = time.perf_counter()
         self._file = path.open("a", buffering=1)
@@ -224,6 +253,15 @@ class Log:
         self._file.write(json.dumps({"update": update, "time_s": round(time_s, 3), **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, update)
+
+
+def _update_of(line: str) -> float:
+    """Infinite for a line that says nothing."""
+    try:
+        values = json.loads(line)
+        return float(values["update"]) if "time_s" in values else math.inf
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 @contextmanager

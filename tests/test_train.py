@@ -17,8 +17,11 @@ import numpy as np
 import pytest
 import torch
 from demonstrations import random_episode, settings_of, write_dataset
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from simreal_agents.batches import clone_counts
 from simreal_agents.checkpoint import TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
 from simreal_agents.config import METHODS, load_config
 from simreal_agents.learner import Learner
@@ -333,3 +336,81 @@ def test_two_domains_of_different_worlds_are_refused(data: Path, tmp_path: Path)
     config = load_config("cpu", "uot", [*settings_of(data), f"data.target={tmp_path / 'target'}"])
     with pytest.raises(DataError, match="task 'Stack' instead of 'Lift'"):
         train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["cotrain", "uot"])
+def test_a_training_that_diverges_says_so_and_keeps_what_is_sound(
+    method: str, data: Path, tmp_path: Path
+) -> None:
+    hot = ("optim.learning_rate=1e30", "optim.updates=50", "checkpoint_every=1")
+    config = load_config("cpu", method, settings_of(data, *hot))
+    with pytest.raises(DataError, match=r"diverged: at update \d+ .* lower optim\.learning_rate"):
+        train(config, tmp_path / "run")
+    assert list_checkpoints(tmp_path / "run")
+    for update in list_checkpoints(tmp_path / "run"):
+        saved = load_file(find_checkpoint(tmp_path / "run", update) / WEIGHTS)
+        assert all(tensor.isfinite().all() for tensor in saved.values())
+
+
+def test_a_start_on_a_full_disk_leaves_nothing_in_the_way(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            train(config, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    (tmp_path / "run" / ".config.json").write_text("{")  # what a kill would leave
+    assert train(config, tmp_path / "run").name == "0000006"
+
+
+def test_a_damaged_line_of_the_log_does_not_stop_a_run(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data, "log_every=1"))
+    steps = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, should_stop=lambda: next(steps))
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(log.read_bytes() + b"\x00\xff\n[1]\n")
+    train(config, tmp_path, resume=True)
+    assert [json.loads(line)["update"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["config.json", DEMONSTRATIONS, "checkpoints/0000001/state.json"])
+@pytest.mark.parametrize("content", ["[]", "null", '{"source": 1}'])
+def test_json_of_another_kind_is_called_damaged(name: str, content: str, data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, should_stop=lambda: True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises((DataError, UsageError), match=r"damaged|version|source"):
+        train(config, tmp_path, resume=True)
+
+
+def test_a_run_of_another_device_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, should_stop=lambda: True)
+    state = find_checkpoint(tmp_path) / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"device": "cuda"}))
+    with pytest.raises(DataError, match="was trained on cuda"):
+        train(config, tmp_path, resume=True)
+
+
+@given(size=st.integers(1, 200), paired=st.floats(0, 1), target=st.floats(0, 1))
+def test_every_share_of_a_batch_gets_its_samples_or_is_refused(
+    size: int, paired: float, target: float
+) -> None:
+    config = load_config("cpu", "cotrain")
+    batch = config.batch
+    batch.size, batch.target, batch.source_paired = size, target, paired * (1 - target)
+    batch.source_unpaired = 1 - batch.target - batch.source_paired
+    try:
+        counts = clone_counts(config)
+    except UsageError as error:
+        assert f"batch.size {size} is too small for batch." in str(error)  # noqa: PT017
+    else:
+        assert sum(counts) == size
+        assert min(counts) >= 0
