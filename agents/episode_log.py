@@ -19,8 +19,8 @@ from simreal_envs.errors import DataError
 LOG_NAME = "episodes.jsonl"
 
 
-Key = tuple[str, str, str, str, int, str, int]
-"""Actor, task, env, shift, max_steps, region, seed."""
+Key = tuple[str, str, str, str, str, int, str, int]
+"""Actor, task, env, robot, shift, max_steps, region, seed."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class EpisodeResult:
         failed_at: first stage not reached; empty after success.
         replicate: tells apart trainings of one method where a report pools them; else 0.
         interrupted: what broke it off (a reflex, a lost link, ...); it counts as failed.
+        robot: for a robot or rig the digest of its safety limits, after the address of a real one.
     """
 
     name: str
@@ -52,11 +53,13 @@ class EpisodeResult:
     max_steps: int
     replicate: int = 0
     interrupted: str = ""
+    robot: str = ""
 
     @property
     def key(self) -> Key:
         """What need not be played twice."""
-        return (self.actor, self.task, self.env, self.shift, self.max_steps, self.region, self.seed)
+        world = (self.task, self.env, self.robot, self.shift, self.max_steps)
+        return (self.actor, *world, self.region, self.seed)
 
 
 class EpisodeLog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -27,17 +28,17 @@ FIRST_SEED = LAST_SEED
 
 @dataclass(frozen=True)
 class Trial:
-    """One episode to be played: the policy's name and identity, where objects start, and the reset seed."""
+    """One episode to be played: the policy's name and identity, the robot, the region and the reset seed."""
 
     name: str
     actor: str
+    robot: str
     region: str
     seed: int
 
     def key(self, world: World) -> Key:
-        return (
-            self.actor, world.task, world.env, world.shift, world.max_steps, self.region, self.seed
-        )  # fmt: skip
+        there = (world.task, world.env, self.robot, world.shift, world.max_steps)
+        return (self.actor, *there, self.region, self.seed)
 
 
 Attend = Callable[[gym.Env[Any, Any], Trial], gym.Env[Any, Any]]
@@ -110,12 +111,26 @@ def _plan(
     for region in regions:
         check_choice("region", region, REGIONS)
     identities = {name: source.identity() for name, source in actors.items()}
+    robot = _robot(world)
     trials = [
-        Trial(name, identities[name], region, seed) for region in regions for name in actors for seed in seeds
+        Trial(name, identities[name], robot, region, seed)
+        for region in regions
+        for name in actors
+        for seed in seeds
     ]
     if not trials or len({trial.key(world) for trial in trials}) != len(trials):
         raise UsageError("An evaluation needs at least one policy, region and seed, and none of them twice.")
     return trials
+
+
+def _robot(world: World) -> str:
+    """See :class:`simreal_agents.episode_log.EpisodeResult`; other limits are another robot to a policy."""
+    if world.env == "sim":
+        return ""
+    from simreal_envs.robot.safety import load_limits
+
+    limits = hashlib.sha256(repr(load_limits(world.limits)).encode()).hexdigest()[:12]
+    return f"{world.host} {limits}" if world.env == "real" else limits
 
 
 def _check(actors: Mapping[str, ActorSource], world: World, region: str) -> None:
@@ -163,6 +178,7 @@ class _Player:
             stages_reached=outcome.stages_reached,
             failed_at="" if outcome.success else stages[min(outcome.stages_reached, len(stages) - 1)],
             interrupted=outcome.interrupted,
+            robot=trial.robot,
         )
 
     def close(self) -> None:

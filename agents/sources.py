@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,16 @@ class TrainedPolicy:
         return world
 
     def identity(self) -> str:
-        """Number of updates, and the beginning of the SHA-256 of the weights."""
-        from simreal_agents.checkpoint import find_checkpoint
+        """Number of updates, and the beginning of the SHA-256 of the weights and of how they are used."""
+        from simreal_agents.checkpoint import find_checkpoint, read_state
 
         folder = find_checkpoint(self.run, self.checkpoint)
-        digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-        return f"{folder.name}-{digest[:12]}"
+        state = read_state(folder)
+        use = [state["config"]["head"], state["config"]["encoder"]]
+        use += [state[key] for key in ("world", "looks", "cameras")]
+        digest = hashlib.sha256((folder / "weights.safetensors").read_bytes())
+        digest.update(json.dumps(use, sort_keys=True).encode())
+        return f"{folder.name}-{digest.hexdigest()[:12]}"
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
         """The policy on the CPU: one of several worker processes shall not fill the GPU."""

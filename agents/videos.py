@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -36,7 +37,8 @@ def record_failures(
     """Write a GIF of the first ``count`` failures of each actor and region.
 
     Returns:
-        The files, named ``<actor>_<region>_<seed>_failed_at_<stage>.gif``; those there are kept.
+        The files, named ``<actor>_<region>_<seed>_failed_at_<stage>_<digest>.gif``, the digest that of
+            checkpoint and world; those there are kept.
 
     Raises:
         DataError: an episode that failed in the log succeeds now: the log is of another version.
@@ -46,9 +48,9 @@ def record_failures(
     for name, region in dict.fromkeys((result.name, result.region) for result in results):
         failed = (r for r in results if (r.name, r.region) == (name, region) and not r.success)
         for result in islice(failed, count):
-            path = (
-                folder / f"{name.replace('/', '-')}_{region}_{result.seed}_failed_at_{result.failed_at}.gif"
-            )
+            exact = hashlib.sha256(repr(result.key).encode()).hexdigest()[:8]
+            what = f"{name.replace('/', '-')}_{region}_{result.seed}_failed_at_{result.failed_at}"
+            path = folder / f"{what}_{exact}.gif"
             if not path.exists():
                 _record(result, actors[name], world, path)
             paths.append(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +118,7 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
     if checkpoint != "last" and all(run == EXPERT for run in runs):
         raise UsageError(f"--checkpoint {checkpoint} is of a trained policy; the expert has none.")
     actors: dict[str, ActorSource] = {}
-    names = [Path(run).name for run in runs]
+    names = [Path(os.path.abspath(run)).name for run in runs]  # `.` has no name
     for run, name in zip(runs, names, strict=True):
         name = name if names.count(name) == 1 else Path(run).as_posix()
         if name in actors:

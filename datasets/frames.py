@@ -21,7 +21,7 @@ from simreal_datasets.store import Dataset
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.kinematics import forward
-from simreal_envs.shifts import seen
+from simreal_envs.shifts import canonical, seen
 from simreal_envs.spec import DELTA_POSITION_M, IMAGE_KEY, PROPRIOCEPTION
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Frames:
 
 def look(described: Mapping[str, Any]) -> str:
     """What decides how images look, of an environment's or an episode's description: its kind and shift."""
-    return f"{described.get('env')} {seen(described.get('shift', 'none'))}"
+    return f"{described.get('env')} {canonical(seen(described.get('shift', 'none')))}"
 
 
 def _different_cameras(episodes: Sequence[Episode]) -> tuple[Camera, ...]:

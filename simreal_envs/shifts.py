@@ -163,15 +163,15 @@ def parse_shift(text: str) -> list[Shift]:
         return []
     shifts: dict[str, Shift] = {}
     for part in text.split("+"):
-        name, _, number = part.partition(":")
+        name, colon, number = part.partition(":")
         if name not in SHIFTS:
             raise unknown("shift", name, ["none", *SHIFTS])
         if name in shifts:
             raise UsageError(f"Shift {name!r} is named twice in {text!r}.")
-        if number and not SHIFTS[name].is_scaled:
+        if colon and not SHIFTS[name].is_scaled:
             raise UsageError(f"Shift {name!r} has no strength: write {name!r} instead of {part!r}.")
         try:
-            strength = float(number) if number else 1.0
+            strength = float(number) if colon else 1.0
         except ValueError:
             strength = np.nan
         if not 0 < strength <= MAX_STRENGTH:
@@ -220,3 +220,22 @@ def seen(text: str) -> str:
     """
     parts = [part for part in text.split("+") if part == "none" or SHIFTS[part.partition(":")[0]].is_seen]
     return "+".join(parts) or "none"
+
+
+def canonical(text: str) -> str:
+    """The same shift in one way of writing it; only ``colour`` and ``noise`` keep their order, which shows.
+
+    >>> canonical("light:1.0+viewpoint:0.50"), canonical("noise:1+colour")
+    ('viewpoint:0.5+light', 'noise+colour')
+    """
+    last = len(SHIFTS)
+    ranks = {name: rank for rank, name in enumerate(SHIFTS)} | {"colour": last, "noise": last}
+    named = [
+        (part.partition(":")[0], shift)
+        for part, shift in zip(text.split("+"), parse_shift(text), strict=False)
+    ]
+    named.sort(key=lambda entry: ranks[entry[0]])
+    return (
+        "+".join(name if shift.strength == 1 else f"{name}:{shift.strength:g}" for name, shift in named)
+        or "none"
+    )

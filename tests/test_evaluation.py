@@ -14,14 +14,16 @@ from PIL import Image, ImageSequence
 from simreal_agents.collect import ActorRecorder
 from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
-from simreal_agents.evaluation import FIRST_SEED, evaluate
+from simreal_agents.evaluation import FIRST_SEED, _plan, evaluate
 from simreal_agents.experts import make_expert
 from simreal_agents.report import pool, report
 from simreal_agents.sources import Expert, TrainedPolicy
 from simreal_agents.train import train
 from simreal_agents.videos import record_failures
+from simreal_cli.eval import _actors
 from simreal_datasets.fill import fill_dataset
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.robot.safety import load_limits
 from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.world import World
 
@@ -148,12 +150,29 @@ def test_a_trained_policy_is_evaluated_by_its_weights(run_folder, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(run_folder, moved)
     assert TrainedPolicy.at(moved).identity() == last.identity()
+    state = moved / "checkpoints" / "0000002" / "state.json"
+    state.write_text(state.read_text().replace('"execute": 4', '"execute": 8'))
+    assert TrainedPolicy.at(moved).identity() != last.identity()
 
     world = World(first.world()["task"], shift="texture", image_size=tuple(first.world()["image_size"]))
     actors = {"after 1": first, "after 2": last}
     results = evaluate(actors, world, ["ood"], SEEDS[:1], tmp_path / "two", workers=2)
     assert [r.actor for r in results] == [first.identity(), last.identity()]
     assert evaluate({"after 2": last}, world, ["ood"], SEEDS[:1], tmp_path / "one") == results[1:]
+
+
+def test_a_run_given_by_where_one_is_has_its_folders_name(run_folder, monkeypatch):
+    monkeypatch.chdir(run_folder / "checkpoints")
+    assert list(_actors([".."], "last")) == ["run"]
+
+
+def test_other_limits_are_another_robot(tmp_path):
+    limits = {"none": None, "same": tmp_path / "same.yaml", "other": tmp_path / "other.yaml"}
+    limits["same"].write_text(f"watchdog_hold_s: {load_limits().watchdog_hold_s}")
+    limits["other"].write_text("watchdog_hold_s: 0.5\nwatchdog_stop_s: 3.0")
+    worlds = {name: World("Lift", "rig", limits=file and str(file)) for name, file in limits.items()}
+    keys = {name: _plan({"e": Expert()}, world, ["in"], [0])[0].key(world) for name, world in worlds.items()}
+    assert keys["none"] == keys["same"] != keys["other"]
 
 
 def test_a_policy_refuses_a_world_it_was_not_made_for_before_anything_is_played(run_folder, tmp_path):

@@ -21,7 +21,7 @@ from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, Camera, 
 from simreal_envs.errors import UsageError
 from simreal_envs.poses import pose, pose_from_action
 from simreal_envs.rig.launch import Rig
-from simreal_envs.shifts import parse_shift
+from simreal_envs.shifts import STAND_IN, canonical, parse_shift
 from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene
@@ -257,6 +257,15 @@ def test_shifted_gains_are_of_the_simulation_only() -> None:
         gym.make("simreal/Lift-v0", env="rig", shift="gains")
     with pytest.raises(UsageError, match=r"Valid here: 'viewpoint:0\.5'"):
         Rig("Lift", shift="viewpoint:0.5+gains")
+
+
+def test_one_shift_has_one_canonical_name() -> None:
+    assert canonical("none") == "none"
+    assert canonical("light:1.0+viewpoint:0.50") == canonical("viewpoint:.5+light") == "viewpoint:0.5+light"
+    assert canonical("noise+colour") != canonical("colour+noise")  # which is another image
+    assert canonical(STAND_IN) == STAND_IN
+    with pytest.raises(UsageError, match="Strength '' of shift 'light'"):
+        canonical("light:")
 
 
 def test_shifts_compose_in_the_order_named() -> None:
