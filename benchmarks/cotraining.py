@@ -43,6 +43,9 @@ def main() -> None:
         run_experiment(experiment, folder, Console())
     except SimrealError as error:
         sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,13 @@ def load_segments(path: Path | str) -> Demonstrations:
         if not info.meta.get("success"):
             left_out.append(f"{info.path.name}: it failed after the stage {info.meta.get('stage')!r}")
         elif datagen is None:
-            left_out.append(f"{info.path.name}: no object poses")
+            kind = info.meta["action_kind"]
+            why = (
+                "no object poses"
+                if kind == "pose"
+                else f"its actions are {kind!r}, and pose actions are needed"
+            )
+            left_out.append(f"{info.path.name}: {why}")
         else:
             try:
                 segments.append(cut(datagen, task, info.path.name))

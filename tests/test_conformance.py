@@ -182,6 +182,18 @@ def test_regions_start_where_they_say(env: Env) -> None:
         assert task.region_of(task.sample_placement("ood", rng)) == "ood"
 
 
+@pytest.mark.parametrize("region", ["in", "ood"])
+@pytest.mark.parametrize(("task", "name", "axis"), [("Lift", "cube", 1), ("Stack", "cubeA", 0)])
+def test_a_region_is_its_half_of_the_table(task: str, name: str, axis: int, region: str) -> None:
+    env = gym.make(f"simreal/{task}-v0", env="sim", obs="state", shift="viewpoint+texture", region=region)
+    for seed in range(10):
+        _, info = env.reset(seed=seed)
+        offset_m = info["object_poses_in_base"][name][axis, 3] - spec.TABLE_CENTRE_IN_BASE_M[axis]
+        assert (offset_m > 0) == (region == "ood")
+        assert info["placement_region"] == region
+    env.close()
+
+
 def test_an_asked_for_placement_is_taken(env: Env) -> None:
     world: Any = env.unwrapped
     name = world.task.objects[0]

@@ -223,6 +223,8 @@ def test_where_nothing_is_kept_nothing_is_promised(
     monkeypatch.setattr("simreal_agents.replay.replay", press)
     monkeypatch.setattr("simreal_cli.doctor.examine", press)
     monkeypatch.setattr("simreal_envs.robot.charuco.Board.write", press)
+    monkeypatch.setattr("simreal_cli.data.summarise", press)
+    assert CliRunner().invoke(app, ["data", "info", str(recorded)]).exit_code == 130
     for given in (["replay", str(recorded)], ["doctor"], ["calibrate", "board", str(tmp_path / "b.png")]):
         result = CliRunner().invoke(app, given)
         assert (result.exit_code, result.stderr) == (130, "error: interrupted.\n")
