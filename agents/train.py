@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -93,7 +93,7 @@ def _update_until_done(
             if saves or learner.update % config.log_every == 0:
                 _require_finite(values, learner.update, run)
             if learner.update % config.log_every == 0 or finished:
-                log.write(learner.update, {name: float(value) for name, value in values.items()})
+                _write(log, learner.update, values, run)
             show(learner.update, float(values["clone"]))
             if saves:
                 learner.save(run)
@@ -108,6 +108,22 @@ def _step(learner: Learner, run: Path) -> dict[str, Tensor | float]:
         raise _diverged(learner.update + 1, run) from error
 
 
+def _write(log: Log, update: int, values: Mapping[str, Tensor | float], run: Path) -> None:
+    try:
+        log.write(update, {name: float(value) for name, value in values.items()})
+    except OSError as error:
+        again = "go on with --resume" if list_checkpoints(run) else "run the same command again"
+        raise DataError(
+            f"Cannot write the log of {run} at update {update}: {error.strerror or error}; {_kept(run)}. "
+            f"Free some space and {again}."
+        ) from error
+
+
+def _kept(run: Path) -> str:
+    saved = list_checkpoints(run)
+    return f"the checkpoint at update {saved[-1]} is intact" if saved else "nothing was saved"
+
+
 def _require_finite(values: Mapping[str, Tensor | float], update: int, run: Path) -> None:
     """Raises DataError before anything is saved that no policy could act by."""
     if not all(math.isfinite(float(values[name])) for name in ("loss", "gradient_norm")):
@@ -115,11 +131,9 @@ def _require_finite(values: Mapping[str, Tensor | float], update: int, run: Path
 
 
 def _diverged(update: int, run: Path) -> DataError:
-    saved = list_checkpoints(run)
-    kept = f"the checkpoint at update {saved[-1]} is intact" if saved else "nothing was saved"
     return DataError(
-        f"The training in {run} diverged: at update {update} its loss is no finite number; {kept}. Train in "
-        "another folder with a lower optim.learning_rate."
+        f"The training in {run} diverged: at update {update} its loss is no finite number; {_kept(run)}. "
+        "Train in another folder with a lower optim.learning_rate."
     )
 
 
@@ -244,8 +258,9 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        for part in (self._file, self._board):
+            with suppress(OSError) if error else nullcontext():  # a full disk has been told of
+                part.close()
 
     def write(self, update: int, values: dict[str, float]) -> None:
         """Add a line; ``time_s`` is the training time up to here over all sittings."""

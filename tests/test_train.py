@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import resource
@@ -246,6 +247,28 @@ def test_a_full_disk_is_named_and_leaves_earlier_checkpoints(
     monkeypatch.undo()
     train(config, tmp_path / "run", resume=True)
     assert list_checkpoints(tmp_path / "run") == [2, 4, 6]
+
+
+def test_a_log_that_finds_the_disk_full_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2", "log_every=1"))
+    log = tmp_path / "run" / "log.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    steps = itertools.count(1)
+
+    def fill_the_disk() -> bool:
+        if next(steps) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, limits[1]))
+        return False
+
+    try:
+        with pytest.raises(DataError, match=r"update 3: File too large; .* update 2 is intact.* --resume"):
+            train(config, tmp_path / "run", should_stop=fill_the_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    train(config, tmp_path / "run", resume=True)
+    assert [json.loads(line)["update"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_checkpoint_is_on_the_disk_before_older_ones_lose_anything(
