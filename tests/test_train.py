@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import itertools
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -225,71 +222,6 @@ def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, t
     assert_same_weights(tmp_path / "whole", run)
 
 
-def test_a_full_disk_is_named_and_leaves_earlier_checkpoints(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    class Full(Learner):
-        def save(self, run: Path) -> None:
-            if self.update == 4:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-            super().save(run)
-
-    monkeypatch.setattr("simreal_agents.train.Learner", Full)
-    try:
-        with pytest.raises(DataError, match=r"Cannot write a checkpoint .* Those before are intact"):
-            train(config, tmp_path / "run")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list_checkpoints(tmp_path / "run") == [2]
-    monkeypatch.undo()
-    train(config, tmp_path / "run", resume=True)
-    assert list_checkpoints(tmp_path / "run") == [2, 4, 6]
-
-
-def test_a_log_that_finds_the_disk_full_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2", "log_every=1"))
-    log = tmp_path / "run" / "log.jsonl"
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    steps = itertools.count(1)
-
-    def fill_the_disk() -> bool:
-        if next(steps) == 3:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, limits[1]))
-        return False
-
-    try:
-        with pytest.raises(DataError, match=r"update 3: File too large; .* update 2 is intact.* --resume"):
-            train(config, tmp_path / "run", should_stop=fill_the_disk)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
-    train(config, tmp_path / "run", resume=True)
-    assert [json.loads(line)["update"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_checkpoint_is_on_the_disk_before_older_ones_lose_anything(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where writing the name of the new one fails, training can still go on from the old one."""
-    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
-    fsync = os.fsync
-
-    def failing(descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if path.name == "checkpoints" and (path / "0000004").exists():
-            raise OSError(errno.EIO, "Input/output error")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(DataError, match=r"Cannot write a checkpoint .*Input/output error"):
-        train(config, tmp_path)
-    assert (tmp_path / "checkpoints" / "0000002" / TRAINING).exists()
-
-
 def test_only_the_newest_checkpoint_keeps_what_training_needs(data: Path, tmp_path: Path) -> None:
     train(load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2")), tmp_path)
     assert list_checkpoints(tmp_path) == [2, 4, 6]
@@ -359,67 +291,6 @@ def test_two_domains_of_different_worlds_are_refused(data: Path, tmp_path: Path)
     config = load_config("cpu", "uot", [*settings_of(data), f"data.target={tmp_path / 'target'}"])
     with pytest.raises(DataError, match="task 'Stack' instead of 'Lift'"):
         train(config, tmp_path / "run")
-
-
-@pytest.mark.parametrize("method", ["cotrain", "uot"])
-def test_a_training_that_diverges_says_so_and_keeps_what_is_sound(
-    method: str, data: Path, tmp_path: Path
-) -> None:
-    hot = ("optim.learning_rate=1e30", "optim.updates=50", "checkpoint_every=1")
-    config = load_config("cpu", method, settings_of(data, *hot))
-    with pytest.raises(DataError, match=r"diverged: at update \d+ .* lower optim\.learning_rate"):
-        train(config, tmp_path / "run")
-    assert list_checkpoints(tmp_path / "run")
-    for update in list_checkpoints(tmp_path / "run"):
-        saved = load_file(find_checkpoint(tmp_path / "run", update) / WEIGHTS)
-        assert all(tensor.isfinite().all() for tensor in saved.values())
-
-
-def test_a_start_on_a_full_disk_leaves_nothing_in_the_way(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            train(config, tmp_path / "run")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-    (tmp_path / "run" / ".config.json").write_text("{")  # what a kill would leave
-    assert train(config, tmp_path / "run").name == "0000006"
-
-
-def test_a_damaged_line_of_the_log_does_not_stop_a_run(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "log_every=1"))
-    steps = iter([False, False, True])
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path, should_stop=lambda: next(steps))
-    log = tmp_path / "log.jsonl"
-    log.write_bytes(log.read_bytes() + b"\x00\xff\n[1]\n")
-    train(config, tmp_path, resume=True)
-    assert [json.loads(line)["update"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("name", ["config.json", DEMONSTRATIONS, "checkpoints/0000001/state.json"])
-@pytest.mark.parametrize("content", ["[]", "null", '{"source": 1}'])
-def test_json_of_another_kind_is_called_damaged(name: str, content: str, data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path, should_stop=lambda: True)
-    (tmp_path / name).write_text(content)
-    with pytest.raises((DataError, UsageError), match=r"damaged|version|source"):
-        train(config, tmp_path, resume=True)
-
-
-def test_a_run_of_another_device_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path, should_stop=lambda: True)
-    state = find_checkpoint(tmp_path) / "state.json"
-    state.write_text(json.dumps(json.loads(state.read_text()) | {"device": "cuda"}))
-    with pytest.raises(DataError, match="was trained on cuda"):
-        train(config, tmp_path, resume=True)
 
 
 @given(size=st.integers(1, 200), paired=st.floats(0, 1), target=st.floats(0, 1))
