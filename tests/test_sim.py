@@ -220,6 +220,25 @@ def test_fast_images_look_like_full_ones() -> None:
     assert (np.abs(depth - observation[spec.DEPTH_KEY]) > 0.01).mean() < 0.05
 
 
+@pytest.mark.parametrize("shift", ["none", "texture"])
+def test_textures_that_are_shrunk_are_not_seen(
+    scene: TabletopScene, shift: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    physics = physics_of(scene)
+    physics.reset(spec.START_JOINTS_RAD, PLACEMENT)
+    images, texels = [], []
+    for shrunk in (True, False):
+        with monkeypatch.context() as patch:
+            if not shrunk:
+                patch.setattr("simreal_envs.sim.renderer.shrink_unseen_textures", lambda model: None)
+            renderer = Renderer(physics.model, THIRD_PERSON.resized((240, 320)), parse_shift(shift))
+        images.append(renderer.render(physics.data)[0])
+        texels.append(int((renderer._model.tex_width * renderer._model.tex_height).sum()))
+        renderer.close()
+    np.testing.assert_array_equal(*images)
+    assert texels[0] < texels[1]
+
+
 @pytest.mark.parametrize("shift", ["viewpoint", "texture", "light", "colour", "noise"])
 def test_each_shift_changes_what_is_seen_and_nothing_else(shift: str) -> None:
     plain, shifted = (gym.make("simreal/Lift-v0", obs="image+state", shift=s) for s in ("none", shift))

@@ -17,6 +17,7 @@ from simreal_envs.errors import MissingDependencyError
 from simreal_envs.opengl import NO_OPENGL, load_other_llvm_first
 from simreal_envs.shifts import Shift
 from simreal_envs.sim.lowpoly import simplified
+from simreal_envs.sim.parts import shrink_unseen_textures
 from simreal_envs.spec import BASE_IN_WORLD_M
 
 NEAR_M, FAR_M = 0.05, 10.0
@@ -58,6 +59,9 @@ class Renderer:
             self._model.vis.quality.offsamples = 0
         for shift in shifts:
             shift.repaint(self._model)
+        if fast:
+            self._model.vis.quality.shadowsize = 0
+            shrink_unseen_textures(self._model)
         context.make_current()
         try:
             self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.sim.physics import Physics
@@ -18,7 +19,6 @@ from robosuite.models.arenas import TableArena  # noqa: E402
 from robosuite.models.objects import MujocoObject  # noqa: E402
 from robosuite.models.tasks import ManipulationTask  # noqa: E402
 from robosuite.utils.mjcf_utils import CustomMaterial, new_element  # noqa: E402
-from robosuite.utils.transform_utils import mat2quat  # noqa: E402
 
 logging.disable(logging.NOTSET)
 logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
@@ -76,7 +76,7 @@ class TabletopScene(ManipulationEnv):
         arena.asset.append(new_element(tag="texture", **wood.tex_attrib))
         arena.asset.append(new_element(tag="material", **wood.mat_attrib))
         pose = THIRD_PERSON.pose_in_base
-        xyzw = mat2quat(pose[:3, :3] @ _FLIP_CAMERA)
+        xyzw = Rotation.from_matrix(pose[:3, :3] @ _FLIP_CAMERA).as_quat()
         fovy = 2 * np.rad2deg(np.arctan(THIRD_PERSON.size[0] / 2 / THIRD_PERSON.intrinsics[1, 1]))
         arena.set_camera(
             "agentview",
