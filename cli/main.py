@@ -114,7 +114,14 @@ app.command()(doctor)
 def main() -> None:
     """Entry point of the console script."""
     sys.unraisablehook = _repeat_ignored_interrupt
+    threading.excepthook = _say_once
     app()
+
+
+def _say_once(raised: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread raises what stops it, and its writer raises the same again in the main thread."""
+    if not type(raised.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(raised)
 
 
 def _repeat_ignored_interrupt(ignored: sys.UnraisableHookArgs) -> None:

@@ -1,0 +1,89 @@
+"""Commands on a disk that is really full: one line, exit code 1, and what was whole stays whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from demonstrations import settings_of
+from typer.testing import CliRunner
+
+from simreal_agents.checkpoint import list_checkpoints
+from simreal_agents.policy import load_policy
+from simreal_cli.main import app
+from simreal_datasets.fetch import fetch_demonstrations
+from simreal_datasets.store import Dataset
+
+SIMREAL = Path(sys.executable).with_name("simreal")
+ON_A_SMALL_DISK = """
+mkdir disk kept && mount -t tmpfs -o size=$SIZE none disk || exit 77
+"$@"
+code=$?
+cp -a disk/. kept  # the disk goes with the process
+exit $code
+"""
+
+
+def fill(size: str, folder: Path, *arguments: object) -> tuple[str, Path]:
+    """Run the program beside a ``disk`` that holds ``size``; its last line, and where the files are kept."""
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh", SIMREAL]
+    ended = subprocess.run(
+        [*command, *map(str, arguments)], cwd=folder, env=os.environ | {"SIZE": size},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    if ended.returncode == 77 or ended.stderr.startswith("unshare"):
+        pytest.skip(f"no disk can be mounted here: {ended.stderr}")
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    return last, folder / "kept"
+
+
+@pytest.fixture(scope="module")
+def human(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The human demonstration of Lift."""
+    folder = tmp_path_factory.mktemp("human") / "lift"
+    demo = fetch_demonstrations(["Lift"])["Lift"]
+    assert CliRunner().invoke(app, ["data", "import", str(demo), str(folder)]).exit_code == 0
+    return folder
+
+
+@pytest.mark.parametrize("command", ["collect", "generate"])
+def test_demonstrations_that_fit_are_kept(command: str, human: Path, tmp_path: Path) -> None:
+    given = ["collect", "disk/d", "--task", "Lift"] if command == "collect" else ["generate", human, "disk/d"]
+    last, kept = fill("1M", tmp_path, *given, "--obs", "state", "--episodes", 500, "--workers", 1)
+    assert "No space left on device. Episodes stored before are intact" in last
+    dataset = Dataset(kept / "d")
+    assert dataset.damaged == []
+    assert 0 < len(dataset) < 500
+
+
+def test_an_import_that_does_not_fit_leaves_no_part_of_an_episode(tmp_path: Path) -> None:
+    demo = fetch_demonstrations(["Lift"])["Lift"]
+    last, kept = fill("128k", tmp_path, "data", "import", demo, "disk/d")
+    assert "No space left on device" in last
+    assert list((kept / "d").glob("episode_*")) == []
+
+
+@pytest.mark.parametrize("size", ["16k", "3M"])  # its logs do not fit; one checkpoint does, the next does not
+def test_a_training_keeps_the_checkpoints_that_it_wrote(size: str, data: Path, tmp_path: Path) -> None:
+    settings = settings_of(data, "optim.updates=3000", "log_every=1", "checkpoint_every=20")
+    last, kept = fill(size, tmp_path, "train", "disk/run", *(f"--set={setting}" for setting in settings))
+    assert "No space left on device" in last or "disk full" in last
+    checkpoints = list_checkpoints(kept / "run")
+    assert bool(checkpoints) == (size == "3M")
+    for update in checkpoints:
+        load_policy(kept / "run", update)
+
+
+def test_an_evaluation_keeps_the_episodes_that_it_logged(tmp_path: Path) -> None:
+    given = ["eval", "expert", "--task", "Lift", "--max-steps", 2, "--episodes", 500]
+    last, kept = fill("32k", tmp_path, *given, "--output", "disk/eval", "--workers", 1)
+    assert "disk full" in last
+    lines = (kept / "eval" / "episodes.jsonl").read_text().splitlines()
+    assert len([json.loads(line) for line in lines[:-1]]) > 10
