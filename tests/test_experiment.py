@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from demonstrations import write_dataset
+from demonstrations import settings_of, write_dataset
 from PIL import Image
 from rich.console import Console
 
+from simreal_agents.checkpoint import list_checkpoints
 from simreal_agents.collect import ActorRecorder
 from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME
@@ -108,6 +114,38 @@ def test_a_training_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("simreal_agents.train_all.available_cores", lambda: 2)
     with pytest.raises(DataError, match="nothing does not exist"):
         train_all(configs, Console(quiet=True))
+
+
+TRAIN_ALL = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from simreal_agents.config import load_config
+from simreal_agents.train_all import train_all
+if __name__ == "__main__":
+    configs = {Path(method): load_config("cpu", method, sys.argv[1:]) for method in ("cotrain", "uot")}
+    try:
+        train_all(configs, Console(quiet=True))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_trainings_side_by_side_save_where_they_are_at_ctrl_c(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.py").write_text(TRAIN_ALL)
+    long = settings_of(data, "optim.updates=100000", "checkpoint_every=100000")
+    runs = [tmp_path / "cotrain", tmp_path / "uot"]
+    program = subprocess.Popen([sys.executable, "all.py", *long], cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not all((run / "log.jsonl").exists() and (run / "log.jsonl").stat().st_size for run in runs):
+        assert program.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: parent and trainings
+    assert program.wait(30) == 130
+    for run in runs:
+        (saved,) = list_checkpoints(run)
+        assert 0 < saved < 100_000
 
 
 def test_checkpoints_end_with_the_last_update() -> None:

@@ -11,13 +11,15 @@ import signal
 from pathlib import Path
 
 import pytest
-from demonstrations import settings_of
+from demonstrations import settings_of, write_dataset
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from simreal_agents.checkpoint import TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
 from simreal_agents.config import load_config
 from simreal_agents.learner import Learner
 from simreal_agents.train import DEMONSTRATIONS, train
+from simreal_cli.main import app
 from simreal_envs.errors import DataError, UsageError
 
 
@@ -145,3 +147,23 @@ def test_a_run_of_another_device_is_not_gone_on_with(data: Path, tmp_path: Path)
     state.write_text(json.dumps(json.loads(state.read_text()) | {"device": "cuda"}))
     with pytest.raises(DataError, match="was trained on cuda"):
         train(config, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "task", "complaint"),
+    [((32, 32), "Stack", "task 'Lift' and 'Stack'"), ((32, 48), "Lift", "image_size [32, 32] and [32, 48]")],
+)
+def test_runs_of_different_worlds_are_not_compared(
+    size: tuple[int, int], task: str, complaint: str, tmp_path: Path
+) -> None:
+    for name, world in (("a", ((32, 32), "Lift")), ("b", (size, task))):
+        data = write_dataset(tmp_path / f"data-{name}", 2, size=world[0], task=world[1])
+        overrides = [f"data.source={data}", "optim.updates=1", "batch.size=4", "threads=1"]
+        train(load_config("cpu", "source", overrides), tmp_path / name)
+    output = tmp_path / "eval"
+    result = CliRunner().invoke(
+        app, ["eval", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(output)]
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: 'a' and 'b' cannot be compared: {complaint}.\n"
+    assert not output.exists()
