@@ -65,7 +65,7 @@ RIG_MINUTES = {False: 10, True: 4}
 """What comes on top in real time."""
 
 SIZES: dict[str, dict[str, Any]] = {
-    "Lift": {"source_demos": 800, "max_steps": 200, "updates": 4000},
+    "Lift": {"source_demos": 800, "target_demos": 5, "max_steps": 200, "updates": 4000},
     "Stack": {"source_demos": 800, "max_steps": 300, "preset": "cpu-large", "updates": 12000},
 }
 POINTS = {False: 4, True: 2}
@@ -74,6 +74,7 @@ POINTS = {False: 4, True: 2}
 RIG_SETTINGS = ("encoder.view=calibrated", "encoder.goal_weight=1")
 """The rig's arm moves otherwise than the simulated one, which misleads a map of view that is learnt from
 matches (docs/benchmarks.md). Its camera is calibrated, as a lab's is."""
+RIG_TARGET_DEMOS = 20
 RIG_TEST_EPISODES = {False: 20, True: 5}
 
 
@@ -85,5 +86,9 @@ def demo_experiment(task: str, quick: bool, env: str = "sim") -> Experiment:
     if quick:
         sizes |= {"source_demos": 100, "updates": 1000, "validation_episodes": 8, "test_episodes": 20}
     if env == "rig":
-        sizes |= {"test_episodes": RIG_TEST_EPISODES[quick], "overrides": RIG_SETTINGS}
+        sizes |= {
+            "target_demos": RIG_TARGET_DEMOS,
+            "test_episodes": RIG_TEST_EPISODES[quick],
+            "overrides": RIG_SETTINGS,
+        }
     return Experiment(task, env=env, checkpoint_every=sizes["updates"] // POINTS[quick], **sizes)
