@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 from pathlib import Path
 
@@ -167,3 +168,49 @@ def test_runs_of_different_worlds_are_not_compared(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"error: 'a' and 'b' cannot be compared: {complaint}.\n"
     assert not output.exists()
+
+
+DOES_NOT_FIT = [
+    (("train", "run", "-m", "source", "--source", "empty"), 1, "empty is empty: it holds no episode"),
+    (("train", "run", "-m", "source", "--source", "lift", "--source-demos", "9"), 2, "Valid: 1 to 2."),
+    (("train", "run", "--source", "lift", "--target", "stack"), 1, "task"),
+    (("train", "run", "--source", "lift", "--target", "wide"), 1, "image_size"),
+    (("train", "run", "-m", "source", "--source", "newer"), 1, "format version"),
+    (("generate", "empty", "out"), 1, "Dataset empty is empty"),
+    (("eval", "policy", "--checkpoint", "5"), 2, "has no checkpoint '5'. Valid: last, 1."),
+    (("eval", "old-policy"), 1, "format version"),
+]
+
+
+@pytest.fixture(scope="module")
+def misfits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Datasets and runs of which no two go together."""
+    folder = tmp_path_factory.mktemp("misfits")
+    (folder / "empty").mkdir()
+    write_dataset(folder / "stack", 2, task="Stack")
+    write_dataset(folder / "wide", 2, size=(32, 48))
+    write_dataset(folder / "lift", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("episode", "store"):
+            patch.setattr(f"simreal_datasets.{module}.FORMAT_VERSION", 99)
+        write_dataset(folder / "newer", 2)
+    overrides = [f"data.source={folder / 'lift'}", "optim.updates=1", "batch.size=4", "threads=1"]
+    train(load_config("cpu", "source", overrides), folder / "policy")
+    shutil.copytree(folder / "policy", folder / "old-policy")
+    state = folder / "old-policy" / "checkpoints" / "0000001" / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"format_version": 1}))
+    return folder
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), DOES_NOT_FIT, ids=lambda value: None)
+def test_what_does_not_fit_is_one_line_and_touches_nothing(
+    arguments: tuple[str, ...], code: int, message: str, misfits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(misfits)
+    before = sorted(misfits.rglob("*"))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert sorted(misfits.rglob("*")) == before
