@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 from demonstrations import settings_of
-from typer.testing import CliRunner
 
 from simreal_agents.checkpoint import list_checkpoints
 from simreal_agents.policy import load_policy
-from simreal_cli.main import app
 from simreal_datasets.fetch import fetch_demonstrations
 from simreal_datasets.store import Dataset
 
@@ -44,19 +42,9 @@ def fill(size: str, folder: Path, *arguments: object) -> tuple[str, Path]:
     return last, folder / "kept"
 
 
-@pytest.fixture(scope="module")
-def human(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The human demonstration of Lift."""
-    folder = tmp_path_factory.mktemp("human") / "lift"
-    demo = fetch_demonstrations(["Lift"])["Lift"]
-    assert CliRunner().invoke(app, ["data", "import", str(demo), str(folder)]).exit_code == 0
-    return folder
-
-
-@pytest.mark.parametrize("command", ["collect", "generate"])
-def test_demonstrations_that_fit_are_kept(command: str, human: Path, tmp_path: Path) -> None:
-    given = ["collect", "disk/d", "--task", "Lift"] if command == "collect" else ["generate", human, "disk/d"]
-    last, kept = fill("1M", tmp_path, *given, "--obs", "state", "--episodes", 500, "--workers", 1)
+def test_demonstrations_that_fit_are_kept(tmp_path: Path) -> None:
+    given = ["collect", "disk/d", "--task", "Lift", "--obs", "state", "--episodes", 500, "--workers", 1]
+    last, kept = fill("1M", tmp_path, *given)
     assert "No space left on device. Episodes stored before are intact" in last
     dataset = Dataset(kept / "d")
     assert dataset.damaged == []

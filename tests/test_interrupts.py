@@ -90,13 +90,9 @@ def test_demonstrations_are_kept_counted_and_added_to(command: str, recorded: Pa
     assert len(Dataset(tmp_path / "d")) == kept + 2
 
 
-@pytest.mark.parametrize("command", ["collect", "generate"])
-def test_a_command_that_is_killed_loses_no_finished_episode(
-    command: str, recorded: Path, tmp_path: Path
-) -> None:
-    given = ["collect", "d", "--task", "Lift"] if command == "collect" else ["generate", str(recorded), "d"]
-    more = [*given, "--obs", "state", "--workers", "2", "--episodes"]
-    process = subprocess.Popen([SIMREAL, *more, "5000"], cwd=tmp_path, start_new_session=True)
+def test_a_command_that_is_killed_loses_no_finished_episode(recorded: Path, tmp_path: Path) -> None:
+    given = ["generate", str(recorded), "d", "--obs", "state", "--workers", "2", "--episodes"]
+    process = subprocess.Popen([SIMREAL, *given, "5000"], cwd=tmp_path, start_new_session=True)
     deadline = time.monotonic() + 60
     while not holds(tmp_path / "d", 4)():
         assert process.poll() is None
@@ -108,7 +104,7 @@ def test_a_command_that_is_killed_loses_no_finished_episode(
     kept = len(dataset)
     assert kept >= 4
     assert dataset.damaged == []
-    subprocess.run([SIMREAL, *more, str(kept + 2)], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([SIMREAL, *given, str(kept + 2)], cwd=tmp_path, check=True, timeout=60)
     dataset = Dataset(tmp_path / "d")
     assert (len(dataset), dataset.damaged) == (kept + 2, [])
     seeds = [info.meta["seed"] for info in dataset.infos]
