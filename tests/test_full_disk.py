@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from demonstrations import settings_of
+from mounting import run_with_mount
 
 from simreal_agents.checkpoint import list_checkpoints
 from simreal_agents.policy import load_policy
@@ -17,9 +16,8 @@ from simreal_datasets.fetch import fetch_demonstrations
 from simreal_datasets.store import Dataset
 
 SIMREAL = Path(sys.executable).with_name("simreal")
-ON_A_SMALL_DISK = """
-mkdir disk kept && mount -t tmpfs -o size=$SIZE none disk || exit 77
-"$@"
+KEEP = """
+"$0" "$@"
 code=$?
 cp -a disk/. kept  # the disk goes with the process
 exit $code
@@ -28,13 +26,10 @@ exit $code
 
 def fill(size: str, folder: Path, *arguments: object) -> tuple[str, Path]:
     """Run the program beside a ``disk`` that holds ``size``; its last line, and where the files are kept."""
-    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh", SIMREAL]
-    ended = subprocess.run(
-        [*command, *map(str, arguments)], cwd=folder, env=os.environ | {"SIZE": size},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    if ended.returncode == 77 or ended.stderr.startswith("unshare"):
-        pytest.skip(f"no disk can be mounted here: {ended.stderr}")
+    for name in ("disk", "kept"):
+        (folder / name).mkdir()
+    command = ["sh", "-c", KEEP, str(SIMREAL), *map(str, arguments)]
+    ended = run_with_mount(f"mount -t tmpfs -o size={size} none disk", command, folder)
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     last = ended.stderr.splitlines()[-1]

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from demonstrations import write_dataset
+from mounting import run_with_mount
 
 from simreal_datasets.store import Dataset, DatasetWriter
 
@@ -129,21 +130,12 @@ def test_a_file_size_limit_keeps_what_was_finished(tmp_path: Path) -> None:
     check_full_disk(done.stdout, tmp_path, "File too large")
 
 
-def run_with_mount(mount: str, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command with a real file system mounted, in a mount namespace of its own."""
-    namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*namespace, mount], capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine lets its users mount nothing")
-    return subprocess.run(
-        [*namespace, f'{mount} && "$0" "$@"', *command], capture_output=True, text=True, check=True
-    )
-
-
 def test_a_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     command = ["sh", "-c", f'"$0" "$@" && cp -a {disk} {kept}', sys.executable, "-c", FILL, "pass", str(disk)]
     done = run_with_mount(f"mount -t tmpfs -o size=1m tmpfs {disk}", command)
+    assert done.returncode == 0, done.stderr
     check_full_disk(done.stdout, kept, "No space left on device")
 
 
@@ -156,5 +148,6 @@ def test_a_read_only_folder_stays_readable(tmp_path: Path) -> None:
     )
     mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}"
     done = run_with_mount(mount, [sys.executable, "-c", script, str(tmp_path)])
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(steps)
     assert "is not up to date: Read-only file system" in done.stderr
