@@ -313,10 +313,7 @@ def test_a_person_who_leads_the_arm_from_view_to_view_calibrates(
                 if "stored: " in person.screen:
                     break
                 control.pull(hand)
-                joints_rad = control.sim_state()[1:8]
-                person.look(0.5)
-                while np.abs(joints_rad - (joints_rad := control.sim_state()[1:8])).max() > 0.005:
-                    person.look(0.2)
+                person.look(2.5)
                 control.pull(None)
                 person.type("\n")
             assert person.end() == 0, person.screen

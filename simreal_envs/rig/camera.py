@@ -94,7 +94,7 @@ class SceneD435:
         mujoco.mj_kinematics(model, self._data)
         mujoco.mj_camlight(model, self._data)
         self._colour = StillCamera(low, self._data, self.camera, self._shifts)
-        low.geom_matid[:] = -1  # depth needs no textures, which take a context half a second each
+        low.geom_matid[:] = -1  # depth needs no textures, whose upload takes time
         self._depth = StillCamera(low, self._data, depth_camera(self.camera), ())
 
     def capture(self, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

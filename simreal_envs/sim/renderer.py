@@ -55,12 +55,10 @@ class Renderer:
         self._model = simplified(model) if fast else simplified(model, faces_per_mesh=10**9)
         height, width = camera.size
         self._model.vis.global_.offheight, self._model.vis.global_.offwidth = height, width
-        if fast:
-            self._model.vis.quality.offsamples = 0
         for shift in shifts:
             shift.repaint(self._model)
         if fast:
-            self._model.vis.quality.shadowsize = 0
+            self._model.vis.quality.offsamples = self._model.vis.quality.shadowsize = 0
             shrink_unseen_textures(self._model)
         context.make_current()
         try:
