@@ -216,6 +216,34 @@ def test_a_robot_out_of_view_cannot_be_checked() -> None:
 # --- with the rig's robot -----------------------------------------------------------------------------
 
 
+SHIFT = "viewpoint:0.2"
+"""Where the rig's camera stands."""
+
+
+@pytest.fixture(scope="module")
+def host(rig_camera: None) -> Iterator[str]:
+    """Address of a virtual rig with a camera."""
+    from simreal_envs.rig.launch import Rig
+
+    with Rig("Lift", SHIFT) as rig:
+        yield rig.host
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that calibrations are stored in."""
+    monkeypatch.setenv("SIMREAL_CONFIG", str(tmp_path))
+    return tmp_path
+
+
+def off(shift: str = SHIFT) -> tuple[float, float]:
+    """How far the stored pose of the rig's camera is from the true one, in m and degrees."""
+    from simreal_envs.rig.stereo import serial_number
+
+    true = colour_camera(shift).pose_in_base
+    return distance(load_calibration(serial_number(true)).pose_camera_in_base, true)
+
+
 def press(*_: object) -> None:
     """Ctrl-C."""
     raise KeyboardInterrupt
@@ -223,100 +251,76 @@ def press(*_: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.usefixtures("rig_camera")
-def test_calibrating_and_checking_on_the_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from simreal_envs.rig.launch import Rig
-    from simreal_envs.rig.stereo import serial_number
-
-    monkeypatch.setenv("SIMREAL_CONFIG", str(tmp_path))
-    run, picture = CliRunner().invoke, tmp_path / "check.png"
-    true = colour_camera("viewpoint:0.2").pose_in_base
-    with Rig("Lift", "viewpoint:0.2") as rig:
-        at = ["--env", "rig", "--host", rig.host]
-        unknown = run(app, ["calibrate", "check", *at])
-        assert unknown.exit_code == 1
-        assert "Run `simreal calibrate held`" in " ".join(unknown.output.split())
-        found = run(app, ["calibrate", "held", *at, "--views", "8"])
-        assert found.exit_code == 0, found.output
-        with monkeypatch.context() as patch:
-            patch.setattr("simreal_cli.calibrate_steps.lay_over", press)
-            stopped = run(app, ["calibrate", "check", *at, "--picture", str(picture)])
-        assert (stopped.exit_code, stopped.stderr) == (130, "error: interrupted.\n")
-        assert not picture.exists()
-        checked = run(app, ["calibrate", "check", *at, "--picture", str(picture)])
-        assert checked.exit_code == 0, checked.output
-    off_m, off_deg = distance(load_calibration(serial_number(true)).pose_camera_in_base, true)
-    assert off_m < POSITION_M
-    assert off_deg < ROTATION_DEG
-    with Image.open(picture) as drawn:
-        assert drawn.size == (640, 480)
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.usefixtures("rig_camera")
-def test_ctrl_c_while_the_arm_turns_the_board_stores_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from operating import Person
-
-    monkeypatch.setenv("SIMREAL_CONFIG", str(tmp_path))
-    with Person("calibrate", "held", "--env", "rig") as person:
-        person.wait_for("views")
-        person.type("\x03")
-        assert person.end() == 130
-    assert "error: interrupted." in person.screen
-    assert "Traceback" not in person.screen
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.usefixtures("rig_camera")
-def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from simreal_envs.rig.launch import Rig
-    from simreal_envs.rig.stereo import serial_number
-
-    monkeypatch.setenv("SIMREAL_CONFIG", str(tmp_path))
-    true = colour_camera("none").pose_in_base
-    with Rig("Stack") as rig:
-        found = CliRunner().invoke(app, ["calibrate", "fixed", "--env", "rig", "--host", rig.host])
-        assert found.exit_code == 0, found.output
-    off_m, off_deg = distance(load_calibration(serial_number(true)).pose_camera_in_base, true)
+@pytest.mark.usefixtures("rig_camera", "config")
+def test_a_board_that_the_rigs_fingertips_touch_gives_its_camera() -> None:
+    """In a rig that the program starts itself."""
+    found = CliRunner().invoke(app, ["calibrate", "fixed", "--env", "rig"])
+    assert found.exit_code == 0, found.output
+    off_m, off_deg = off("none")
     assert off_m < 0.005  # one oblique view; with the end effector in the fingertips' place 0.011
     assert off_deg < 2 * ROTATION_DEG
 
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.usefixtures("rig_camera")
-def test_a_person_who_leads_the_arm_from_view_to_view_calibrates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_calibrating_and_checking_on_the_rig(
+    host: str, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run, picture = CliRunner().invoke, config / "check.png"
+    at = ["--env", "rig", "--host", host]
+    unknown = run(app, ["calibrate", "check", *at])
+    assert unknown.exit_code == 1
+    assert "Run `simreal calibrate held`" in " ".join(unknown.output.split())
+    found = run(app, ["calibrate", "held", *at, "--views", "8"])
+    assert found.exit_code == 0, found.output
+    off_m, off_deg = off()
+    assert off_m < POSITION_M
+    assert off_deg < ROTATION_DEG
+    with monkeypatch.context() as patch:
+        patch.setattr("simreal_cli.calibrate_steps.lay_over", press)
+        stopped = run(app, ["calibrate", "check", *at, "--picture", str(picture)])
+    assert (stopped.exit_code, stopped.stderr) == (130, "error: interrupted.\n")
+    assert not picture.exists()
+    checked = run(app, ["calibrate", "check", *at, "--picture", str(picture)])
+    assert checked.exit_code == 0, checked.output
+    with Image.open(picture) as drawn:
+        assert drawn.size == (640, 480)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_ctrl_c_while_the_arm_turns_the_board_stores_nothing(host: str, config: Path) -> None:
+    from operating import Person
+
+    with Person("calibrate", "held", "--env", "rig", "--host", host) as person:
+        person.wait_for("views")
+        person.type("\x03")
+        assert person.end() == 130
+    assert "error: interrupted." in person.screen
+    assert "Traceback" not in person.screen
+    assert list(config.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_person_who_leads_the_arm_from_view_to_view_calibrates(host: str, config: Path) -> None:
     from operating import Person
 
     from simreal_envs.rig.control import RigControl
-    from simreal_envs.rig.launch import Rig
-    from simreal_envs.rig.stereo import serial_number
 
-    monkeypatch.setenv("SIMREAL_CONFIG", str(tmp_path))
-    true = colour_camera("none").pose_in_base
-    with Rig("Lift") as rig, RigControl(rig.host) as control:
-        by_hand = ("calibrate", "held", "--env", "rig", "--host", rig.host, "--by-hand", "--views", "8")
-        with Person(*by_hand) as person:
-            for answered, hand in enumerate(hands(24)):  # some do not show the board
-                give_up_s = time.monotonic() + 60
-                while person.look(0.1).count("View") == answered and "stored: " not in person.screen:
-                    assert time.monotonic() < give_up_s, person.screen
-                if "stored: " in person.screen:
-                    break
-                control.pull(hand)
-                person.look(2.5)
-                control.pull(None)
-                person.type("\n")
-            assert person.end() == 0, person.screen
-    off_m, off_deg = distance(load_calibration(serial_number(true)).pose_camera_in_base, true)
+    by_hand = ("calibrate", "held", "--env", "rig", "--host", host, "--by-hand", "--views", "8")
+    with RigControl(host) as control, Person(*by_hand) as person:
+        for answered, hand in enumerate(hands(24)):  # some do not show the board
+            give_up_s = time.monotonic() + 60
+            while person.look(0.1).count("View") == answered and "stored: " not in person.screen:
+                assert time.monotonic() < give_up_s, person.screen
+            if "stored: " in person.screen:
+                break
+            control.pull(hand)
+            person.look(2.5)
+            control.pull(None)
+            person.type("\n")
+        assert person.end() == 0, person.screen
+    off_m, off_deg = off()
     assert off_m < POSITION_M
     assert off_deg < ROTATION_DEG

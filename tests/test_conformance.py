@@ -153,24 +153,20 @@ def test_the_same_seed_gives_the_same_episode_in_another_process(task: str) -> N
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 9.0])
-def test_a_bad_action_is_refused_by_name_and_nothing_moves(env: Env, value: float) -> None:
+def test_a_bad_action_is_refused_by_name_and_nothing_moves(env: Env) -> None:
     env.reset(seed=0)
     world: Any = env.unwrapped
     before = world.end_effector_pose_in_base()
-    for component, name in enumerate(("x", "y", "z", "rx", "ry", "rz", "gripper")):
-        action = hold(env)
-        action[component] = value
-        with pytest.raises(UsageError, match=f"component {name} "):
-            env.step(action)
-    tolerance_m = 1e-3 if real_time(env) else 0.0
-    np.testing.assert_allclose(world.end_effector_pose_in_base(), before, rtol=0, atol=tolerance_m)
-
-
-def test_an_action_of_the_wrong_shape_is_refused(env: Env) -> None:
-    env.reset(seed=0)
+    for value in (np.nan, np.inf, 9.0):
+        for component, name in enumerate(("x", "y", "z", "rx", "ry", "rz", "gripper")):
+            action = hold(env)
+            action[component] = value
+            with pytest.raises(UsageError, match=f"component {name} "):
+                env.step(action)
     with pytest.raises(UsageError, match=r"shape \(6,\)"):
         env.step(np.zeros(6, np.float32))
+    tolerance_m = 1e-3 if real_time(env) else 0.0
+    np.testing.assert_allclose(world.end_effector_pose_in_base(), before, rtol=0, atol=tolerance_m)
 
 
 def test_regions_start_where_they_say(env: Env) -> None:

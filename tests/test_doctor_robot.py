@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,22 +19,40 @@ def examined(env: str, host: str | None) -> dict[str, Finding]:
     return {finding.subject: finding for finding in examine_robot(env, host, serial=None)}
 
 
-@pytest.mark.usefixtures("rig_camera")
-def test_a_rig_is_found_well_and_lost_states_are_noticed() -> None:
+@pytest.fixture(scope="module")
+def host(rig_camera: None) -> Iterator[str]:
+    """Address of a virtual rig with a camera."""
     with Rig("Lift") as rig:
-        findings = examined("rig", rig.host)
-        assert {finding.status for finding in findings.values()} <= {"ok", "warn"}, findings
-        assert findings["FCI"].found == "version 5"
-        assert findings["hand"].found == "homed, open 80 mm of 80"
-        assert "Hz of 30" in findings["frame rate"].found
-        with RigControl(rig.host) as control:
-            control.inject("packet_loss", 0.2)
-            control.inject("gripper_unhomed")
-        findings = examined("rig", rig.host)
-        assert findings["state rate"].status == "warn"
-        assert "cable" in findings["state rate"].remedy
-        assert findings["hand"].status == "warn"
-        assert "home it in Franka Desk" in findings["hand"].remedy
+        yield rig.host
+
+
+def test_a_rig_is_found_well(host: str) -> None:
+    findings = examined("rig", host)
+    assert {finding.status for finding in findings.values()} <= {"ok", "warn"}, findings
+    assert findings["FCI"].found == "version 5"
+    assert findings["hand"].found == "homed, open 80 mm of 80"
+    assert "Hz of 30" in findings["frame rate"].found
+
+
+def test_another_client_on_the_robot_is_a_failure_of_fci(host: str) -> None:
+    from simreal_envs.robot.franka import panda_py
+
+    libfranka = panda_py().libfranka
+    robot = libfranka.Robot(host, libfranka.RealtimeConfig.kIgnore)
+    findings = examined("rig", host)
+    assert findings["FCI"].status == "fail"
+    assert "other program" in findings["FCI"].remedy
+    del robot
+
+
+def test_lost_states_and_a_hand_that_is_not_homed_are_noticed(host: str, control: RigControl) -> None:
+    control.inject("packet_loss", 0.2)
+    control.inject("gripper_unhomed")
+    findings = examined("rig", host)
+    assert findings["state rate"].status == "warn"
+    assert "cable" in findings["state rate"].remedy
+    assert findings["hand"].status == "warn"
+    assert "home it in Franka Desk" in findings["hand"].remedy
 
 
 def test_an_address_without_a_robot_is_named_with_what_to_do() -> None:
@@ -59,15 +78,3 @@ def test_less_real_time_priority_than_libfranka_asks_for_is_no_success() -> None
         assert examined("real", None)["permissions"].status in ("warn", "fail")
     finally:
         resource.setrlimit(resource.RLIMIT_RTPRIO, (soft, hard))
-
-
-def test_another_client_on_the_robot_is_a_failure_of_fci() -> None:
-    with Rig("Lift", camera=False) as rig:
-        from simreal_envs.robot.franka import panda_py
-
-        libfranka = panda_py().libfranka
-        robot = libfranka.Robot(rig.host, libfranka.RealtimeConfig.kIgnore)
-        findings = examined("rig", rig.host)
-        assert findings["FCI"].status == "fail"
-        assert "other program" in findings["FCI"].remedy
-        del robot

@@ -22,7 +22,6 @@ pytest.importorskip("panda_py", reason="needs the extra 'real'")
 from driving import LIMITS, PERIOD_S, follow, moved_by, rig_joints, until
 
 from simreal_envs.rig.control import RigControl
-from simreal_envs.rig.launch import Rig
 
 pytestmark = pytest.mark.alone
 
@@ -142,18 +141,6 @@ def test_control_outside_the_workspace_is_refused(arm: Arm, monkeypatch: pytest.
 
 
 # --- what stops the arm ------------------------------------------------------------------------------
-
-
-def test_a_stop_from_before_is_not_cleared_without_a_word() -> None:
-    with Rig("Lift", camera=False) as rig, RigControl(rig.host) as control:
-        control.inject("user_stop")
-        with pytest.raises(RobotError, match="cannot be recovered: user stop"):
-            Arm(rig.host, LIMITS)
-        control.inject("none")
-        control.inject("reflex")
-        with Arm(rig.host, LIMITS) as arm:
-            assert "the robot had stopped before: reflex (joint_reflex)" in arm.events()[1].message
-            assert not arm.state().fault
 
 
 def test_a_guided_arm_is_held_once_the_program_shows_no_life(arm: Arm) -> None:

@@ -132,6 +132,20 @@ def test_without_the_drivers_library_the_message_says_how_to_install_it(
 # --- with a connection of their own ------------------------------------------------------------------
 
 
+def test_a_stop_from_before_is_not_cleared_without_a_word(
+    host: str, connected: Arm, control: RigControl
+) -> None:
+    connected.close()
+    control.inject("user_stop")
+    with pytest.raises(RobotError, match="cannot be recovered: user stop"):
+        Arm(host, LIMITS)
+    control.inject("none")
+    control.inject("reflex")
+    with Arm(host, LIMITS) as arm:
+        assert "the robot had stopped before: reflex (joint_reflex)" in arm.events()[1].message
+        assert not arm.state().fault
+
+
 def test_pressing_on_the_table_stops_the_arm(host: str, connected: Arm, control: RigControl) -> None:
     connected.close()
     gentle = dataclasses.replace(LIMITS, workspace_low_m=(0.2, -0.45, -0.05), max_contact_force_N=15.0)

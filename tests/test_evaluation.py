@@ -154,11 +154,12 @@ def test_a_trained_policy_is_evaluated_by_its_weights(run_folder, tmp_path):
     state.write_text(state.read_text().replace('"execute": 4', '"execute": 8'))
     assert TrainedPolicy.at(moved).identity() != last.identity()
 
-    world = World(first.world()["task"], shift="texture", image_size=tuple(first.world()["image_size"]))
+    size = tuple(first.world()["image_size"])
+    world = World(first.world()["task"], shift="texture", image_size=size, max_steps=20)
     actors = {"after 1": first, "after 2": last}
     results = evaluate(actors, world, ["ood"], SEEDS[:1], tmp_path / "two", workers=2)
     assert [r.actor for r in results] == [first.identity(), last.identity()]
-    assert evaluate({"after 2": last}, world, ["ood"], SEEDS[:1], tmp_path / "one") == results[1:]
+    assert evaluate({"after 2": last}, world, ["ood"], SEEDS[:1], tmp_path / "one", workers=1) == results[1:]
 
 
 def test_a_run_given_by_where_one_is_has_its_folders_name(run_folder, monkeypatch):

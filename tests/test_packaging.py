@@ -58,12 +58,13 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def test_wheel_leaves_hugging_face_datasets_alone(wheel, tmp_path):
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "datasets", cwd=tmp_path)
+    install = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile")
+    run(*install, "datasets", cwd=tmp_path)
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     before = _digests(packages / "datasets")
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=tmp_path)
+    run(*install, "--no-deps", wheel, cwd=tmp_path)
     assert _digests(packages / "datasets") == before
     code = (
         "import datasets, simreal_datasets; print(datasets.__file__, simreal_datasets.__file__);"

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from simreal_envs import kinematics, spec
 from simreal_envs.errors import UsageError
-from simreal_envs.poses import pose, pose_from_action
+from simreal_envs.poses import pose
 from simreal_envs.robot.interpolation import PoseInterpolator
 from simreal_envs.robot.safety import Guard, Limits, limit_joints, limit_target, load_limits
 from simreal_envs.spec import CONTROL_HZ, START_JOINTS_RAD
@@ -41,11 +41,10 @@ def test_100_000_random_actions_never_leave_the_box_nor_exceed_a_limit() -> None
     dts_s = rng.uniform(0.001, 0.3, number)
     targets = np.empty((number, 4, 4))
     target, free = START, 0
+    turned = Rotation.from_rotvec(actions[:, 3:]).as_matrix()
     for i, (action, dt_s) in enumerate(zip(actions, dts_s, strict=True)):
-        wanted = pose_from_action(np.r_[action, 0.0])
-        if small[i]:
-            wanted = pose(wanted[:3, :3], target[:3, 3] + 0.02 * (action[:3] - low[:3]))
-        target, events = limit_target(target, wanted, LIMITS, float(dt_s))
+        position_m = target[:3, 3] + 0.02 * (action[:3] - low[:3]) if small[i] else action[:3]
+        target, events = limit_target(target, pose(turned[i], position_m), LIMITS, float(dt_s))
         free += not events
         targets[i] = target
     before = np.concatenate([START[None], targets[:-1]])
