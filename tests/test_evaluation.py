@@ -27,7 +27,7 @@ from simreal_envs.robot.safety import load_limits
 from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.world import World
 
-LIFT = World("Lift", obs="state")
+LIFT = World("Lift", obs="state", max_steps=120)
 SEEDS = range(FIRST_SEED, FIRST_SEED + 3)
 STAGES = ("reach", "grasp", "lift")
 
