@@ -58,7 +58,7 @@ def demo(
     run_experiment(experiment, folder, console)
 
 
-DURATIONS_MINUTES = {"Lift": {False: 25, True: 6}, "Stack": {False: 40, True: 15}}
+DURATIONS_MINUTES = {"Lift": {False: 25, True: 6}, "Stack": {False: 40, True: 10}}
 """On two cores, installation and other work taken off (docs/benchmarks.md); quick Stack by its parts."""
 
 RIG_MINUTES = {False: 10, True: 4}
