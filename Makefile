@@ -23,6 +23,9 @@ ARGS ?=
 # Rendering without a display; `simreal doctor` says which backends work here.
 export MUJOCO_GL ?= egl
 
+# What is imported is compiled once and kept: a small part of what pip would compile.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One after the other, also with -j.
 .NOTPARALLEL:
 .PHONY: demo test test-together test-alone check format types venv clean
@@ -61,7 +64,6 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13) and "simreal needs Python 3.10 to 3.12, found " + sys.version.split()[0] + " (choose one: make PYTHON=python3.11)")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # on all cores, where pip takes one
 	@touch $@
 
 clean:
