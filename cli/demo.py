@@ -59,7 +59,7 @@ def demo(
 
 
 DURATIONS_MINUTES = {"Lift": {False: 25, True: 6}, "Stack": {False: 40, True: 10}}
-"""On two cores, installation and other work taken off (docs/benchmarks.md); quick Stack by its parts."""
+"""On two cores, installation and other work taken off (docs/benchmarks.md); quick Stack by its CPU time."""
 
 RIG_MINUTES = {False: 10, True: 4}
 """What comes on top in real time."""

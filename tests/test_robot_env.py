@@ -164,7 +164,7 @@ def playing(env: Env, control: RigControl) -> None:
         interrupted = True
     if interrupted:
         env.reset(seed=1)
-        act(env, steps=5)
+        assert act(env, steps=5)["interrupted"] == ""
 
 
 FAULTS: dict[str, tuple[str, str | None]] = {

@@ -47,6 +47,7 @@ def test_100_000_random_actions_never_leave_the_box_nor_exceed_a_limit() -> None
         target, events = limit_target(target, pose(turned[i], position_m), LIMITS, float(dt_s))
         free += not events
         targets[i] = target
+    assert 0 < free < number  # limits act on some and let others through
     before = np.concatenate([START[None], targets[:-1]])
     metres = np.linalg.norm(targets[:, :3, 3] - before[:, :3, 3], axis=1)
     rotations = Rotation.from_matrix(targets[:, :3, :3] @ before[:, :3, :3].transpose(0, 2, 1)).magnitude()
