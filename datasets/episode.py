@@ -89,6 +89,17 @@ class Episode:
         return len(self.actions)
 
 
+def binary_gripper(commands: np.ndarray) -> np.ndarray:
+    """The commands (T,) of one episode as -1 (open) and 1 (close).
+
+    Every world takes a command by its sign, and 0 as leaving the fingers as they are. So 0 repeats the
+    command before it; before the first one the hand is open.
+    """
+    signs = np.sign(np.r_[-1.0, np.asarray(commands, dtype=np.float64)])
+    latest = np.maximum.accumulate(np.where(signs != 0, np.arange(len(signs)), 0))
+    return signs[latest][1:]
+
+
 IDENTITY_KEYS = ("task", "action_kind", "obs", "image_size")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simreal_datasets.episode import Episode
+from simreal_datasets.episode import Episode, binary_gripper
 from simreal_datasets.store import Dataset
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError, UsageError
@@ -39,7 +39,8 @@ class Frames:
     Attributes:
         images: (N, H, W, 3) uint8.
         proprioception: for each name of :data:`simreal_envs.spec.PROPRIOCEPTION`, (N, d) float32.
-        actions: (N, A) float32, of ``world["action_kind"]``.
+        actions: (N, A) float32, of ``world["action_kind"]``; the gripper -1 or 1, see
+            :func:`simreal_datasets.episode.binary_gripper`.
         starts: (E + 1,) first frame of each episode; the last entry is N.
         files: names of the episodes' files, in order.
         world: what the episodes have in common: ``task``, ``action_kind``, ``image_size`` [height, width].
@@ -91,7 +92,7 @@ class Frames:
                 key: np.concatenate([episode.observations[key] for episode in episodes]).astype(np.float32)
                 for key in PROPRIOCEPTION
             },
-            actions=np.concatenate([episode.actions for episode in episodes]).astype(np.float32),
+            actions=np.concatenate([_said_each_step(episode.actions) for episode in episodes]),
             starts=np.r_[0, np.cumsum(lengths)].astype(np.int64),
             files=tuple(dataset.infos[i].path.name for i in chosen),
             world={
@@ -153,6 +154,13 @@ class Frames:
         ]
         if differing:
             raise DataError(f"{what} does not fit the other data: {', '.join(differing)}.")
+
+
+def _said_each_step(actions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Actions (T, A) of an episode; a gripper that is to stay as it is says what it is to stay."""
+    said = actions.astype(np.float32)
+    said[:, -1] = binary_gripper(actions[:, -1])
+    return said
 
 
 def look(described: Mapping[str, Any]) -> str:

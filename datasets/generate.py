@@ -6,6 +6,7 @@ States come first; only what succeeded is rendered.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import numpy as np
 from simreal_datasets.episode import Episode
 from simreal_datasets.fill import Attempt
 from simreal_datasets.recorder import EpisodeRecorder
-from simreal_datasets.segments import Segment, bridge, cut, move
+from simreal_datasets.segments import Segment, bridge, cut, equivalents, move
 from simreal_datasets.store import Dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
@@ -36,6 +37,11 @@ NEAREST = 3
 
 MAX_STEPS = 400
 
+AT_M = 0.0015
+"""The hand has come to where the gripper is to switch."""
+MAX_NO_NEARER, MAX_WAIT_STEPS = 3, 20
+"""It comes no nearer for so many steps in all (a disturbed arm), or takes too long."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,20 +50,25 @@ def select(
     segments: Sequence[Segment],
     reference_now: np.ndarray,
     hand_now: np.ndarray,
+    symmetry: int,
     rng: np.random.Generator,
 ) -> int:
     """Which demonstration's segment to use.
 
     ``random``: any. ``nearest_object``: where the object lay like now (metres, plus radians a tenth).
-    ``nearest_robot``: whose moved start is nearest to where the hand is now.
+    ``nearest_robot``: whose moved start is nearest to where the hand is now. Of the ``symmetry`` yaws under
+    which the object is the same, the nearest counts.
     """
     if strategy == "random":
         return int(rng.integers(len(segments)))
+    lies = equivalents(reference_now, symmetry)
     if strategy == "nearest_object":
-        distances = [_distance(s.reference, reference_now) for s in segments]
+        distances = [min(_distance(s.reference, now) for now in lies) for s in segments]
     else:
-        starts = [reference_now @ np.linalg.inv(s.reference) @ s.targets[0] for s in segments]
-        distances = [_distance(start, hand_now) for start in starts]
+        distances = [
+            min(_distance(now @ np.linalg.inv(s.reference) @ s.targets[0], hand_now) for now in lies)
+            for s in segments
+        ]
     nearest = np.argsort(distances, kind="stable")[:NEAREST]
     return int(rng.choice(nearest))
 
@@ -67,8 +78,19 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a[:3, 3] - b[:3, 3]) + 0.1 * np.arccos(cosine))
 
 
+class Step(NamedTuple):
+    """One step of a plan: its ``pose`` action (7,), and the pose (4, 4) to be at before a switch."""
+
+    action: np.ndarray
+    hand: np.ndarray | None = None
+
+
 class SegmentActor:
     """Acts out one segment after the other, each chosen and moved when its turn comes, then holds still.
+
+    Before the gripper switches, the actor waits until the hand is where the demonstrator's was
+    (:data:`AT_M`), since a re-timed path is faster than the arm can follow. It waits no longer once the hand
+    comes no nearer.
 
     Args:
         world: an unwrapped world whose object poses are known.
@@ -86,39 +108,73 @@ class SegmentActor:
     ) -> None:
         self._world, self._demonstrations = world, demonstrations
         self._selection, self._rng = selection, rng
-        self._plan: list[np.ndarray] = []
+        self._plan: deque[Step] = deque()
         self._next_subtask = 0
         self._last: tuple[np.ndarray, float] | None = None
+        self._waiting = _Waiting()
+        self._done = np.empty(0, np.float32)
+        """The last action that was given."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:
         """A ``pose`` action (7,)."""
         if not self._plan and self._next_subtask < len(self._world.task.subtasks):
-            self._plan = self._plan_subtask(self._next_subtask)
+            self._plan = self._plan_subtask(self._next_subtask)  # from wherever the hand is
             self._next_subtask += 1
-        action = self._plan.pop(0) if len(self._plan) > 1 else self._plan[0]
-        if len(self._plan) == 1 and self._next_subtask < len(self._world.task.subtasks):
-            self._plan = []  # the next subtask starts from wherever the hand is then
-        return action, None
+        if self._plan:
+            action, hand = self._plan[0]
+            if hand is not None and self._waiting.goes_on(self._world.end_effector_pose_in_base(), hand):
+                action = _reachable(hand[None], self._waiting.gripper)[0]
+            else:
+                self._plan.popleft()
+                self._waiting = _Waiting(float(action[6]))
+            self._done = action
+        return self._done, None
 
-    def _plan_subtask(self, index: int) -> list[np.ndarray]:
+    def _plan_subtask(self, index: int) -> deque[Step]:
         world, candidates = self._world, [d[index] for d in self._demonstrations]
         subtask, objects = candidates[0].subtask, world.object_poses_in_base()
         hand, reference = world.end_effector_pose_in_base(), objects[subtask.reference]
-        segment = candidates[select(self._selection, candidates, reference, hand, self._rng)]
         symmetry = world.task.object_symmetry[subtask.reference]
+        chosen = candidates[select(self._selection, candidates, reference, hand, symmetry, self._rng)]
         held = objects[subtask.held] if subtask.held else None
-        targets = move(segment, reference, symmetry, hand, held)
+        segment = move(chosen, reference, symmetry, hand, held)
         start = self._last[0] if self._last else hand
         gripper = self._last[1] if self._last else segment.gripper[0]
-        bridged = bridge(start, targets[0])
-        self._last = (targets[-1], segment.gripper[-1])
-        poses = np.concatenate([bridged, targets])
-        commands = np.concatenate([np.full(len(bridged), gripper), segment.gripper])
-        actions = actions_from_poses(poses, commands)
-        actions[:, :3] = np.clip(actions[:, :3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
-        return list(actions.astype(np.float32))
+        bridged = bridge(start, segment.targets[0])
+        self._last = (segment.targets[-1], segment.gripper[-1])
+        self._waiting = _Waiting(gripper)
+        actions = [*_reachable(bridged, gripper), *_reachable(segment.targets, segment.gripper)]
+        waits_at = {len(bridged) + switch.step: switch.hand for switch in segment.switches}
+        return deque(Step(action, waits_at.get(i)) for i, action in enumerate(actions))
+
+
+@dataclass
+class _Waiting:
+    """How the hand comes to where the gripper is to switch, which until then does as ``gripper`` says."""
+
+    gripper: float = -1.0
+    nearest_m: float = np.inf
+    steps: int = 0
+    no_nearer: int = 0
+
+    def goes_on(self, hand: np.ndarray, goal: np.ndarray) -> bool:
+        """Whether to wait for one more step."""
+        apart_m = float(np.linalg.norm(hand[:3, 3] - goal[:3, 3]))
+        if apart_m < AT_M or self.steps == MAX_WAIT_STEPS or self.no_nearer == MAX_NO_NEARER:
+            return False
+        self.steps += 1
+        self.no_nearer += apart_m >= self.nearest_m
+        self.nearest_m = min(self.nearest_m, apart_m)
+        return True
+
+
+def _reachable(poses: np.ndarray, gripper: np.ndarray | float) -> np.ndarray:
+    """Actions (T, 7) float32 that ask for poses (T, 4, 4), positions clipped to the workspace."""
+    actions = actions_from_poses(poses, np.broadcast_to(gripper, len(poses)))
+    actions[:, :3] = np.clip(actions[:, :3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
+    return actions.astype(np.float32)
 
 
 class Demonstrations(NamedTuple):
