@@ -34,6 +34,8 @@ class Alignment:
     plan: Tensor | None = None
     """(n, m) transport plan; None for ``mmd``."""
     iterations: int = 0
+    error: float = 0.0
+    """Mass that the plan's rows and columns have too much or too little."""
 
     def summary(self) -> dict[str, float]:
         """Loss; and of the plan its mass (1 if balanced) and the share of it on the sampled pairs."""
@@ -43,6 +45,7 @@ class Alignment:
             values["plan_mass"] = mass
             values["plan_diagonal_share"] = float(self.plan.diagonal().sum()) / mass if mass > 0 else 0.0
             values["plan_iterations"] = self.iterations
+            values["plan_error"] = self.error
         return values
 
 
@@ -58,22 +61,23 @@ def align(
         return Alignment(energy_distance(z, z_target) if config.mmd_kernel == "energy" else rbf(z, z_target))
     cost = config.feature_cost * squared_distances(z, z_target)
     cost = cost + config.label_cost * squared_distances(x, x_target)
-    plan, iterations = solve(kind, config, cost.detach())
-    return Alignment((plan * cost).sum(), plan, iterations)
+    plan, iterations, error = solve(kind, config, cost.detach())
+    return Alignment((plan * cost).sum(), plan, iterations, error)
 
 
-def solve(kind: str, config: AlignmentConfig, cost: Tensor) -> tuple[Tensor, int]:
-    """The plan (n, m) of a cost without gradient, and the iterations it took."""
+def solve(kind: str, config: AlignmentConfig, cost: Tensor) -> tuple[Tensor, int, float]:
+    """The plan (n, m) of a cost without gradient, the iterations it took, and its error."""
     if kind == "diagonal":
         # With I/n for p q^T as the reference of epsilon's KL, P is diagonal and both marginals are its
         # diagonal; the objective falls into n problems with C_ii + (epsilon + 2 tau) log(n P_ii) = 0.
-        return torch.diag(torch.exp(-cost.diagonal() / (config.epsilon + 2 * config.tau)) / len(cost)), 0
+        mass = torch.exp(-cost.diagonal() / (config.epsilon + 2 * config.tau)) / len(cost)
+        return torch.diag(mass), 0, 0.0
     tau = math.inf if kind == "ot" else config.tau
     sinkhorn = pot_plan if config.solver == "pot" else transport_plan
-    plan, iterations = sinkhorn(
+    plan, iterations, error = sinkhorn(
         cost.double().cpu().numpy(), config.epsilon, tau, config.tolerance, config.max_iterations
     )
-    return torch.from_numpy(plan).to(cost), iterations
+    return torch.from_numpy(plan).to(cost), iterations, error
 
 
 def normalize(kind: str, z: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:

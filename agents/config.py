@@ -158,11 +158,13 @@ class AlignmentConfig:
     mmd_kernel: Literal["energy", "rbf"] = "energy"
     """energy distance, or a sum of Gaussian kernels around the median distance."""
     solver: Literal["numba", "pot"] = "numba"
-    """numba: our compiled Sinkhorn. pot: the POT library's, many times slower; the same plan."""
+    """numba: our compiled Sinkhorn and Newton. pot: the POT library's Sinkhorn, many times slower;
+    where costs are large against epsilon its plan is wrong, which `plan_error` in the log shows."""
     max_iterations: int = 300
     """Of the transport solver."""
     tolerance: float = 1e-4
-    """The solver stops when its scalings change by less, relatively."""
+    """The solver stops when the plan's rows and columns together have less mass than this too much or too
+    little, of 1."""
 
 
 @dataclass

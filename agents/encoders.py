@@ -14,7 +14,7 @@ class SpatialSoftArgmax(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         height, width = maps.shape[-2:]
-        attention = maps.float().flatten(2).softmax(-1).unflatten(2, (height, width))
+        attention = maps.flatten(2).softmax(-1).unflatten(2, (height, width))
         x = attention.sum(2) @ torch.linspace(-1, 1, width, device=maps.device)
         y = attention.sum(3) @ torch.linspace(-1, 1, height, device=maps.device)
         return torch.cat([x, y], dim=1)
@@ -50,7 +50,7 @@ class ImageView(nn.Module):
 
     def forward(self, maps: Tensor, from_target: Tensor) -> Tensor:
         """Maps (B, C, h, w), whether from the target (B,) -> changes (B, 6)."""
-        return self.affine(maps.float().mean(dim=(2, 3)))
+        return self.affine(maps.mean(dim=(2, 3)))
 
 
 def move(points: Tensor, change: Tensor) -> Tensor:
@@ -88,10 +88,13 @@ class CNN(nn.Module):
     def forward(self, images: Tensor, from_target: Tensor) -> Tensor:
         """(B, 3, H, W) in [-0.5, 0.5], whether from the target (B,) -> features (B, F) float32."""
         maps = self.maps(images)
-        points = self.keypoints(self.detectors(maps))
-        if self.view is not None:
-            points = move(points, self.view(maps, from_target))
-        return self.feature(points).float()
+        scores = self.detectors(maps)
+        # Only convolutions may run in bf16, whose 8 bits would round a place in the image to half a pixel.
+        with torch.autocast(images.device.type, enabled=False):
+            points = self.keypoints(scores.float())
+            if self.view is not None:
+                points = move(points, self.view(maps.float(), from_target))
+            return self.feature(points)
 
 
 def check_stride(stem_stride: int, image_size: tuple[int, int]) -> None:

@@ -7,6 +7,7 @@ threads: a checkpoint holds weights, optimiser and the state of every generator.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import threading
@@ -34,6 +35,10 @@ from simreal_envs.folders import only_process
 DEMONSTRATIONS = "demonstrations.json"
 """In a run folder: names of the episodes' files that it is trained on, by domain."""
 LOCK = ".lock"
+MAX_PLAN_ERROR = 0.01
+"""A transport plan with a larger error is told of, once a sitting."""
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -85,6 +90,7 @@ def _update_until_done(
 ) -> None:
     config = learner.config
     with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
+        warned = False
         while learner.update < config.optim.updates:
             values = _step(learner, run)
             finished = learner.update == config.optim.updates
@@ -94,6 +100,7 @@ def _update_until_done(
                 _require_finite(values, learner.update, run)
             if learner.update % config.log_every == 0 or finished:
                 _write(log, learner.update, values, run)
+                warned = warned or _warn_of_plan(values, learner.update)
             show(learner.update, float(values["clone"]))
             if saves:
                 learner.save(run)
@@ -122,6 +129,19 @@ def _write(log: Log, update: int, values: Mapping[str, Tensor | float], run: Pat
 def _kept(run: Path) -> str:
     saved = list_checkpoints(run)
     return f"the checkpoint at update {saved[-1]} is intact" if saved else "nothing was saved"
+
+
+def _warn_of_plan(values: Mapping[str, Tensor | float], update: int) -> bool:
+    """Warn if the transport plan is not the one that was asked for, and say whether it was so."""
+    error = float(values.get("plan_error", 0.0))
+    if error <= MAX_PLAN_ERROR:
+        return False
+    logger.warning(
+        "The transport plan did not converge at update %d: its rows and columns have %.2g of mass 1 too much or "
+        "too little. Give alignment.max_iterations or alignment.epsilon a larger value; the log has plan_error.",
+        update, error,
+    )  # fmt: skip
+    return True
 
 
 def _require_finite(values: Mapping[str, Tensor | float], update: int, run: Path) -> None:

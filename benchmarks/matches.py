@@ -91,7 +91,7 @@ def plan_by_labels(learner: Learner, draw: Draw) -> NDArray[np.float64]:
     options = learner.config.alignment
     x = torch.from_numpy(learner.domains["source"].labels[draw.align_source])
     x_target = torch.from_numpy(learner.domains["target"].labels[draw.align_target])
-    plan, _ = solve("uot", options, options.label_cost * squared_distances(x, x_target))
+    plan, _, _ = solve("uot", options, options.label_cost * squared_distances(x, x_target))
     return plan.double().numpy()
 
 

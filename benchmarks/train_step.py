@@ -14,6 +14,7 @@ import numpy as np
 from simreal_agents import alignment
 from simreal_agents.config import load_config
 from simreal_agents.learner import Learner
+from simreal_agents.transport import Solution
 from simreal_datasets.frames import Frames
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     solver_s: list[float] = []
     solve = alignment.transport_plan
 
-    def timed_solve(*args: object) -> tuple[np.ndarray, int]:
+    def timed_solve(*args: object) -> Solution:
         started = time.perf_counter()
         result = solve(*args)  # type: ignore[arg-type]
         solver_s.append(time.perf_counter() - started)

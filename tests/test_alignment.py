@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from simreal_agents.alignment import align, energy_distance, normalize, rbf, solve, squared_distances
 from simreal_agents.config import AlignmentConfig
-from simreal_agents.transport import transport_plan
+from simreal_agents.transport import pot_plan, transport_plan
 
 KINDS = ("uot", "ot", "diagonal")
 
@@ -23,7 +24,7 @@ def random_cost(n: int = 12, m: int = 9, scale: float = 1.0, seed: int = 0) -> n
 
 
 def exact_plan(cost: np.ndarray, epsilon: float, tau: float = math.inf) -> np.ndarray:
-    return transport_plan(cost, epsilon, tau, tolerance=1e-12, max_iterations=100_000)[0]
+    return transport_plan(cost, epsilon, tau, tolerance=1e-13, max_iterations=10_000).plan
 
 
 def objective(plan: np.ndarray, cost: np.ndarray, epsilon: float, tau: float) -> float:
@@ -77,6 +78,49 @@ def test_balanced_plan_is_the_one_pot_finds_and_keeps_both_marginals() -> None:
     assert plan.sum(0) == pytest.approx(np.full(9, 1 / 9))
 
 
+def matching_cost(scale: float, n: int = 32) -> np.ndarray:
+    """Squared distances of two clouds in 4-D, the second displaced: few partners a point, as in a training."""
+    rng = np.random.default_rng(0)
+    clouds = rng.normal(size=(n, 1, 4)) - rng.normal(size=(1, n, 4)) - 0.5
+    return scale * (clouds**2).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("scale", "epsilon", "tau"),
+    [
+        (1, 0.05, 0.5), (1, 0.01, 1.0), (1, 0.01, 100.0), (10, 0.02, 10.0), (30, 0.05, 10.0),
+        (1, 0.01, math.inf), (10, 0.02, math.inf), (1000, 0.01, math.inf),
+    ],
+)  # fmt: skip
+def test_the_default_iterations_suffice_for_small_epsilon_and_large_tau(
+    scale: float, epsilon: float, tau: float
+) -> None:
+    cost = matching_cost(scale)
+    plan, iterations, error = transport_plan(cost, epsilon, tau)
+    assert iterations < 300
+    assert error < 1e-4
+    if math.isinf(tau):
+        assert np.abs(plan.sum(1) - 1 / 32).sum() + np.abs(plan.sum(0) - 1 / 32).sum() < 1e-4
+    exact = exact_plan(cost, epsilon, tau)
+    assert np.abs(plan - exact).sum() < 2e-3 * exact.sum()
+
+
+def test_balanced_transport_of_sharp_costs_tends_to_the_best_assignment() -> None:
+    cost = matching_cost(1.0)
+    rows, columns = linear_sum_assignment(cost)
+    plan = exact_plan(cost, 0.002)
+    assert (plan[rows, columns] * 32 > 0.95).all()
+    assert (plan * cost).sum() == pytest.approx(cost[rows, columns].mean(), rel=1e-2)
+
+
+def test_the_error_tells_of_a_plan_that_is_not_the_one_asked_for() -> None:
+    cost = matching_cost(10)
+    assert transport_plan(cost, 0.02, max_iterations=20).error > 0.01
+    exact, theirs = exact_plan(cost, 0.02, 10.0), pot_plan(cost, 0.02, 10.0, 1e-9)
+    wrong = np.abs(theirs.plan - exact).sum() / exact.sum()
+    assert wrong < 0.05 or not theirs.error < 0.01
+
+
 def test_no_neighbouring_plan_has_a_lower_objective() -> None:
     cost, rng = random_cost(5, 4), np.random.default_rng(1)
     plan = exact_plan(cost, 0.1, 0.3)
@@ -117,8 +161,8 @@ def test_permuting_the_batch_permutes_the_plan(kind: str) -> None:
     rows = torch.randperm(8, generator=torch.Generator().manual_seed(0))
     columns = rows if kind == "diagonal" else torch.randperm(8, generator=torch.Generator().manual_seed(1))
     config = AlignmentConfig(epsilon=0.1, tau=0.3, tolerance=1e-10, max_iterations=5000)
-    plan, _ = solve(kind, config, cost)
-    permuted, _ = solve(kind, config, cost[rows][:, columns])
+    plan, *_ = solve(kind, config, cost)
+    permuted, *_ = solve(kind, config, cost[rows][:, columns])
     assert torch.allclose(permuted, plan[rows][:, columns], atol=1e-7)
 
 
@@ -128,7 +172,7 @@ def test_diagonal_plan_is_what_pot_returns_for_a_diagonal_reference() -> None:
     theirs = ot.unbalanced.sinkhorn_unbalanced(
         p, p, cost, epsilon, tau, reg_type="kl", c=np.eye(n) / n, numItermax=10_000, stopThr=1e-14
     )
-    plan, _ = solve("diagonal", AlignmentConfig(epsilon=epsilon, tau=tau), torch.from_numpy(cost))
+    plan, *_ = solve("diagonal", AlignmentConfig(epsilon=epsilon, tau=tau), torch.from_numpy(cost))
     assert plan.numpy() == pytest.approx(theirs, abs=1e-10)
 
 

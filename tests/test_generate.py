@@ -85,11 +85,14 @@ def test_retiming_keeps_ends_switches_and_limits(seed: int, length: int) -> None
     rng = np.random.default_rng(seed)
     path = random_path(rng, length)
     gripper = np.where(np.arange(length) < length // 2, -1.0, 1.0)
-    fast, commands = retime(path, gripper)
+    fast, commands, origin = retime(path, gripper)
     np.testing.assert_allclose(fast[[0, -1]], path[[0, -1]], atol=1e-9)
     assert (commands[0], commands[-1]) == (gripper[0], gripper[-1])
     assert (np.diff(commands) >= 0).all()
-    assert len(fast) == len(commands)
+    assert len(fast) == len(commands) == len(origin)
+    np.testing.assert_array_equal(commands, gripper[origin])
+    for step in np.flatnonzero(np.diff(commands)) + 1:
+        assert gripper[origin[step] - 1] != gripper[origin[step]]
     if len(fast) > 3:
         # Sampling rounds the number of steps, so a step may exceed the limit by one part in its number.
         slack = 1 + 1 / (len(fast) - 2)
@@ -102,7 +105,7 @@ def test_retiming_keeps_ends_switches_and_limits(seed: int, length: int) -> None
 def test_waiting_before_the_gripper_moves_is_cut_and_the_time_it_needs_is_kept() -> None:
     approach = random_path(np.random.default_rng(0), 40)
     waits = np.repeat(approach[-1:], 60, axis=0)
-    fast, commands = retime(np.concatenate([approach, waits]), np.where(np.arange(100) < 70, -1.0, 1.0))
+    fast, commands, _ = retime(np.concatenate([approach, waits]), np.where(np.arange(100) < 70, -1.0, 1.0))
     there = np.linalg.norm(fast[:, :3, 3] - approach[-1, :3, 3], axis=1) < 1e-6
     assert (there & (commands < 0)).sum() <= STEPS_BEFORE_SWITCH + 2
     assert (there & (commands > 0)).sum() >= STEPS_AFTER_SWITCH - 1
@@ -114,7 +117,7 @@ def test_moved_segments_keep_their_pose_relative_to_the_object(seed: int, symmet
     rng = np.random.default_rng(seed)
     segment = Segment(Subtask("part", "cube"), random_path(rng, 20), -np.ones(20), random_pose(rng), None)
     now = random_pose(rng)
-    moved = move(segment, now, symmetry, random_pose(rng), None)
+    moved = move(segment, now, symmetry, random_pose(rng), None).targets
     relative = np.linalg.inv(segment.reference) @ segment.targets
     found = np.linalg.inv(now) @ moved
     candidates = [
@@ -133,7 +136,7 @@ def test_an_unmoved_scene_gives_the_demonstration_back() -> None:
     )
     held_now = pose(np.eye(3), hand[:3, :3] @ held + hand[:3, 3])
     np.testing.assert_allclose(
-        move(segment, segment.reference, 1, hand, held_now), segment.targets, atol=1e-9
+        move(segment, segment.reference, 1, hand, held_now).targets, segment.targets, atol=1e-9
     )
 
 
@@ -146,7 +149,7 @@ def test_the_hand_makes_up_for_a_displaced_grasp() -> None:
         Subtask("p", "cubeB", held="cubeA"), random_path(rng, 9), np.ones(9), random_pose(rng), then
     )
     held_now = pose(np.eye(3), hand[:3, :3] @ (then + slip) + hand[:3, 3])
-    moved = move(segment, segment.reference, 1, hand, held_now)
+    moved = move(segment, segment.reference, 1, hand, held_now).targets
     object_then = segment.targets[:, :3, :3] @ then + segment.targets[:, :3, 3]
     object_now = moved[:, :3, :3] @ (then + slip) + moved[:, :3, 3]
     np.testing.assert_allclose(object_now, object_then, atol=1e-9)
@@ -176,9 +179,9 @@ def test_selection_prefers_what_is_near() -> None:
         for i in range(20)
     ]
     now = pose(np.eye(3), [0.10, 0, 0])
-    chosen = {select("nearest_object", segments, now, np.eye(4), rng) for _ in range(100)}
+    chosen = {select("nearest_object", segments, now, np.eye(4), 1, rng) for _ in range(100)}
     assert chosen == {9, 10, 11}
-    assert len({select("random", segments, now, np.eye(4), rng) for _ in range(300)}) == 20
+    assert len({select("random", segments, now, np.eye(4), 1, rng) for _ in range(300)}) == 20
 
 
 # --- generation -------------------------------------------------------------------------------------
