@@ -193,7 +193,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
     with _step(console, "Success over training"):
         curves = validate(experiment, folder)
         chosen = best_checkpoints(curves)
-        success_over_updates(curves, pictures / "success_over_updates.png", chosen)
+        marked = chosen if experiment.test_checkpoint is None else {}
+        success_over_updates(curves, pictures / "success_over_updates.png", marked)
     with _step(console, "Final test of each method's chosen checkpoint and of its last"):
         final = final_test(experiment, folder, chosen)
         draw_features(experiment, folder, pictures / "features.png")

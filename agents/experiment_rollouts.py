@@ -54,8 +54,8 @@ def final_test(experiment: Experiment, folder: Path, chosen: Mapping[str, int]) 
     last = dict.fromkeys(methods, experiment.updates)
     if experiment.test_checkpoint is None:
         by_role: dict[str, Mapping[str, int]] = {CHOSEN: chosen, LAST: last}
-        seeds, trainings = experiment.selection_seeds, len(experiment.seeds)
-        note = how_chosen(EVALUATED_REGIONS, seeds, trainings, f"env {experiment.validation_world.env}")
+        where = f"env {experiment.validation_world.env}"
+        note = how_chosen(EVALUATED_REGIONS, experiment.selection_seeds, where)
     else:
         by_role = {GIVEN: dict.fromkeys(methods, experiment.test_checkpoint), LAST: last}
         note = GIVEN_BEFOREHAND

@@ -21,7 +21,7 @@ READABLE = (3, 4)
 
 MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
     4: {
-        "pairing.path": "executed",
+        "pairing.path": "executed",  # where the hand went, as published
     },
 }
 """The keys that came with each format version (some while the one before was still written), and what every

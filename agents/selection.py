@@ -56,7 +56,7 @@ def equal_pairs(tested: Sequence[Candidate]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def how_chosen(regions: Sequence[str], seeds: Sequence[int], trainings: int, world: str) -> str:
+def how_chosen(regions: Sequence[str], seeds: Sequence[int], world: str) -> str:
     """The rule of :func:`best_checkpoints`, and what it takes that a lab may not have."""
     oracle = ""
     if "ood" in regions:
@@ -67,7 +67,7 @@ def how_chosen(regions: Sequence[str], seeds: Sequence[int], trainings: int, wor
     return (
         f"How the checkpoint was chosen: most successes over {len(seeds)} episodes a region and training in "
         f"{world}, reset seeds {describe(seeds)}, regions {' and '.join(regions)} together, the earlier of "
-        f"equals; one for all {trainings} trainings of a method.{oracle}"
+        f"equals; the same for all trainings of a method.{oracle}"
     )
 
 

@@ -21,6 +21,7 @@ from simreal_agents.collect import ActorRecorder
 from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME
 from simreal_agents.experiment import Experiment, checkpoints, claim_folder, run_experiment
+from simreal_agents.experiment_rollouts import final_test
 from simreal_agents.pictures import SuccessCount
 from simreal_agents.selection import best_checkpoints, candidates, equal_pairs
 from simreal_agents.train_all import train_all
@@ -93,6 +94,17 @@ def test_the_report_says_how_its_checkpoints_were_chosen(finished: Path) -> None
     assert "oracle" in said
 
 
+def test_a_checkpoint_that_is_given_is_tested_beside_the_last_and_called_so(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simreal_agents.experiment_rollouts.available_cores", lambda: 1)
+    given = final_test(replace(TINY, test_checkpoint=3), finished, {})
+    assert [(c.first, c.second) for c in given.comparisons if c.region == "in"] == [
+        ("uot@3 (given)", "cotrain@3 (given)"), ("uot@6 (last)", "cotrain@6 (last)"),
+    ]  # fmt: skip
+    assert "oracle" not in given.to_markdown()
+
+
 def test_pictures_can_be_opened(finished: Path) -> None:
     names = {"domains", "success_over_updates", "features", "transport_plan"}
     assert {path.stem for path in (finished / "pictures").glob("*.png")} == names
@@ -149,6 +161,7 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from simreal_agents.config import load_config
+from simreal_agents.experiment_rollouts import final_test
 from simreal_agents.pictures import SuccessCount
 from simreal_agents.selection import best_checkpoints, candidates, equal_pairs
 from simreal_agents.train_all import train_all
