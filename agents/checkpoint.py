@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from simreal_agents.migrations import FORMAT_VERSION, READABLE
 from simreal_datasets.store import force_to_disk
 from simreal_envs.errors import DataError, UsageError
 
-FORMAT_VERSION = 3
 WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state.json"
+POLICY_KEYS = ("update", "config", "world", "looks", "cameras")
+"""What the state of every checkpoint holds; none of it has a default."""
+WORLD_KEYS = ("task", "action_kind", "image_size")
+TRAINING_KEYS = ("sampler", "device")
+"""What going on needs besides."""
 
 
 def save_checkpoint(
@@ -96,11 +102,14 @@ def find_checkpoint(run: Path, checkpoint: str | int = "last") -> Path:
     return run / "checkpoints" / f"{int(checkpoint):07d}"
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """``state.json`` of a checkpoint.
+def read_state(folder: Path, keys: Sequence[str] = POLICY_KEYS) -> dict[str, Any]:
+    """``state.json`` of a checkpoint, as it was written; its configuration is for ``read_config``.
+
+    Args:
+        keys: what must be in it.
 
     Raises:
-        DataError: missing, damaged, or of another format version.
+        DataError: missing, damaged, of another format version, or without one of the keys.
     """
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())
@@ -108,13 +117,18 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise DataError(f"Checkpoint {folder} cannot be read: {error}") from error
     if not isinstance(state, dict):
         raise DataError(f"Checkpoint {folder} is damaged: {STATE} holds no JSON object.")
-    if state.get("format_version") != FORMAT_VERSION:
+    if state.get("format_version") not in READABLE:
         raise DataError(
             f"Checkpoint {folder} has format version {state.get('format_version')}; "
-            f"this simreal reads {FORMAT_VERSION}."
+            f"this simreal reads {' and '.join(map(str, READABLE))}."
         )
-    if missing := [key for key in ("update", "config", "world", "looks", "cameras") if key not in state]:
-        raise DataError(f"Checkpoint {folder} is damaged: {STATE} has no {missing[0]!r}.")
+    missing = [key for key in keys if key not in state]
+    for key in ("config", "world", "looks", "cameras"):
+        if not isinstance(state.get(key, {}), dict):
+            raise DataError(f"Checkpoint {folder} is damaged: {key!r} of {STATE} is no JSON object.")
+    missing += [f"world.{key}" for key in WORLD_KEYS if key not in state.get("world", WORLD_KEYS)]
+    if missing:
+        raise DataError(f"Checkpoint {folder} is damaged: {STATE} lacks {', '.join(missing)}.")
     return state
 
 

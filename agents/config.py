@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from simreal_agents.overrides import assign, flatten, plain
-from simreal_envs.errors import DataError, UsageError, unknown
+from simreal_envs.errors import UsageError, unknown
 from simreal_envs.spec import PROPRIOCEPTION, check_choice
 
 AlignmentKind = Literal["none", "uot", "ot", "diagonal", "mmd"]
@@ -243,14 +243,16 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of :meth:`to_dict`; a key that is missing never takes its default.
 
         Raises:
-            UsageError: a key that does not exist, or a value of another type or out of range.
+            UsageError: a key that does not exist or is missing, or a value of another type or out of range.
         """
-        config = cls()
-        for key, value in flatten(values):
+        config, given = cls(), dict(flatten(values))
+        for key, value in given.items():
             assign(config, key, value)
+        if missing := [key for key in config_values(config) if key not in given]:
+            raise UsageError(f"The configuration lacks {', '.join(missing)}.")
         _check(config)
         return config
 
@@ -349,15 +351,3 @@ def _check(config: TrainConfig) -> None:
         raise UsageError(
             f"Method {config.method!r} has one domain; alignment {config.alignment_kind!r} needs two."
         )
-
-
-def read_config(values: Mapping[str, Any], where: str) -> TrainConfig:
-    """A configuration stored with a run.
-
-    Raises:
-        DataError: it was written by a version with other keys.
-    """
-    try:
-        return TrainConfig.from_dict(values)
-    except UsageError as error:
-        raise DataError(f"{where} was written by another version: {error}") from error

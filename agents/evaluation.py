@@ -15,15 +15,11 @@ import gymnasium as gym
 
 from simreal_agents.episode_log import EpisodeLog, EpisodeResult, Key
 from simreal_agents.sources import ActorSource
-from simreal_datasets.fill import LAST_SEED
 from simreal_envs.errors import UsageError
 from simreal_envs.loop import Actor, run_episode
 from simreal_envs.parallel import Heartbeat, Work, run_in_processes
 from simreal_envs.spec import REGIONS, check_choice
 from simreal_envs.world import World
-
-FIRST_SEED = LAST_SEED
-"""Reset seeds of evaluations start where those of demonstrations end."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def evaluate(
         actors: what to play, by the name that reports shall show.
         world: where.
         regions: ``in``, ``ood`` or ``all``.
-        seeds: reset seeds, the same for every actor and region.
+        seeds: reset seeds, the same for every actor and region, see :func:`simreal_envs.seeds.seeds_for`.
         output: folder of the log (:class:`EpisodeLog`); episodes found in it are not played again.
         workers: processes; 1 plays in this one. There is only one robot.
         on_result: called for every episode, those found in the log first.

@@ -9,17 +9,16 @@ and run in pieces::
     folder/target     demonstrations recorded in the other world
     folder/runs       <method>-<training seed>
     folder/validation episodes of every checkpoint: the learning curves
-    folder/test       other episodes, of each method's best checkpoint
+    folder/test       other episodes, of each method's chosen checkpoint and its last
     folder/pictures   folder/report.md
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -27,12 +26,9 @@ from rich.progress import track
 
 from simreal_agents.checkpoint import write_json
 from simreal_agents.config import TrainConfig, load_config
-from simreal_agents.episode_log import EpisodeResult
-from simreal_agents.evaluation import FIRST_SEED, evaluate
-from simreal_agents.pictures import SuccessCount, success_over_updates
-from simreal_agents.progress import success_bar
-from simreal_agents.report import Report, pool, report
-from simreal_agents.sources import ActorSource, TrainedPolicy
+from simreal_agents.pictures import success_over_updates
+from simreal_agents.report import Report
+from simreal_agents.selection import best_checkpoints
 from simreal_agents.train_all import train_all
 from simreal_datasets.fetch import fetch_demonstrations
 from simreal_datasets.fill import fill_dataset
@@ -41,17 +37,14 @@ from simreal_datasets.robosuite_import import import_demonstrations
 from simreal_datasets.store import DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.parallel import available_cores
+from simreal_envs.seeds import DEMONSTRATIONS, SELECTION, TEST, seeds_for
 from simreal_envs.shifts import STAND_IN
 from simreal_envs.spec import check_choice
-from simreal_envs.tasks import get_task
 from simreal_envs.world import World
 from simreal_envs.wrappers import check_noise
 
 TARGET_SEED = 500_000
 """Target demonstrations start from other seeds than source ones."""
-TEST_SEED = FIRST_SEED + 1_000_000
-"""Checkpoints are chosen on the seeds before, and judged once on those from here on."""
-EVALUATED_REGIONS = ("in", "ood")
 DATA_FIELDS = ("task", "env", "shift", "source_demos", "target_demos", "noise_m")
 """What must stay the same in one folder, so that every training and test in it is of the same data."""
 COUNTS = ("updates", "checkpoint_every", "validation_episodes", "test_episodes")
@@ -77,11 +70,11 @@ class Experiment:
         updates: training updates, the same for every method.
         checkpoint_every: updates between the points of the learning curve.
         validation_episodes: rollouts a checkpoint, region and training seed, always in simulation.
-        test_episodes: rollouts of the best checkpoint, in the target world.
+        test_episodes: rollouts of the chosen checkpoint and of the last, in the target world.
         max_steps: rollouts end after so many steps.
         overrides: ``key=value`` settings of :class:`simreal_agents.config.TrainConfig`, for every method.
         preset: settings that the overrides start from.
-        test_checkpoint: updates after which every method is tested, in place of its best checkpoint.
+        test_checkpoint: updates after which every method is tested, in place of a chosen checkpoint.
 
     Raises:
         UsageError: an unknown task, env, shift, method, preset or setting, a number out of range, or an
@@ -119,7 +112,23 @@ class Experiment:
                 raise UsageError(f"{override}: the experiment sets {', '.join(SET_HERE)} itself.")
         if self.test_checkpoint is not None:
             check_choice("checkpoint to test", str(self.test_checkpoint), map(str, checkpoints(self)))
-        _ = self.target_world, self.configs(Path())
+        _ = self.target_world, self.configs(Path()), self.selection_seeds, self.test_seeds
+        seeds_for(DEMONSTRATIONS, self.target_demos, TARGET_SEED)
+        if self.source_demos > TARGET_SEED:
+            raise UsageError(
+                f"source_demos = {self.source_demos} would come to the seeds of target demonstrations, "
+                f"which start at {TARGET_SEED}."
+            )
+
+    @property
+    def selection_seeds(self) -> range:
+        """Reset seeds on which checkpoints are chosen."""
+        return seeds_for(SELECTION, self.validation_episodes)
+
+    @property
+    def test_seeds(self) -> range:
+        """Reset seeds on which they are compared."""
+        return seeds_for(TEST, self.test_episodes)
 
     @property
     def target_world(self) -> World:
@@ -172,6 +181,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
         KeyboardInterrupt: everything finished so far is kept.
     """
     from simreal_agents.experiment_pictures import draw_domains, draw_features, draw_plan
+    from simreal_agents.experiment_rollouts import final_test, validate
 
     pictures = folder / "pictures"
     claim_folder(experiment, folder)
@@ -182,9 +192,11 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> Re
         train_all(experiment.configs(folder), console)
     with _step(console, "Success over training"):
         curves = validate(experiment, folder)
-        success_over_updates(curves, pictures / "success_over_updates.png")
-    with _step(console, "Final test at each method's best checkpoint"):
-        final = final_test(experiment, folder, curves)
+        chosen = best_checkpoints(curves)
+        marked = chosen if experiment.test_checkpoint is None else {}
+        success_over_updates(curves, pictures / "success_over_updates.png", marked)
+    with _step(console, "Final test of each method's chosen checkpoint and of its last"):
+        final = final_test(experiment, folder, chosen)
         draw_features(experiment, folder, pictures / "features.png")
         if "uot" in experiment.methods:
             draw_plan(folder, f"uot-{experiment.seeds[0]}", pictures / "transport_plan.png")
@@ -209,11 +221,15 @@ def claim_folder(experiment: Experiment, folder: Path) -> None:
         return
     try:
         there = json.loads(file.read_text())
-        changed = [
-            f"{name}: {there[name]} -> {wanted[name]}" for name in wanted if there[name] != wanted[name]
-        ]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{file} is damaged: {error!r}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is damaged: {error}") from error
+    if not isinstance(there, dict):
+        raise DataError(f"{file} is damaged: it holds no JSON object.")
+    if missing := [name for name in wanted if name not in there]:
+        raise DataError(
+            f"{file} lacks {', '.join(missing)}, so what its data are is not known: use another folder."
+        )
+    changed = [f"{name}: {there[name]} -> {wanted[name]}" for name in wanted if there[name] != wanted[name]]
     if changed:
         raise UsageError(
             f"{folder} holds an experiment with other data ({'; '.join(changed)}); use another folder."
@@ -257,69 +273,6 @@ def checkpoints(experiment: Experiment) -> list[int]:
         *range(experiment.checkpoint_every, experiment.updates, experiment.checkpoint_every),
         experiment.updates,
     ]
-
-
-def validate(experiment: Experiment, folder: Path) -> list[SuccessCount]:
-    """Evaluate every checkpoint; one point a method, region and number of updates, seeds pooled."""
-    seeds = range(FIRST_SEED, FIRST_SEED + experiment.validation_episodes)
-    every = [(method, updates) for updates in checkpoints(experiment) for method in experiment.methods]
-    played = _evaluate(experiment, folder, every, seeds, experiment.validation_world, "validation")
-    return [
-        SuccessCount(method, region, updates, sum(solved), len(solved))
-        for (method, updates), results in played.items()
-        for region in EVALUATED_REGIONS
-        if (solved := [result.success for result in results if result.region == region])
-    ]
-
-
-def final_test(experiment: Experiment, folder: Path, curves: Sequence[SuccessCount]) -> Report:
-    """Judge each method at its best checkpoint on episodes that took no part in choosing it."""
-    best = {}
-    for method in experiment.methods:
-        if experiment.test_checkpoint is not None:
-            best[method] = experiment.test_checkpoint
-            continue
-        successes: dict[int, int] = {}
-        for count in curves:
-            if count.method == method:
-                successes[count.updates] = successes.get(count.updates, 0) + count.successes
-        best[method] = max(successes, key=lambda updates: (successes[updates], -updates))
-    seeds = range(TEST_SEED, TEST_SEED + experiment.test_episodes)
-    played = _evaluate(experiment, folder, list(best.items()), seeds, experiment.target_world, "test")
-    return report(list(chain.from_iterable(played.values())), get_task(experiment.task).stages)
-
-
-def _evaluate(
-    experiment: Experiment,
-    folder: Path,
-    chosen: Sequence[tuple[str, int]],
-    seeds: range,
-    world: World,
-    where: str,
-) -> dict[tuple[str, int], list[EpisodeResult]]:
-    """Results by method and number of updates, all training seeds of a method as one policy."""
-    actors: dict[str, ActorSource] = {}
-    labels: dict[tuple[str, int], dict[str, tuple[str, int]]] = {}
-    for chosen_method, updates in chosen:
-        for name, method, seed in experiment.trainings():
-            if method == chosen_method:
-                label = f"{name}@{updates}"
-                actors[label] = TrainedPolicy.at(folder / "runs" / name, str(updates))
-                labels.setdefault((method, updates), {})[label] = (method, seed)
-    with success_bar(len(actors) * len(EVALUATED_REGIONS) * len(seeds), where) as show:
-        results = evaluate(
-            actors,
-            world,
-            EVALUATED_REGIONS,
-            seeds,
-            folder / where,
-            available_cores(),
-            show,
-        )
-    return {
-        key: pool((result for result in results if result.name in of_key), of_key)
-        for key, of_key in labels.items()
-    }
 
 
 @contextmanager

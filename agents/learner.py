@@ -16,7 +16,15 @@ from simreal_agents.actions import ActionCodec, policy_inputs
 from simreal_agents.alignment import Alignment, align
 from simreal_agents.augment import augment, to_network
 from simreal_agents.batches import Draw, Indices, Sampler
-from simreal_agents.checkpoint import TRAINING, WEIGHTS, read_state, read_tensors, save_checkpoint
+from simreal_agents.checkpoint import (
+    POLICY_KEYS,
+    TRAINING,
+    TRAINING_KEYS,
+    WEIGHTS,
+    read_state,
+    read_tensors,
+    save_checkpoint,
+)
 from simreal_agents.config import TrainConfig
 from simreal_agents.policy import build_network, load_weights, pick_device
 from simreal_agents.rectify import Rectifier, reference
@@ -182,8 +190,8 @@ class Learner:
         Raises:
             DataError: it is damaged, or of another kind of device.
         """
-        state, training = read_state(checkpoint), read_tensors(checkpoint / TRAINING)
-        before = state.get("device", self.device.type)
+        state = read_state(checkpoint, (*POLICY_KEYS, *TRAINING_KEYS))
+        training, before = read_tensors(checkpoint / TRAINING), state["device"]
         if before != self.device.type:  # whose generators cannot be taken over
             raise DataError(
                 f"{checkpoint} was trained on {before}, and would go on on {self.device.type}: resume it "

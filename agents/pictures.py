@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -223,8 +224,14 @@ def _plane(features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return plane
 
 
-def success_over_updates(counts: Sequence[SuccessCount], path: Path) -> Path:
-    """Success rate over training, one panel a region, with 95 % Wilson bands."""
+def success_over_updates(
+    counts: Sequence[SuccessCount], path: Path, chosen: Mapping[str, int] = MappingProxyType({})
+) -> Path:
+    """Success rate over training, one panel a region, with 95 % Wilson bands.
+
+    Args:
+        chosen: the updates of the checkpoint that is chosen of a method; it gets a ring.
+    """
     if not counts:
         raise UsageError("success_over_updates needs at least one evaluated checkpoint.")
     regions = [region for region in REGIONS if any(count.region == region for count in counts)]
@@ -232,14 +239,14 @@ def success_over_updates(counts: Sequence[SuccessCount], path: Path) -> Path:
         figure = Figure(figsize=(4.4 * len(regions) + 1.6, 3.6), layout="constrained")
         axes = figure.subplots(1, len(regions), sharex=True, sharey=True, squeeze=False)[0]
         for ax, region in zip(axes, regions, strict=True):
-            _learning_curves(ax, [count for count in counts if count.region == region])
+            _learning_curves(ax, [count for count in counts if count.region == region], chosen)
             ax.set(title=REGIONS[region], xlabel="updates", ylim=(-2, 102))
         axes[0].set_ylabel("success (%)")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
         return _save(figure, path)
 
 
-def _learning_curves(ax: Axes, counts: Sequence[SuccessCount]) -> None:
+def _learning_curves(ax: Axes, counts: Sequence[SuccessCount], chosen: Mapping[str, int]) -> None:
     for method, (label, colour) in _look([count.method for count in counts]).items():
         curve = sorted((c for c in counts if c.method == method), key=lambda c: c.updates)
         updates = [c.updates for c in curve]
@@ -249,6 +256,11 @@ def _learning_curves(ax: Axes, counts: Sequence[SuccessCount]) -> None:
             updates, [100 * c.successes / c.trials for c in curve], color=colour, label=label, linewidth=1.8,
             marker="o", markersize=4,
         )  # fmt: skip
+        for count in (c for c in curve if c.updates == chosen.get(method)):
+            rate = 100 * count.successes / count.trials
+            ax.plot(count.updates, rate, "o", markersize=10, markerfacecolor="none", color=colour)
+    if chosen:
+        ax.plot([], [], "o", markersize=10, markerfacecolor="none", color="#222222", label="chosen")
     ax.grid(axis="y", color="#E4E4E4", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from simreal_agents.actions import ActionCodec, policy_inputs
 from simreal_agents.augment import to_network
 from simreal_agents.checkpoint import WEIGHTS, find_checkpoint, read_state, read_tensors
-from simreal_agents.config import TrainConfig, read_config
+from simreal_agents.config import TrainConfig
 from simreal_agents.encoders import CNN, check_stride
 from simreal_agents.heads import HEADS
+from simreal_agents.migrations import read_config
 from simreal_agents.normalize import Normalizer
 from simreal_agents.rectify import Rectifier, reference
 from simreal_datasets.frames import END_EFFECTOR_POSITION, KEYFRAMES, look
@@ -202,7 +203,7 @@ def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "
     """
     folder = find_checkpoint(Path(run), checkpoint)
     state = read_state(folder)
-    config = read_config(state["config"], f"Checkpoint {folder}")
+    config = read_config(state["config"], state["format_version"], f"Checkpoint {folder}")
     network = build_network(config, state["world"])
     load_weights(network, read_tensors(folder / WEIGHTS), folder)
     cameras = {name: Camera.from_json(values) for name, values in state["cameras"].items()}

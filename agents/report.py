@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from simreal_agents.episode_log import EpisodeResult
+from simreal_agents.footing import Played, on_equal_footing
 from simreal_agents.statistics import (
     PairedTest,
     TrainingTest,
@@ -22,7 +23,9 @@ from simreal_agents.statistics import (
     mcnemar,
     wilson_interval,
 )
-from simreal_envs.errors import UsageError
+from simreal_envs.errors import unknown
+from simreal_envs.seeds import SEEDS, SELECTION, describe
+from simreal_envs.spec import check_choice
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,18 @@ class Cell:
     """How many of the failed ones a fault broke off."""
     trainings: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Successes and trials of each training, by its random seed, if several are pooled."""
+    actors: list[str] = field(default_factory=list)
+    """What exactly was played, see :class:`simreal_agents.episode_log.EpisodeResult`."""
 
     @property
     def rate(self) -> float:
         """Fraction of episodes solved."""
         return self.successes / self.trials
+
+    @property
+    def checkpoint(self) -> str:
+        """The training updates of the policy's weights; of an actor that is not trained, its name."""
+        return ", ".join(dict.fromkeys(_checkpoint(actor) for actor in self.actors))
 
     def of_training(self, seed: int) -> str:
         """``k/n`` of one training; empty if it is not among those pooled."""
@@ -75,15 +85,31 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """The tables of an evaluation of several policies in one world."""
+    """The tables of an evaluation of several policies in one world.
+
+    Attributes:
+        world: task, env, shift, robot and largest number of steps.
+        seeds: the reset seeds, and what they are for.
+        notes: what else a reader has to know, a sentence or two each.
+    """
 
     world: str
+    seeds: str
     cells: list[Cell]
     comparisons: list[Comparison]
+    notes: list[str] = field(default_factory=list)
 
     def cell(self, name: str, region: str) -> Cell:
-        """The cell of a policy and a region."""
-        return next(cell for cell in self.cells if (cell.name, cell.region) == (name, region))
+        """The cell of a policy and a region.
+
+        Raises:
+            UsageError: there is none; lists those that are.
+        """
+        for cell in self.cells:
+            if (cell.name, cell.region) == (name, region):
+                return cell
+        there = (f"{cell.name} in {cell.region!r}" for cell in self.cells)
+        raise unknown("cell of the report", f"{name} in {region!r}", there)
 
     def print(self, console: Console) -> None:
         """Print the tables."""
@@ -92,6 +118,8 @@ class Report:
             for row in rows:
                 table.add_row(*row)
             console.print(f"[bold]{escape(title)}[/]", table, sep="\n", highlight=False)
+        for note in self.notes:
+            console.print(escape(note), highlight=False)
 
     def to_markdown(self) -> str:
         """The same tables as Markdown."""
@@ -99,26 +127,31 @@ class Report:
         for title, header, rows in self._tables():
             lines = [header, ["---"] * len(header), *rows]
             parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
-        return "\n".join(parts)
+        return "\n".join([*parts, *(f"{note}\n" for note in self.notes)])
 
     def write(self, folder: Path) -> None:
         """Write ``report.md``, ``summary.json`` and ``summary.csv``."""
         (folder / "report.md").write_text(self.to_markdown())
         (folder / "summary.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
         with (folder / "summary.csv").open("w", newline="") as file:
-            columns = ["name", "region", "successes", "trials", "rate", "low", "high"]
+            columns = ["name", "region", "successes", "trials", "rate", "low", "high", "checkpoint"]
             writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([getattr(cell, column) for column in columns] for cell in self.cells)
+            writer.writerow([*columns, "seeds", "world"])
+            for cell in self.cells:
+                writer.writerow([*(getattr(cell, column) for column in columns), self.seeds, self.world])
 
     def _tables(self) -> Iterable[tuple[str, list[str], list[list[str]]]]:
         """Title, header and rows of each table."""
         names = list(dict.fromkeys(cell.name for cell in self.cells))
         regions = list(dict.fromkeys(cell.region for cell in self.cells))
         yield (
-            f"Success in {self.world}, 95 % Wilson interval",
-            ["policy", *regions],
-            [[name, *(str(self.cell(name, region)) for region in regions)] for name in names],
+            f"Success in {self.world}; reset seeds {self.seeds}; 95 % Wilson interval",
+            ["policy", "checkpoint", *regions],
+            [
+                [name, self.cell(name, regions[0]).checkpoint]
+                + [str(self.cell(name, region)) for region in regions]
+                for name in names
+            ],
         )
         if self.comparisons:
             yield (
@@ -167,42 +200,74 @@ class Report:
             )
 
 
-def report(results: Sequence[EpisodeResult], stages: Sequence[str]) -> Report:
-    """Summarise results of one world; the first policy is compared with every other.
+def report(
+    results: Sequence[EpisodeResult],
+    stages: Sequence[str],
+    compare: Sequence[tuple[str, str]] | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Summarise results of one world.
 
     Args:
         results: as :func:`simreal_agents.evaluation.evaluate` returns them.
         stages: of the task, in order.
+        compare: pairs of policies that are compared; None compares the first policy with every other.
+        notes: what the reader has to know besides.
 
     Raises:
-        UsageError: results of several worlds, or policies that played different episodes.
+        UsageError: the results are not on equal footing, see
+            :func:`simreal_agents.footing.on_equal_footing`, or a pair names a policy that is not there.
     """
-    worlds = {(result.task, result.env, result.shift) for result in results}
-    if len(worlds) != 1:
-        raise UsageError(
-            f"A report is about one world; these results are of {len(worlds)}: {sorted(worlds)}."
-        )
-    task, env, shift = worlds.pop()
-    played: dict[tuple[str, str], dict[tuple[int, int], EpisodeResult]] = {}
-    for result in results:
-        played.setdefault((result.name, result.region), {})[result.replicate, result.seed] = result
-    cells = [_cell(name, region, list(of.values()), stages) for (name, region), of in played.items()]
-    reference = results[0].name
+    played = on_equal_footing(results)
+    names = list(dict.fromkeys(name for name, _ in played))
+    compare = [(names[0], name) for name in names[1:]] if compare is None else compare
+    for name in (name for pair in compare for name in pair):
+        check_choice("policy of a comparison", name, names)
+    cells = {key: _cell(*key, list(of.values()), stages) for key, of in played.items()}
     pairs = [
-        (name, region, _paired(played[reference, region], played[name, region]))
-        for name, region in played
-        if name != reference
+        (first, second, region, _paired(played[first, region], played[second, region]))
+        for region in dict.fromkeys(region for _, region in played)
+        for first, second in compare
     ]
-    adjusted = holm([test.p_value for _, _, test in pairs])
-    trainings = {(cell.name, cell.region): cell.trainings for cell in cells}
+    adjusted = holm([test.p_value for *_, test in pairs])
     comparisons = [
         Comparison(
-            reference, name, region, test, p,
-            _over_trainings(trainings[reference, region], trainings[name, region]),
+            first, second, region, test, p,
+            _over_trainings(cells[first, region].trainings, cells[second, region].trainings),
         )
-        for (name, region, test), p in zip(pairs, adjusted, strict=True)
+        for (first, second, region, test), p in zip(pairs, adjusted, strict=True)
     ]  # fmt: skip
-    return Report(f"{task}, env {env}, shift {shift}", cells, comparisons)
+    if any(result.seed in SEEDS[SELECTION] for result in results):
+        notes = [*notes, CHOSEN_ON_THESE]
+    return Report(_world(results[0]), _seeds(played), list(cells.values()), comparisons, list(notes))
+
+
+CHOSEN_ON_THESE = (
+    "Checkpoints and settings are chosen on selection seeds, so rates on them flatter what was chosen: "
+    "compare policies on test seeds."
+)
+
+
+def _world(result: EpisodeResult) -> str:
+    robot = f", robot {result.robot}" if result.robot else ""
+    return f"{result.task}, env {result.env}{robot}, shift {result.shift}, at most {result.max_steps} steps"
+
+
+def _seeds(played: Played) -> str:
+    """All reset seeds; each region's where they differ."""
+    regions: dict[str, set[int]] = {}
+    for (_, region), of in played.items():
+        regions.setdefault(region, set()).update(seed for _, seed in of)
+    said = {region: describe(seeds) for region, seeds in regions.items()}
+    if len(set(said.values())) == 1:
+        return said[next(iter(said))]
+    return "; ".join(f"{region}: {seeds}" for region, seeds in said.items())
+
+
+def _checkpoint(actor: str) -> str:
+    """The update of a trained policy, ``0006000-<digest>`` (:mod:`simreal_agents.sources`)."""
+    updates, _, digest = actor.partition("-")
+    return str(int(updates)) if updates.isdigit() and digest else actor
 
 
 def pool(results: Iterable[EpisodeResult], method_of: Mapping[str, tuple[str, int]]) -> list[EpisodeResult]:
@@ -231,23 +296,14 @@ def _cell(name: str, region: str, results: Sequence[EpisodeResult], stages: Sequ
         trainings[seed] = sum(of_seed), len(of_seed)
     if len(trainings) == 1:
         trainings = {}
-    return Cell(name, region, successes, len(results), low, high, failed_at, interrupted, trainings)
+    actors = list(dict.fromkeys(result.actor for result in results))
+    return Cell(name, region, successes, len(results), low, high, failed_at, interrupted, trainings, actors)
 
 
 def _paired(
     first: Mapping[tuple[int, int], EpisodeResult], second: Mapping[tuple[int, int], EpisodeResult]
 ) -> PairedTest:
-    if first.keys() != second.keys():
-        raise UsageError(
-            f"A paired test needs the same episodes of both policies: {_played(first)}; {_played(second)}."
-        )
     return mcnemar([first[key].success for key in first], [second[key].success for key in first])
-
-
-def _played(results: Mapping[tuple[int, int], EpisodeResult]) -> str:
-    name = next(iter(results.values())).name
-    trainings = ", ".join(str(seed) for seed in sorted({training for training, _ in results}))
-    return f"{name} has {len(results)}, of training seeds {trainings}"
 
 
 def _over_trainings(

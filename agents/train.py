@@ -25,13 +25,15 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from simreal_agents.checkpoint import find_checkpoint, list_checkpoints, write_json
-from simreal_agents.config import METHODS, TrainConfig, differences, read_config
+from simreal_agents.config import METHODS, TrainConfig, differences
 from simreal_agents.learner import Learner
+from simreal_agents.migrations import FORMAT_VERSION, READABLE, read_config
 from simreal_agents.progress import bar_columns
 from simreal_datasets.frames import Frames
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 
+CONFIG = "config.json"
 DEMONSTRATIONS = "demonstrations.json"
 """In a run folder: names of the episodes' files that it is trained on, by domain."""
 LOCK = ".lock"
@@ -78,7 +80,7 @@ def train(
         if done:
             learner.restore(find_checkpoint(run))
         else:
-            write_json(run / "config.json", config.to_dict())
+            write_json(run / CONFIG, {"format_version": FORMAT_VERSION} | config.to_dict())
             used = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
             write_json(run / DEMONSTRATIONS, used)
         _update_until_done(learner, run, console, should_stop)
@@ -192,8 +194,10 @@ def stored_config(run: Path | str) -> TrainConfig:
     Raises:
         DataError: no run there, or one that is damaged or of another version.
     """
-    file = Path(run) / "config.json"
-    return read_config(_read_json(file), str(file))
+    file = Path(run) / CONFIG
+    values = _read_json(file)
+    version = values.pop("format_version", min(READABLE))  # which was not written into this file
+    return read_config(values, version, str(file))
 
 
 def demonstrations(run: Path) -> dict[str, list[str]]:
@@ -226,7 +230,7 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
     Raises:
         UsageError: the folder belongs to something else.
     """
-    if not (run / "config.json").exists() and not resume:
+    if not (run / CONFIG).exists() and not resume:
         if run.exists() and (
             not run.is_dir() or any(not file.name.startswith(".") for file in run.iterdir())
         ):

@@ -5,7 +5,8 @@
     python benchmarks/compare.py out/a uot@2000 mmd@32000 --also out/b   # more training seeds
 
 reads the test episodes that ``benchmarks/cotraining.py`` left in the folder, each method's at the checkpoint
-named, and compares the first with every other on the same training and reset seeds.
+named, and compares the first with every other on the same training and reset seeds. An experiment tests each
+method's chosen checkpoint and its last: name those of the same role.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pathlib import Path
 from rich.console import Console
 
 from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
+from simreal_agents.footing import WORLD
 from simreal_agents.report import pool, report
-from simreal_envs.errors import SimrealError, UsageError
+from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.tasks import get_task
 
 NAME = re.compile(r"(\w+)-(\d+)@(\d+)")
@@ -55,11 +57,27 @@ def tested(folder: Path) -> list[EpisodeResult]:
 
     Raises:
         UsageError: there are none.
+        DataError: of an episode there are two results, of policies or worlds that differ.
     """
     if not (folder / "test" / LOG_NAME).exists():
         raise UsageError(f"{folder} holds no test: no test/{LOG_NAME} there.")
     with EpisodeLog(folder / "test") as log:
-        return [result for result in log.results if NAME.fullmatch(result.name)]
+        results = [result for result in log.results if NAME.fullmatch(result.name)]
+    if not results:
+        raise UsageError(f"{folder} holds no test: no episodes in test/{LOG_NAME}.")
+    there: dict[tuple[str, str, int], EpisodeResult] = {}
+    for result in results:
+        other = there.setdefault((result.name, result.region, result.seed), result)
+        if differing := [
+            f"{key} {getattr(other, key)!r} and {getattr(result, key)!r}"
+            for key in ("actor", *WORLD)
+            if getattr(other, key) != getattr(result, key)
+        ]:
+            raise DataError(
+                f"{folder} holds reset seed {result.seed} of {result.name} in region {result.region!r} more "
+                f"than once, with {', '.join(differing)}."
+            )
+    return results
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
     python benchmarks/cotraining.py out/cotraining            # hours; interrupt and repeat at will
     python benchmarks/cotraining.py out/part --seeds 0 --methods uot cotrain
 
-Everything is kept and continued: run it in pieces. Equal data, equal updates; each method's best checkpoint
-is chosen on one set of reset seeds and judged once on another.
+Everything is kept and continued: run it in pieces. Equal data, equal updates; each method's checkpoint is
+chosen on one set of reset seeds (of both regions together, which is an oracle) and judged once on another,
+beside its last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=int, default=2000)
     parser.add_argument("--validation-episodes", type=int, default=25)
     parser.add_argument("--test-episodes", type=int, default=100)
-    parser.add_argument("--test-checkpoint", type=int, help="test this one in place of each method's best")
+    parser.add_argument("--test-checkpoint", type=int, help="test this one, and the last, and choose none")
     parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")

@@ -36,8 +36,13 @@ def evaluate_runs(
     ] = "in,ood",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes a policy and region.")] = 100,
     seed: Annotated[
-        int, typer.Option(help="First reset seed, one million or more; those below are for demonstrations.")
-    ] = 1_000_000,
+        str,
+        typer.Option(
+            help="Reset seeds: `test`, `selection` (for choosing checkpoints and settings), or the first one "
+            "as a number, 2000000 or more for test, 1000000 or more for selection.",
+            metavar="test|selection|INTEGER",
+        ),
+    ] = "test",
     checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
     workers: Workers = "auto",
     output: Annotated[
@@ -53,6 +58,9 @@ def evaluate_runs(
 ) -> None:
     """Play policies on the same episodes: success with intervals, paired tests, stages of failure.
 
+    Policies are compared on test seeds, on which nothing was shown or chosen. The tables say which reset
+    seeds and which checkpoints they are of.
+
     Every episode is written to `episodes.jsonl` as it ends; the same command goes on after Ctrl-C. The tables
     are also written as `report.md`, `summary.json` and `summary.csv`.
 
@@ -63,23 +71,23 @@ def evaluate_runs(
 
     `simreal eval runs/uot runs/cotrain --shift viewpoint+texture --episodes 100`
 
-    `simreal eval runs/uot --checkpoint 3000 --region ood --video 5 --output out/uot-3000`
+    `simreal eval runs/uot --checkpoint 3000 --seed selection --region in --output out/uot-3000`
+
+    `simreal eval runs/uot --region ood --video 5 --output out/uot-videos`
 
     `simreal eval expert --task Stack --episodes 200 --workers 2`
 
     `simreal eval runs/uot --env real --host 172.16.0.2 --episodes 20`
     """
     from simreal_agents.attended_evaluation import evaluate_attended
-    from simreal_agents.evaluation import FIRST_SEED, evaluate
+    from simreal_agents.evaluation import evaluate
     from simreal_agents.progress import success_bar
     from simreal_agents.report import report
     from simreal_agents.videos import record_failures
+    from simreal_envs.seeds import describe
     from simreal_envs.tasks import get_task
 
-    if seed < FIRST_SEED:
-        raise UsageError(
-            f"--seed is {seed}; evaluation seeds start at {FIRST_SEED}, after those of demonstrations."
-        )
+    seeds = _seeds(seed, episodes)
     actors = _actors(runs, checkpoint)
     world = replace(
         _world(actors, task, shift),
@@ -94,9 +102,11 @@ def evaluate_runs(
             f"--video plays failures once more, which env {world.env!r} never does alike; leave it out."
         )
     regions = [check_choice("region", name, REGIONS) for name in region.split(",")]
-    seeds = range(seed, seed + episodes)
     total = len(actors) * len(regions) * episodes
-    typer.echo(f"{total} episodes: {', '.join(actors)}; regions {', '.join(regions)}; {episodes} in each")
+    typer.echo(
+        f"{total} episodes: {', '.join(actors)}; regions {', '.join(regions)}; {episodes} in each, "
+        f"reset seeds {describe(seeds)}"
+    )
     cores = worker_count(workers)
     if world.env == "real":  # where no rule knows what is solved
         results = evaluate_attended(actors, world, regions, seeds, output, redo_interrupted)
@@ -109,6 +119,25 @@ def evaluate_runs(
     for path in record_failures(results, actors, world, output / "videos", video) if video else []:
         typer.echo(f"video: {path}")
     typer.echo(f"results: {output}")
+
+
+def _seeds(asked: str, episodes: int) -> range:
+    """The reset seeds that ``--seed`` asks for.
+
+    Raises:
+        UsageError: it is neither a purpose nor a number, or they are not all for one purpose of evaluations.
+    """
+    from simreal_envs.seeds import SELECTION, TEST, purpose_of, ranges, seeds_for
+
+    if asked in (SELECTION, TEST):
+        return seeds_for(asked, episodes)
+    purpose = purpose_of(int(asked)) if asked.isdecimal() else ""
+    if purpose not in (SELECTION, TEST):
+        raise UsageError(
+            f"--seed is {asked}; valid are test, selection, or a number of one of them. The ranges are "
+            f"{ranges()}."
+        )
+    return seeds_for(purpose, episodes, int(asked))
 
 
 def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:

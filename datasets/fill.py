@@ -14,11 +14,12 @@ from simreal_datasets.store import Dataset, DatasetWriter, refuse_other_kind
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 from simreal_envs.parallel import Work, run_in_processes
+from simreal_envs.seeds import DEMONSTRATIONS, SEEDS
 from simreal_envs.spec import ObservationSpec
 from simreal_envs.world import World
 
-LAST_SEED = 1_000_000
-"""Seeds from here on are for evaluation."""
+LAST_SEED = SEEDS[DEMONSTRATIONS].stop
+"""Seeds from here on are for evaluation (:mod:`simreal_envs.seeds`)."""
 
 FILLING = ".filling"
 """Locked by the process that fills the folder."""

@@ -100,7 +100,7 @@ class Frames:
                 "action_kind": episodes[0].meta["action_kind"],
                 "image_size": list(images.shape[1:3]),
             },
-            looks=tuple(sorted({look(episode.meta) for episode in episodes})),
+            looks=tuple(sorted(_looks(dataset, chosen))),
             cameras=_different_cameras(episodes),
         )
 
@@ -165,7 +165,15 @@ def _said_each_step(actions: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def look(described: Mapping[str, Any]) -> str:
     """What decides how images look, of an environment's or an episode's description: its kind and shift."""
-    return f"{described.get('env')} {canonical(seen(described.get('shift', 'none')))}"
+    return f"{described['env']} {canonical(seen(described['shift']))}"
+
+
+def _looks(dataset: Dataset, chosen: Sequence[int]) -> set[str]:
+    """The looks of episodes; a DataError names one that does not say how its world looked."""
+    for info in (dataset.infos[i] for i in chosen):
+        if missing := [key for key in ("env", "shift") if key not in info.meta]:
+            raise DataError(f"Episode {info.path} does not say its {' and '.join(missing)}.")
+    return {look(dataset.infos[i].meta) for i in chosen}
 
 
 def _different_cameras(episodes: Sequence[Episode]) -> tuple[Camera, ...]:

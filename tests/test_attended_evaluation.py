@@ -60,7 +60,7 @@ def test_the_operator_judges_gives_up_and_stops_and_the_same_command_goes_on(
     command = ["eval", run, *where, "--episodes", 3, "--max-steps", 300, "--output", output]
     with Person(*command, program=BLIND_RIG) as person:
         begin(person)
-        person.wait_for("PLAYING  episode 1 of 3, seed 1000000, run in: 0 of 0 solved")
+        person.wait_for("PLAYING  episode 1 of 3, seed 2000000, run in: 0 of 0 solved")
         person.wait_for("Enter solved, Backspace gives up, q gives up and stops")
         rig.inject("reflex")
         person.wait_for("INTERRUPTED  reflex")
@@ -76,16 +76,16 @@ def test_the_operator_judges_gives_up_and_stops_and_the_same_command_goes_on(
         assert person.end() == 130, person.screen[-3000:]
     assert "interrupted; what was finished is kept" in " ".join(person.screen.split())
     assert "discard" not in person.screen
-    assert logged(output) == [(1000000, False, True), (1000001, True, False)]
+    assert logged(output) == [(2000000, False, True), (2000001, True, False)]
 
     with Person(*command, program=BLIND_RIG) as person:
         begin(person)
-        person.wait_for("PLAYING  episode 3 of 3, seed 1000002, run in: 1 of 2 solved")
+        person.wait_for("PLAYING  episode 3 of 3, seed 2000002, run in: 1 of 2 solved")
         person.type("\x7f")
         person.wait_for("FAILED")
         person.wait_for("1/3 = 33 %")
         assert person.end() == 0, person.screen[-3000:]
-    assert logged(output)[2:] == [(1000002, False, False)]
+    assert logged(output)[2:] == [(2000002, False, False)]
 
 
 def test_without_a_terminal_or_by_rules_nothing_is_evaluated_on_hardware(run: Path, tmp_path: Path) -> None:

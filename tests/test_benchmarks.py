@@ -2,16 +2,26 @@
 
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from simreal_agents.episode_log import EpisodeLog, EpisodeResult
-from simreal_agents.evaluation import FIRST_SEED
 from simreal_cli.main import app
+from simreal_envs.seeds import SEEDS, TEST
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+
+
+def _result(name: str, i: int, failed_at: str, **changes) -> EpisodeResult:
+    result = EpisodeResult(
+        name=name, actor=name, task="Lift", env="sim", shift="none", region="ood", seed=SEEDS[TEST].start + i,
+        success=not failed_at, steps=50, stages_reached=0 if failed_at else 3, failed_at=failed_at,
+        max_steps=200,
+    )  # fmt: skip
+    return replace(result, **changes)
 
 
 @pytest.fixture
@@ -94,6 +104,31 @@ def test_compare_says_what_is_not_there_or_there_twice(run_script, tested):
         run_script("compare.py", tested / "a", "uot@6000", "--also", tested / "a")
 
 
+def test_compare_says_which_seeds_and_checkpoints_it_is_about(run_script, tested):
+    printed = " ".join(run_script("compare.py", tested / "a", "uot@6000", "cotrain@32000").split())
+    first = SEEDS[TEST].start
+    assert f"reset seeds {first} to {first + 4} (test)" in printed
+    assert "at most 200 steps" in printed
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (_result("mmd-0@6000", 0, ""), r"mmd@6000 has 1 of 10 in region 'ood': it lacks"),
+        (_result("mmd-0@6000", 0, "", region="in"), "uot@6000 lacks region 'in'"),
+        (_result("mmd-0@6000", 0, "", max_steps=300), r"max_steps 200 \(uot@6000\); 300 \(mmd@6000\)"),
+        (_result("mmd-0@6000", 0, "", shift="texture"), r"shift 'none' \(uot@6000\); 'texture'"),
+        (_result("uot-0@6000", 0, "", actor="again"), "more than once, with actor 'uot-0@6000' and 'again'"),
+        (_result("uot-0@6000", 0, "", max_steps=300), "more than once, with max_steps 200 and 300"),
+    ],
+)
+def test_compare_of_an_interrupted_or_mixed_experiment_says_what_is_wrong(run_script, tested, added, message):
+    with EpisodeLog(tested / "a" / "test") as log:
+        log.append(added)
+    with pytest.raises(SystemExit, match=message):
+        run_script("compare.py", tested / "a", "uot@6000", "mmd@6000")
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
@@ -118,11 +153,3 @@ def test_a_wrong_argument_is_one_line(run_script, monkeypatch, tmp_path, capsys,
     assert ended.value.code != 0
     assert message in said
     assert not list(tmp_path.iterdir())
-
-
-def _result(name: str, i: int, failed_at: str) -> EpisodeResult:
-    return EpisodeResult(
-        name=name, actor=name, task="Lift", env="sim", shift="none", region="ood", seed=FIRST_SEED + i,
-        success=not failed_at, steps=50, stages_reached=0 if failed_at else 3, failed_at=failed_at,
-        max_steps=200,
-    )  # fmt: skip

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simreal_agents.config import (
     METHODS,
@@ -13,8 +17,8 @@ from simreal_agents.config import (
     differences,
     load_config,
     presets,
-    read_config,
 )  # fmt: skip
+from simreal_agents.migrations import FORMAT_VERSION, MEANT_BEFORE, READABLE, read_config
 from simreal_envs.errors import DataError, UsageError
 
 
@@ -79,8 +83,6 @@ def test_unknown_presets_and_methods_are_named() -> None:
         load_config("cpu", "bc")
     with pytest.raises(UsageError, match="has one domain"):
         load_config("cpu", "source", ["alignment.kind=uot"])
-    with pytest.raises(DataError, match=r"config\.json was written by another version"):
-        read_config({"momentum": 1}, "config.json")
 
 
 def test_every_value_has_a_help_text() -> None:
@@ -94,3 +96,66 @@ def test_every_value_has_a_help_text() -> None:
         assert f"    {name}: " in source
         declared = source.split(f"    {name}: ")[1].split("\n")
         assert declared[1].strip().startswith('"""'), key
+
+
+# What is stored
+
+
+def without(values: Mapping[str, Any], keys: set[str], prefix: str = "") -> dict[str, Any]:
+    """Nested values without the dotted ``keys``."""
+    return {
+        name: without(value, keys, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if f"{prefix}{name}" not in keys
+    }
+
+
+PAPER = load_config("paper", "uot")
+KEYS = sorted(config_values(PAPER))
+
+
+@given(st.sets(st.sampled_from(KEYS), min_size=1))
+def test_a_stored_configuration_that_lacks_keys_is_an_error_that_names_them(lost: set[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        read_config(without(PAPER.to_dict(), lost), FORMAT_VERSION, "runs/a/config.json")
+    assert "runs/a/config.json" in str(caught.value)
+    named = str(caught.value).partition(" lacks ")[2].removesuffix(".").split(", ")
+    assert set(named) == lost
+
+
+@given(st.sets(st.sampled_from(KEYS), min_size=1))
+def test_a_key_that_came_later_means_what_was_done_before_it_and_nothing_else_is_filled_in(
+    lost: set[str],
+) -> None:
+    oldest = min(READABLE)
+    meant = {key: value for of_version in MEANT_BEFORE.values() for key, value in of_version.items()}
+    stored = without(PAPER.to_dict(), lost)
+    if lost <= meant.keys():
+        expected = config_values(PAPER) | {key: meant[key] for key in lost}
+        assert config_values(read_config(stored, oldest, "config.json")) == expected
+    else:
+        with pytest.raises(DataError, match="lacks"):
+            read_config(stored, oldest, "config.json")
+
+
+def test_runs_from_before_the_choice_of_paths_were_paired_by_executed_ones() -> None:
+    stored = without(load_config("cpu", "uot").to_dict(), {"pairing.path"})
+    assert read_config(stored, 3, "config.json").pairing.path == "executed"
+    chosen = load_config("cpu", "uot").to_dict()  # written by format 3 after the key was added
+    assert read_config(chosen, 3, "config.json").pairing.path == "commanded"
+
+
+def test_what_migrations_fill_in_are_keys_and_values_of_today() -> None:
+    for version, meant in MEANT_BEFORE.items():
+        assert version - 1 in READABLE
+        for key, value in meant.items():
+            assert config_values(load_config(overrides=[f"{key}={value}"]))[key] == value
+
+
+def test_a_stored_configuration_of_another_version_is_refused() -> None:
+    values = PAPER.to_dict()
+    with pytest.raises(DataError, match=r"config\.json.*'momentum'"):
+        read_config(values | {"momentum": 1}, FORMAT_VERSION, "config.json")
+    for version in (FORMAT_VERSION + 1, min(READABLE) - 1, None, "4"):
+        with pytest.raises(DataError, match=r"config\.json has format version"):
+            read_config(values, version, "config.json")

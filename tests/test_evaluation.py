@@ -14,7 +14,7 @@ from PIL import Image, ImageSequence
 from simreal_agents.collect import ActorRecorder
 from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
-from simreal_agents.evaluation import FIRST_SEED, _plan, evaluate
+from simreal_agents.evaluation import _plan, evaluate
 from simreal_agents.experts import make_expert
 from simreal_agents.report import pool, report
 from simreal_agents.sources import Expert, TrainedPolicy
@@ -24,10 +24,13 @@ from simreal_cli.eval import _actors
 from simreal_datasets.fill import fill_dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.robot.safety import load_limits
+from simreal_envs.seeds import SEEDS as RANGES
+from simreal_envs.seeds import SELECTION, TEST
 from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.world import World
 
 LIFT = World("Lift", obs="state", max_steps=120)
+FIRST_SEED = RANGES[TEST].start
 SEEDS = range(FIRST_SEED, FIRST_SEED + 3)
 STAGES = ("reach", "grasp", "lift")
 
@@ -299,11 +302,129 @@ def test_report_counts_intervals_tests_and_stages(tmp_path):
     ]  # fmt: skip
 
 
-def test_report_refuses_policies_that_played_other_episodes_or_worlds():
-    with pytest.raises(UsageError, match="same episodes"):
-        report([*_many("uot", "in", 3, 5), *_many("cotrain", "in", 3, 6)], STAGES)
-    with pytest.raises(UsageError, match="one world"):
-        report([_result(), _result(shift="texture")], STAGES)
+COMPLETE = [
+    _result(name, region, FIRST_SEED + i, "" if i else "grasp", replicate=k, actor=f"{name}-{k}")
+    for name in ("uot", "cotrain", "mmd")
+    for region in ("in", "ood")
+    for k in (0, 1)
+    for i in range(3)
+]
+"""Two trainings of three methods, three episodes in each of two regions."""
+
+
+@given(st.sets(st.sampled_from(range(len(COMPLETE)))))
+def test_any_part_of_an_evaluation_is_a_report_or_an_error_that_says_who_lacks_what(chosen):
+    part = [COMPLETE[i] for i in sorted(chosen)]
+    episodes = {
+        region: {
+            name: {(r.replicate, r.seed) for r in part if (r.name, r.region) == (name, region)}
+            for name in {r.name for r in part}
+        }
+        for region in {r.region for r in part}
+    }
+    lack = {
+        (name, region)
+        for region, of in episodes.items()
+        for name, played_ in of.items()
+        if played_ != set.union(*of.values())
+    }
+    try:
+        summary = report(part, STAGES)
+    except UsageError as error:
+        assert lack or not part
+        for name, region in lack:
+            count = len(episodes[region][name])
+            said = f"{name} has {count} of " if count else f"{name} lacks region {region!r}"
+            assert said in str(error)  # noqa: PT017
+    else:
+        assert part
+        assert not lack
+        for region, of in episodes.items():
+            for name, played_ in of.items():
+                assert summary.cell(name, region).trials == len(played_)
+        summary.to_markdown()
+
+
+def test_what_a_policy_lacks_is_said_by_region_training_and_seed():
+    def without(**what):
+        return [r for r in COMPLETE if any(getattr(r, key) != value for key, value in what.items())]
+
+    with pytest.raises(UsageError, match=r"same episodes; mmd lacks region 'ood' \(6 episodes\)\.$"):
+        report(without(name="mmd", region="ood"), STAGES)
+    with pytest.raises(UsageError, match=r"mmd has 3 of 6 in region 'in': it lacks training seed 1\.$"):
+        report(without(name="mmd", region="in", replicate=1), STAGES)
+    lost = FIRST_SEED + 2
+    with pytest.raises(
+        UsageError, match=rf"uot has 5 of 6 .* reset seeds {lost} \(test\) of training seed 1"
+    ):
+        report(without(name="uot", region="in", replicate=1, seed=lost), STAGES)
+    with pytest.raises(UsageError, match=r"cotrain has 3 of 6 in region 'ood'.*; mmd lacks region"):
+        report([r for r in without(name="mmd", region="ood") if r.name != "cotrain" or r.replicate], STAGES)
+
+
+def test_a_cell_that_is_not_in_the_report_is_named_with_those_that_are():
+    summary = report(_many("uot", "in", 3, 5), STAGES)
+    for name, region in (("uot", "ood"), ("magic", "in")):
+        with pytest.raises(UsageError, match=rf"{name} in '{region}'.* Valid: uot in 'in'"):
+            summary.cell(name, region)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"shift": "texture"}, r"shift 'none' \(uot\); 'texture' \(cotrain\)"),
+        ({"max_steps": 200}, r"max_steps 500 \(uot\); 200 \(cotrain\)"),
+        ({"env": "rig", "robot": "0123456789ab"}, r"env 'sim' .*, in robot '' \(uot\); '0123456789ab'"),
+        ({"task": "Stack"}, "task 'Lift'"),
+    ],
+)
+def test_results_of_several_worlds_are_no_report(changes, named):
+    with pytest.raises(UsageError, match=f"one world; these results differ in {named}"):
+        report([*_many("uot", "in", 3, 5), *_many("cotrain", "in", 3, 5, **changes)], STAGES)
+
+
+def test_a_name_that_stands_for_two_policies_and_an_episode_that_is_there_twice_are_refused():
+    with pytest.raises(UsageError, match=r"uot stands for 2 policies: uot, 0000002-abcdef"):
+        report([*_many("uot", "in", 3, 5), *_many("uot", "ood", 3, 5, actor="0000002-abcdef")], STAGES)
+    with pytest.raises(UsageError, match=f"Reset seed {FIRST_SEED} of uot in region 'in' is there twice"):
+        report([_result(), _result(failed_at="reach")], STAGES)
+
+
+def test_a_report_says_which_seeds_checkpoints_and_steps_its_numbers_are_of(tmp_path):
+    results = [
+        *_many("uot", "in", 3, 5, actor="0006000-0123456789ab"),
+        *_many("expert", "in", 5, 5, actor="expert"),
+    ]
+    summary = report(results, STAGES)
+    title, table = summary.to_markdown().split("\n\n")[:2]
+    assert f"reset seeds {FIRST_SEED} to {FIRST_SEED + 4} (test)" in title
+    assert "at most 500 steps" in title
+    assert "| uot | 6000 | 3/5" in table
+    assert "| expert | expert | 5/5" in table
+    summary.write(tmp_path)
+    stored = json.loads((tmp_path / "summary.json").read_text())
+    assert stored["cells"][0]["actors"] == ["0006000-0123456789ab"]
+    with (tmp_path / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["checkpoint"] for row in rows] == ["6000", "expert"]
+    assert {row["seeds"] for row in rows} == {stored["seeds"]} == {summary.seeds}
+    assert not summary.notes
+
+    unlike = [*results[:5], *_many("uot", "ood", 3, 7, actor="0006000-0123456789ab")]
+    assert f"in: {FIRST_SEED} to {FIRST_SEED + 4} (test); ood: " in report(unlike, STAGES).seeds
+    first = RANGES[SELECTION].start
+    chosen_on = report([replace(r, seed=first + i) for i, r in enumerate(results[:5])], STAGES)
+    assert f"{first} to {first + 4} (selection)" in chosen_on.to_markdown()
+    assert "flatter" in chosen_on.to_markdown()
+
+
+def test_pairs_that_are_asked_for_are_compared_and_no_others():
+    results = [r for name in "abcd" for region in ("in", "ood") for r in _many(name, region, 3, 5)]
+    summary = report(results, STAGES, [("a", "c"), ("b", "d")])
+    compared = [(c.first, c.second, c.region) for c in summary.comparisons]
+    assert compared == [(*pair, region) for region in ("in", "ood") for pair in (("a", "c"), ("b", "d"))]
+    with pytest.raises(UsageError, match=r"'e'\. Valid: a, b, c, d"):
+        report(results, STAGES, [("a", "e")])
 
 
 def test_trainings_of_one_method_are_pooled_and_paired_by_training_and_seed():

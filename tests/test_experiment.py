@@ -21,9 +21,13 @@ from simreal_agents.collect import ActorRecorder
 from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME
 from simreal_agents.experiment import Experiment, checkpoints, claim_folder, run_experiment
+from simreal_agents.experiment_rollouts import final_test
+from simreal_agents.pictures import SuccessCount
+from simreal_agents.selection import best_checkpoints, candidates, equal_pairs
 from simreal_agents.train_all import train_all
 from simreal_datasets.fill import fill_dataset
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.seeds import describe
 from simreal_envs.world import World
 
 TINY = Experiment(
@@ -46,7 +50,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experiment")
     list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simreal_agents.experiment.available_cores", lambda: 1)  # as many processes as cores
+        for module in ("experiment", "experiment_rollouts"):  # as many processes as cores
+            patch.setattr(f"simreal_agents.{module}.available_cores", lambda: 1)
         patch.setattr("simreal_agents.train_all.available_cores", lambda: 1)
         run_experiment(TINY, folder, Console(quiet=True))
     return folder
@@ -55,7 +60,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_method_is_judged_on_the_same_episodes(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     cells = {(cell["name"], cell["region"]): cell["trials"] for cell in summary["cells"]}
-    assert cells == {(m, r): 2 for m in ("uot", "cotrain") for r in ("in", "ood")}
+    tested = {name.partition("@")[0]: set() for name, _ in cells}
+    for name, region in cells:
+        method, _, checkpoint = name.partition("@")
+        tested[method].add((checkpoint, region))
+        assert cells[name, region] == 2
+    assert set(tested) == {"uot", "cotrain"}
+    for of_method in tested.values():
+        chosen = {(f"{updates} (chosen)", region) for updates in (3,) for region in ("in", "ood")}
+        last = {("6 (last)", region) for region in ("in", "ood")}
+        both = {("6 (chosen and last)", region) for region in ("in", "ood")}
+        assert of_method in (chosen | last, both)
     lines = [json.loads(line) for line in (finished / "test" / LOG_NAME).read_text().splitlines()]
     seeds = {(line["name"].split("-")[0], line["region"]): set() for line in lines}
     for line in lines:
@@ -69,6 +84,25 @@ def test_validation_and_test_have_no_episode_in_common(finished: Path) -> None:
         for name in ("validation", "test")
     ]
     assert seeds[0].isdisjoint(seeds[1])
+
+
+def test_the_report_says_how_its_checkpoints_were_chosen(finished: Path) -> None:
+    said = (finished / "report.md").read_text()
+    assert f"reset seeds {describe(TINY.test_seeds)}" in said
+    assert f"training in env sim, reset seeds {describe(TINY.selection_seeds)}" in said
+    assert "regions in and ood together" in said
+    assert "oracle" in said
+
+
+def test_a_checkpoint_that_is_given_is_tested_beside_the_last_and_called_so(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simreal_agents.experiment_rollouts.available_cores", lambda: 1)
+    given = final_test(replace(TINY, test_checkpoint=3), finished, {})
+    assert [(c.first, c.second) for c in given.comparisons if c.region == "in"] == [
+        ("uot@3 (given)", "cotrain@3 (given)"), ("uot@6 (last)", "cotrain@6 (last)"),
+    ]  # fmt: skip
+    assert "oracle" not in given.to_markdown()
 
 
 def test_pictures_can_be_opened(finished: Path) -> None:
@@ -99,9 +133,15 @@ def test_a_folder_keeps_its_data_but_takes_more_methods(finished: Path, tmp_path
     older = tmp_path / "without"
     claim_folder(TINY, older)
     assert (older / "experiment.json").read_text() == description.read_text()
-    (older / "experiment.json").write_text("{")
-    with pytest.raises(DataError, match="is damaged"):
-        claim_folder(TINY, older)
+    for content in ("{", "[]", "null"):
+        (older / "experiment.json").write_text(content)
+        with pytest.raises(DataError, match="is damaged"):
+            claim_folder(TINY, older)
+    known = json.loads(description.read_text())
+    for key in known:
+        (older / "experiment.json").write_text(json.dumps({k: v for k, v in known.items() if k != key}))
+        with pytest.raises(DataError, match=rf"experiment\.json lacks {key},"):
+            claim_folder(TINY, older)
 
 
 def test_a_training_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +161,9 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from simreal_agents.config import load_config
+from simreal_agents.experiment_rollouts import final_test
+from simreal_agents.pictures import SuccessCount
+from simreal_agents.selection import best_checkpoints, candidates, equal_pairs
 from simreal_agents.train_all import train_all
 if __name__ == "__main__":
     configs = {Path(method): load_config("cpu", method, sys.argv[1:]) for method in ("cotrain", "uot")}
@@ -151,3 +194,33 @@ def test_trainings_side_by_side_save_where_they_are_at_ctrl_c(data: Path, tmp_pa
 def test_checkpoints_end_with_the_last_update() -> None:
     assert checkpoints(TINY) == [3, 6]
     assert checkpoints(Experiment("Lift", updates=2500, checkpoint_every=1000)) == [1000, 2000, 2500]
+
+
+def curve(method: str, **successes: int) -> list[SuccessCount]:
+    """Counts of both regions, given as ``in_<updates>`` and ``ood_<updates>``."""
+    counts = [(*key.split("_"), count) for key, count in successes.items()]
+    return [SuccessCount(method, region, int(updates), count, 25) for region, updates, count in counts]
+
+
+def test_the_checkpoint_with_most_successes_of_all_regions_is_chosen_and_the_earlier_of_equals() -> None:
+    uot = curve("uot", in_2=25, ood_2=10, in_4=20, ood_4=16, in_6=21, ood_6=15)
+    cotrain = curve("cotrain", in_2=9, ood_2=0, in_4=0, ood_4=8, in_6=9, ood_6=1)
+    assert best_checkpoints([*uot, *cotrain]) == {"uot": 4, "cotrain": 6}
+
+
+def test_chosen_is_compared_with_chosen_and_last_with_last_and_what_is_both_is_tested_once() -> None:
+    methods = ("uot", "cotrain", "mmd")
+    chosen, last = {"uot": 6, "cotrain": 8, "mmd": 8}, dict.fromkeys(methods, 8)
+    tested = candidates(methods, {"chosen": chosen, "last": last})
+    assert list(map(str, tested)) == [
+        "uot@6 (chosen)", "uot@8 (last)", "cotrain@8 (chosen and last)", "mmd@8 (chosen and last)",
+    ]  # fmt: skip
+    assert equal_pairs(tested) == [
+        (uot, other)
+        for uot in ("uot@6 (chosen)", "uot@8 (last)")
+        for other in ("cotrain@8 (chosen and last)", "mmd@8 (chosen and last)")
+    ]
+    same = candidates(methods, {"chosen": last, "last": last})
+    assert equal_pairs(same) == [
+        ("uot@8 (chosen and last)", f"{method}@8 (chosen and last)") for method in methods[1:]
+    ]

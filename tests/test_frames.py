@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demonstrations import write_dataset
+from demonstrations import random_episode, write_dataset
 from scipy.spatial.transform import Rotation
 
 from simreal_datasets.frames import Frames
-from simreal_datasets.store import Dataset
+from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.kinematics import inverse
 from simreal_envs.poses import pose
@@ -105,3 +105,13 @@ def test_a_damaged_episode_is_skipped_and_named(tmp_path: Path, caplog: pytest.L
     damaged.write_bytes(damaged.read_bytes()[:1000])
     assert len(Frames.load(folder).paths_m(commanded=True)) == 2
     assert damaged.name in caplog.text
+
+
+@pytest.mark.parametrize("key", ["env", "shift"])
+def test_an_episode_that_does_not_say_how_its_world_looked_is_refused(key: str, tmp_path: Path) -> None:
+    episode = random_episode(np.random.default_rng(0))
+    del episode.meta[key]
+    with DatasetWriter(tmp_path) as writer:
+        path = writer.add(episode)
+    with pytest.raises(DataError, match=rf"{path.name} does not say its {key}"):
+        Frames.load(tmp_path)

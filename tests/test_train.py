@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from simreal_agents.batches import clone_counts
-from simreal_agents.checkpoint import TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
+from simreal_agents.checkpoint import STATE, TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
 from simreal_agents.config import METHODS, load_config
 from simreal_agents.learner import Learner
-from simreal_agents.train import DEMONSTRATIONS, load_domains, stored_config, train
+from simreal_agents.migrations import FORMAT_VERSION
+from simreal_agents.policy import load_policy
+from simreal_agents.train import CONFIG, DEMONSTRATIONS, load_domains, stored_config, train
 from simreal_datasets.frames import Frames
 from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
@@ -246,6 +249,59 @@ def test_a_finished_run_is_left_alone_and_another_one_is_refused(data: Path, tmp
     with pytest.raises(DataError, match="There is no run"):
         train(config, tmp_path / "nothing", resume=True)
     assert stored_config(run) == config
+
+
+def test_a_stored_run_says_everything_it_was_trained_with(data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data, "head.action_frame=base"))
+    train(config, tmp_path)
+    written = json.loads((tmp_path / CONFIG).read_text())
+    assert written == {"format_version": FORMAT_VERSION} | config.to_dict()
+    assert stored_config(tmp_path) == config
+
+    def rewrite(**changes: object) -> None:
+        (tmp_path / CONFIG).write_text(json.dumps(written | changes))
+
+    del written["format_version"]  # as earlier versions wrote it
+    rewrite(pairing={key: value for key, value in written["pairing"].items() if key != "path"})
+    assert stored_config(tmp_path).pairing.path == "executed"
+    with pytest.raises(UsageError, match=r"pairing\.path: executed -> commanded"):
+        train(config, tmp_path)
+    rewrite(head={key: value for key, value in written["head"].items() if key != "action_frame"})
+    with pytest.raises(DataError, match=r"config\.json .* lacks head\.action_frame"):
+        train(config, tmp_path, resume=True)
+    rewrite(format_version=FORMAT_VERSION + 1)
+    with pytest.raises(DataError, match=rf"config\.json has format version {FORMAT_VERSION + 1}"):
+        stored_config(tmp_path)
+
+
+POLICY_LACKS = [
+    "config.head.action_frame", "config.seed", "world.action_kind", "world.image_size", "looks", "cameras",
+    "update",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [*POLICY_LACKS, "device", "sampler"])
+def test_no_missing_key_of_a_checkpoint_takes_a_default(key: str, data: Path, tmp_path: Path) -> None:
+    config = load_config("cpu", "cotrain", settings_of(data))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, should_stop=lambda: True)
+    file = find_checkpoint(tmp_path) / STATE
+    state = json.loads(file.read_text())
+    *path, name = key.split(".")
+    part = state
+    for outer in path:
+        part = part[outer]
+    del part[name]
+    file.write_text(json.dumps(state))
+    lacks = re.escape(key.removeprefix("config."))
+    if not key.startswith("config."):  # going on reads config.json
+        with pytest.raises(DataError, match=lacks):
+            train(config, tmp_path, resume=True)
+    if key in POLICY_LACKS:
+        with pytest.raises(DataError, match=lacks):
+            load_policy(tmp_path)
+    else:
+        assert load_policy(tmp_path).update == 1
 
 
 def test_a_run_has_one_training(data: Path, tmp_path: Path) -> None:
