@@ -39,7 +39,7 @@ def states_of(state: Any, episode_start: Any, count: int | None) -> list[Any]:
     if count is not None and not (isinstance(state, list) and len(state) == count):
         raise UsageError(
             f"The state of {count} environments is None or the list of {count} that the prediction before "
-            f"returned, not a {type(state).__name__}{f' of {len(state)}' if hasattr(state, '__len__') else ''}."
+            f"returned, not {f'a list of {len(state)}' if isinstance(state, list) else type(state).__name__}."
         )
     states = [state] if count is None else state
     started = np.broadcast_to(starts.reshape(-1), number)
