@@ -14,9 +14,11 @@ import gymnasium as gym
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from simreal_envs.errors import unknown
+from simreal_envs.errors import UsageError, unknown
 from simreal_envs.loop import Actor
 from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, FloatArray
+from simreal_envs.stack import check_stack, members
+from simreal_envs.vector import OneEach, of_one_world
 
 LEAD_M = 0.05
 """The target stays this far ahead of the hand at most; about 0.3 m/s with robosuite's gains."""
@@ -129,6 +131,7 @@ class ScriptedExpert:
     def __init__(self, world: Any, rule: Callable[[Scene], Command]) -> None:
         self._world, self._rule = world, rule
 
+    @of_one_world("robot0_gripper_qpos")
     def predict(
         self,
         observation: Any,
@@ -138,7 +141,7 @@ class ScriptedExpert:
     ) -> tuple[np.ndarray, Any]:
         """A ``pose`` action (7,) float32."""
         width_m = float(observation["robot0_gripper_qpos"][0] - observation["robot0_gripper_qpos"][1])
-        if state is None or (episode_start is not None and np.any(episode_start)):
+        if state is None:
             state = (0, width_m, OPEN)
         grip_steps, last_width_m, last_gripper = state
         at_rest = abs(width_m - last_width_m) < 5e-4 and 0.01 < width_m < 0.075
@@ -162,13 +165,25 @@ class ScriptedExpert:
         return np.concatenate([position, rotvec, [command.gripper]]).astype(np.float32)
 
 
-def make_expert(env: gym.Env[Any, Any]) -> Actor:
-    """The scripted expert of an environment's task.
+def make_expert(env: Any) -> Actor:
+    """The scripted expert of an environment's task; of a vector environment, one for each of its worlds.
 
     Raises:
-        UsageError: the task has none.
+        UsageError: the task has none, the environment takes other actions than ``pose``, a wrapper changes
+            what the expert reads or does, or the worlds of a vector environment are in other processes.
     """
+    check_stack(env)
+    experts = [_make_one(member) for member in members(env)]
+    return experts[0] if isinstance(env, gym.Env) else OneEach(experts)
+
+
+def _make_one(env: gym.Env[Any, Any]) -> ScriptedExpert:
     world: Any = env.unwrapped
     if world.task.name not in EXPERTS:
         raise unknown("task with a scripted expert", world.task.name, EXPERTS)
+    kind = env.get_wrapper_attr("action_kind")
+    if kind != "pose":
+        raise UsageError(
+            f"The scripted expert acts by 'pose' actions, and the environment takes {kind!r} ones."
+        )
     return ScriptedExpert(world, EXPERTS[world.task.name])

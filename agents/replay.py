@@ -18,6 +18,7 @@ from simreal_envs.loop import Outcome, run_episode
 from simreal_envs.poses import pose, pose_from_action, reachable_action
 from simreal_envs.spec import REGIONS, TABLE_CENTRE_IN_BASE_M, FloatArray
 from simreal_envs.tasks.placement import Placement
+from simreal_envs.vector import of_one_world
 from simreal_envs.world import World
 from simreal_envs.wrappers import delta_to_pose
 
@@ -48,6 +49,7 @@ class ReplayActor:
         """How many control steps the replay takes."""
         return self._lead_in_steps + math.ceil((len(self._poses) - 1) / self._speed) + 1 + HOLD_STEPS
 
+    @of_one_world("robot0_eef_pos", "robot0_eef_quat")
     def predict(
         self,
         observation: Any,
@@ -56,7 +58,7 @@ class ReplayActor:
         deterministic: bool = True,
     ) -> tuple[np.ndarray, Any]:
         """A ``pose`` action (7,) float32; the state is (step, where the hand started)."""
-        if state is None or (episode_start is not None and np.any(episode_start)):
+        if state is None:
             state = (0, hand_pose_in_base(observation))
             self.deviations_m = []
         step, start = state

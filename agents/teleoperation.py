@@ -14,6 +14,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.loop import Step
 from simreal_envs.poses import pose, pose_from_action, reachable_action
 from simreal_envs.spec import CONTROL_HZ, DELTA_POSITION_M, FloatArray
+from simreal_envs.vector import of_one_world
 from simreal_envs.wrappers import delta_to_pose, pose_to_delta
 
 OPEN, CLOSED = -1.0, 1.0
@@ -44,6 +45,7 @@ class Teleoperator:
         self._motion = motion
         self._delta_at_full_speed = speed_mps / CONTROL_HZ / DELTA_POSITION_M
 
+    @of_one_world("robot0_eef_pos", "robot0_eef_quat")
     def predict(
         self,
         observation: Any,
@@ -53,7 +55,7 @@ class Teleoperator:
     ) -> tuple[np.ndarray, Any]:
         """A ``pose`` action (7,) float32."""
         hand = hand_pose_in_base(observation)
-        if state is None or (episode_start is not None and np.any(episode_start)):
+        if state is None:
             state = (hand, OPEN)
         target, gripper = state
         motion = self._motion()
@@ -73,6 +75,7 @@ class GuidedHand:
     def __init__(self, motion: Callable[[], Motion]) -> None:
         self._motion = motion
 
+    @of_one_world("robot0_eef_pos", "robot0_eef_quat")
     def predict(
         self,
         observation: Any,
@@ -81,7 +84,7 @@ class GuidedHand:
         deterministic: bool = True,
     ) -> tuple[np.ndarray, Any]:
         """A ``pose`` action (7,) float32; the state is the gripper."""
-        if state is None or (episode_start is not None and np.any(episode_start)):
+        if state is None:
             state = OPEN
         gripper = gripper_after(self._motion(), state)
         return reachable_action(hand_pose_in_base(observation), gripper), gripper

@@ -28,6 +28,7 @@ from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.poses import actions_from_poses
 from simreal_envs.spec import REGIONS, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, check_choice
 from simreal_envs.tasks import get_task
+from simreal_envs.vector import of_one_world
 from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise, check_noise
 
@@ -115,6 +116,7 @@ class SegmentActor:
         self._done = np.empty(0, np.float32)
         """The last action that was given."""
 
+    @of_one_world()
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[np.ndarray, Any]:

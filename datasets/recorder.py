@@ -8,8 +8,11 @@ import gymnasium as gym
 import numpy as np
 
 from simreal_datasets.episode import DatagenInfo, Episode
+from simreal_envs.errors import UsageError
 from simreal_envs.loop import Outcome, Step
 from simreal_envs.poses import pose_from_action
+from simreal_envs.spec import ObservationSpec, check_action, check_observation
+from simreal_envs.stack import MEND, check_stack, suspects
 
 TIMING = ("time_s", "late_s", "frame_age_s")
 """Recorded of worlds that run in real time: the world's clock, by how much the step that led to the
@@ -19,7 +22,8 @@ observation missed its deadline, and the age of the camera's frame."""
 class EpisodeRecorder:
     """Records one episode: hand it to ``run_episode`` as ``recorder``, then call :meth:`finish`.
 
-    One recorder serves any number of episodes, one after the other.
+    One recorder serves any number of episodes, one after the other. What wrappers made of observations or
+    actions is refused, since an episode is stored under its world's own description; rewards are the world's.
     """
 
     def __init__(self) -> None:
@@ -30,7 +34,15 @@ class EpisodeRecorder:
         observation = {name: np.array(value) for name, value in step.observation.items()}
         action = np.array(step.action, dtype=np.float64)
         self._steps.append(
-            Step(observation, action, step.reward, step.terminated, step.truncated, dict(step.info))
+            Step(
+                observation,
+                action,
+                step.reward,
+                step.terminated,
+                step.truncated,
+                dict(step.info),
+                step.altered,
+            )
         )
 
     def finish(self, env: gym.Env[Any, Any], outcome: Outcome, actor: str) -> Episode:
@@ -38,8 +50,19 @@ class EpisodeRecorder:
 
         ``actor`` names who acted (``expert``, ``generate``, a run's path). Simulator states and MimicGen's
         fields come along where the world's ``info`` has them.
+
+        Raises:
+            UsageError: a wrapper changed what its world's description promises, or what passed through it;
+                names it and what it changed.
         """
         steps, self._steps = self._steps, []
+        check_stack(env)
+        for t, step in enumerate(steps):
+            if step.altered:
+                raise UsageError(
+                    f"At step {t} wrappers changed {', '.join(step.altered)} between the world and the "
+                    f"recording: {suspects(env)}. {MEND}"
+                )
         first = steps[0].info
         meta = env.unwrapped.describe() | {  # type: ignore[attr-defined]
             "action_kind": env.get_wrapper_attr("action_kind"),
@@ -55,10 +78,12 @@ class EpisodeRecorder:
         if "events" in first:
             meta["events"] = _events([*(step.info for step in steps), outcome.info])
         has_states = "sim_state" in first
+        observations = {
+            name: np.stack([step.observation[name] for step in steps]) for name in steps[0].observation
+        }
+        _check_described(observations, steps, meta, len(env.unwrapped.task.objects))  # type: ignore[attr-defined]
         return Episode(
-            observations={
-                name: np.stack([step.observation[name] for step in steps]) for name in steps[0].observation
-            },
+            observations=observations,
             actions=np.stack([step.action for step in steps]),
             rewards=np.array([step.reward for step in steps]),
             dones=np.array([step.terminated or step.truncated for step in steps]),
@@ -70,6 +95,18 @@ class EpisodeRecorder:
             if "late_s" in first
             else {},
         )
+
+
+def _check_described(
+    observations: dict[str, np.ndarray], steps: list[Step], meta: dict[str, Any], num_objects: int
+) -> None:
+    """Refuse observations and actions that are not what the metadata promise."""
+    described = ObservationSpec(tuple(meta["obs"]), tuple(meta["image_size"])).space(num_objects)
+    check_observation(observations, described)
+    if more := set(observations) - set(described):
+        raise UsageError(f"Observations {sorted(more)} are not described. Described: {', '.join(described)}.")
+    for step in steps:
+        check_action(step.action, meta["action_kind"])
 
 
 def _events(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:

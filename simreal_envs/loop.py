@@ -9,14 +9,16 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-Observation = dict[str, np.ndarray]
+from simreal_envs.spec import Observation as Observation
+from simreal_envs.stack import Witness
 
 
 class Actor(Protocol):
     """Anything with Stable-Baselines3's ``predict``: experts, humans, trained agents, SB3 models.
 
     ``episode_start`` is an array holding True on the first step of an episode. The action is of the
-    environment's ``action_kind`` and lies in its action space.
+    environment's ``action_kind`` and lies in its action space. Of a vector environment's observations, which
+    have a leading batch axis, come actions (n, A) and a list of n states; see :mod:`simreal_envs.vector`.
     """
 
     def predict(
@@ -30,7 +32,10 @@ class Actor(Protocol):
 
 @dataclass
 class Step:
-    """One transition, handed to a recorder: what was seen, what was done, and what came of it."""
+    """One transition, handed to a recorder: what was seen, what was done, and what came of it.
+
+    The reward is the world's own, whatever wrappers make of it.
+    """
 
     observation: Observation
     action: np.ndarray
@@ -39,6 +44,8 @@ class Step:
     truncated: bool
     info: dict[str, Any]
     """The info returned *with* ``observation`` (before the action)."""
+    altered: list[str] = field(default_factory=list)
+    """What wrappers changed between the world and whoever acts, see :class:`simreal_envs.stack.Witness`."""
 
 
 @dataclass
@@ -82,14 +89,17 @@ def run_episode(
     world: Any = env.unwrapped
     try:
         observation, info = env.reset(seed=seed, options=options)
+        witness = Witness(env, observation) if recorder is not None else None
         state: Any = None
         start = np.array([True])
         total_reward, steps, done = 0.0, 0, False
         while not done:
             action, state = actor.predict(observation, state, start, deterministic)
             next_observation, reward, terminated, truncated, next_info = env.step(action)
-            if recorder is not None:
-                recorder(Step(observation, action, float(reward), terminated, truncated, info))
+            if recorder is not None and witness is not None:
+                altered = witness.step(action, next_observation)
+                earned = float(world.ledger.reward)
+                recorder(Step(observation, action, earned, terminated, truncated, info, altered))
             total_reward += float(reward)
             steps += 1
             start[0] = False

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from simreal_envs.errors import UsageError, unknown
 
 FloatArray = NDArray[np.floating[Any]]
+Observation = dict[str, np.ndarray]
 
 CONTROL_HZ = 20
 HORIZON = 500
@@ -170,6 +171,50 @@ def check_action(action: FloatArray, kind: str) -> NDArray[np.float64]:
             "Clip it to env.action_space before stepping."
         )
     return array
+
+
+def check_observation(observation: Any, space: spaces.Dict) -> int | None:
+    """Refuse an observation of which an array named in ``space`` is not as it says there, or is not finite.
+
+    Returns:
+        The number of environments if every array has a leading batch axis, as those of a vector environment
+        have; None for the observation of one environment.
+
+    Raises:
+        UsageError: names the array, what it is and what it has to be.
+    """
+    if not isinstance(observation, dict):
+        raise UsageError(
+            f"The observation is a {type(observation).__name__}, not a dict of {', '.join(space)}."
+        )
+    count: int | None = None
+    for i, (name, box) in enumerate(space.spaces.items()):
+        array = observation.get(name)
+        shape: tuple[int, ...] = box.shape  # type: ignore[assignment]
+        if not isinstance(array, np.ndarray):
+            there = "not there" if array is None else f"a {type(array).__name__}, not an array"
+            raise UsageError(
+                f"Observation {name} is {there}. The observation holds {', '.join(observation)}."
+            )
+        batched = array.ndim == len(shape) + 1
+        here = len(array) if batched else None
+        if (
+            array.dtype != box.dtype
+            or array.shape[batched:] != shape
+            or here == 0
+            or (i > 0 and here != count)
+        ):
+            wanted = f"{shape} or, of n environments, (n, {str(shape)[1:]}"
+            raise UsageError(
+                f"Observation {name} has shape {array.shape} and dtype {array.dtype}; "
+                f"it has to have shape {wanted}, as the other arrays have, and dtype {box.dtype}."
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UsageError(
+                f"Observation {name} holds {array[~np.isfinite(array)][0]}; it has to be finite."
+            )
+        count = here
+    return count
 
 
 def check_choice(what: str, value: str, valid: Iterable[str]) -> str:

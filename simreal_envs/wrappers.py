@@ -21,8 +21,7 @@ from simreal_envs import kinematics, spec
 from simreal_envs.errors import UsageError
 from simreal_envs.poses import pose_from_action, reachable_action
 from simreal_envs.spec import FloatArray
-
-Env = gym.Env[Any, Any]
+from simreal_envs.stack import Commands, Env
 
 
 def delta_to_pose(delta: FloatArray, end_effector_in_base: FloatArray) -> np.ndarray:
@@ -43,7 +42,7 @@ def pose_to_delta(action: FloatArray, end_effector_in_base: FloatArray) -> np.nd
     return np.clip(delta, -1.0, 1.0).astype(np.float32)
 
 
-class DeltaActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):
+class DeltaActions(Commands, gym.utils.RecordConstructorArgs):
     """Command displacements: 1.0 is 5 cm along, or 0.5 rad about, an axis of the base frame."""
 
     action_kind = "delta"
@@ -51,7 +50,6 @@ class DeltaActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.Rec
     def __init__(self, env: Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(_native(env))
-        self.action_space = spec.action_space(self.action_kind)
 
     def action(self, action: np.ndarray) -> np.ndarray:
         checked = spec.check_action(action, self.action_kind)
@@ -59,7 +57,7 @@ class DeltaActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.Rec
         return delta_to_pose(checked, world.end_effector_pose_in_base())
 
 
-class JointActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):
+class JointActions(Commands, gym.utils.RecordConstructorArgs):
     """Command joint angles; the end effector goes where they would put it, the elbow does not follow.
 
     On rig and robot ``gym.make(..., actions="joint")`` commands the joints themselves.
@@ -70,20 +68,20 @@ class JointActions(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.Rec
     def __init__(self, env: Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(_native(env))
-        self.action_space = spec.action_space(self.action_kind)
 
     def action(self, action: np.ndarray) -> np.ndarray:
         checked = spec.check_action(action, self.action_kind)
         return reachable_action(kinematics.forward(checked[:7]), float(checked[7]))
 
 
-class ActionNoise(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):
+class ActionNoise(Commands, gym.utils.RecordConstructorArgs):
     """Disturb the commanded position, so that demonstrations show how to recover.
 
     The disturbance is a first-order autoregressive process with standard deviation ``std_m`` a coordinate.
     Whoever acts, and whoever records, does not see it (DART: Laskey et al. 2017).
     """
 
+    action_kind = "pose"
     MEMORY = 0.8
 
     def __init__(self, env: Env, std_m: float = 0.01) -> None:
@@ -102,9 +100,10 @@ class ActionNoise(gym.ActionWrapper[Any, np.ndarray, np.ndarray], gym.utils.Reco
         return result
 
     def action(self, action: np.ndarray) -> np.ndarray:
+        checked = spec.check_action(action, self.action_kind)
         fresh = self._rng.normal(0.0, self._std_m * np.sqrt(1 - self.MEMORY**2), 3)
         self._offset_m = self.MEMORY * self._offset_m + fresh
-        disturbed = np.array(action, np.float32)
+        disturbed = checked.astype(np.float32)
         disturbed[:3] = np.clip(disturbed[:3] + self._offset_m, spec.WORKSPACE_LOW_M, spec.WORKSPACE_HIGH_M)
         return disturbed
 

@@ -26,6 +26,7 @@ from simreal_envs.robot.images import fit_colour, fit_depth
 from simreal_envs.robot.pace import Pace
 from simreal_envs.robot.safety import Limits, load_limits
 from simreal_envs.spec import FloatArray, ObservationSpec
+from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import Placement, draw_start
 from simreal_envs.tasks.progress import Progress
@@ -92,6 +93,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.observation_space = self.observation_spec.space(len(self.task.objects))
         self.action_kind = spec.check_choice("actions", actions, ("pose", "joint"))
         self.action_space = spec.action_space(self.action_kind)
+        self.ledger = Ledger()
         self.limits: Limits = load_limits(limits)
         self._backend = backend
         if "state" in self.observation_spec.groups and not backend.knows_objects:
@@ -146,6 +148,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             self.stop()
         if self._interrupted:
             log.error("Episode interrupted: %s", self._interrupted)
+        self.ledger.carried_out(action, float(success))
         observation = self._observation(state, frame)
         return observation, float(success), success, bool(self._interrupted), info
 
@@ -289,7 +292,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             observation[spec.IMAGE_KEY] = fit_colour(frame.colour, size)
         if "depth" in groups and frame.depth_m is not None:
             observation[spec.DEPTH_KEY] = fit_depth(frame.depth_m, size)
-        return observation
+        return self.ledger.gives(observation)
 
     def _info(self, state: ArmState, frame: Frame) -> dict[str, Any]:
         signals = self.scene.subtask_signals()

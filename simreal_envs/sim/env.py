@@ -17,6 +17,7 @@ from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene  # after the renderer, which chooses the GL backend
 from simreal_envs.spec import FloatArray, ObservationSpec
+from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import draw_start
 from simreal_envs.tasks.progress import Progress
@@ -68,6 +69,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.camera = move_camera(THIRD_PERSON.resized(self.observation_spec.image_size), self._shifts)
         self.observation_space = self.observation_spec.space(len(self.task.objects))
         self.action_space = spec.action_space(self.action_kind)
+        self.ledger = Ledger()
         self.scene = TabletopScene(self.task)
         self.scene.reset()
         sim = self.scene.sim
@@ -102,6 +104,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.physics.step(pose(rotation, checked[:3]), float(checked[6]))
         info = self._info()
         success = info["success"]
+        self.ledger.carried_out(action, float(success))
         return self.observe(), float(success), success, False, info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
@@ -149,7 +152,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
                 observation[spec.IMAGE_KEY] = image
             if depth is not None:
                 observation[spec.DEPTH_KEY] = depth
-        return observation
+        return self.ledger.gives(observation)
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         """Each object's (4, 4) pose."""
