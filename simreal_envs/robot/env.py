@@ -17,6 +17,7 @@ import numpy as np
 
 from simreal_envs import spec
 from simreal_envs.cameras import Camera
+from simreal_envs.cleanup import do_after
 from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.poses import pose_from_action, quaternion_xyzw
 from simreal_envs.robot.arm import Arm, ArmState
@@ -143,7 +144,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         info = self._info(state, frame)
         success = bool(info["success"]) and not self._interrupted
         if success or self._interrupted:
-            self.stop()
+            # An arm that cannot even be stopped is what the next reset mends; why the episode ended is kept.
+            do_after(RobotError(self._interrupted) if self._interrupted else None, self.stop)
         if self._interrupted:
             log.error("Episode interrupted: %s", self._interrupted)
         observation = self._observation(state, frame)
