@@ -23,14 +23,13 @@ from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from simreal_agents.checkpoint import write_json
 from simreal_agents.config import TrainConfig, load_config
 from simreal_agents.episode_log import EpisodeResult
 from simreal_agents.evaluation import FIRST_SEED, evaluate
 from simreal_agents.pictures import SuccessCount, success_over_updates
-from simreal_agents.progress import success_bar
+from simreal_agents.progress import shown_attempts, success_bar
 from simreal_agents.report import Report, pool, report
 from simreal_agents.sources import ActorSource, TrainedPolicy
 from simreal_agents.train_all import train_all
@@ -242,10 +241,8 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
 
 
 def _fill(path: Path, recipe: Generator, episodes: int, seed: int, workers: int, console: Console) -> None:
-    with closing(
-        fill_dataset(path, recipe, episodes, seed, workers)
-    ) as attempts:  # so workers end with Ctrl-C
-        shown = track(attempts, path.name, total=episodes, console=console)
+    attempts = fill_dataset(path, recipe, episodes, seed, workers)
+    with closing(shown_attempts(attempts, path, episodes, console)) as shown:
         solved = sum(attempt.episode is not None for attempt in shown)
     if solved:
         console.print(f"{path}: {solved} episodes")
