@@ -13,7 +13,7 @@ CleanUp = Callable[[], object]
 
 @contextmanager
 def finally_do(clean_up: CleanUp) -> Iterator[None]:
-    """Clean up when the block ends, however it ends: ``try: ... finally: clean_up()``, see :func:`do_after`."""
+    """Clean up when the block ends, however it ends; its own error is the one that is raised."""
     try:
         yield
     except BaseException as error:

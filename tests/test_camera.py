@@ -330,7 +330,7 @@ def test_without_depth_only_colour_is_judged(fed: Fed) -> None:
         assert [stamp.stream for stamp in camera.latest(max_age_s=0.3).stamps] == ["colour"]
         fed.alive = {"depth"}
         time.sleep(0.5)
-        with pytest.raises(RobotError, match="is .* s old"):
+        with pytest.raises(RobotError, match=r"is .* s old"):
             camera.latest(max_age_s=0.2)
 
 

@@ -108,12 +108,15 @@ def test_a_world_that_cannot_be_stopped_leaves_the_reason_of_the_failure(
 def test_a_dataset_that_goes_away_or_breaks_does_not_hide_why_its_writing_ended(
     error: BaseException, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def lose(folder: Path, harm: Callable[[Path], object]) -> None:
+        with DatasetWriter(folder), only_filling(folder):
+            harm(folder)
+            raise error
+
     for folder, harm in (("gone", shutil.rmtree), ("broken", damage)):
         write_dataset(tmp_path / folder, 1)
-        with pytest.raises(type(error)) as raised, DatasetWriter(tmp_path / folder) as writer:
-            with only_filling(writer.path):
-                harm(writer.path)
-                raise error
+        with pytest.raises(type(error)) as raised:
+            lose(tmp_path / folder, harm)
         assert raised.value is error
     assert "FileNotFoundError" in caplog.text
     assert "no readable episode" in caplog.text
@@ -131,12 +134,17 @@ def test_a_full_disk_does_not_hide_why_an_evaluation_ended(
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     result = EpisodeResult("a", "a", "Lift", "sim", "none", "in", 0, True, 1, 1, "", 9)
     first = RobotError("reflex")
-    try:
-        with pytest.raises(RobotError) as raised, EpisodeLog(tmp_path) as log:
+
+    def fill_the_disk() -> None:
+        with EpisodeLog(tmp_path) as log:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
             with pytest.raises(OSError, match="File too large"):
                 log.append(result)
             raise first
+
+    try:
+        with pytest.raises(RobotError) as raised:
+            fill_the_disk()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
@@ -149,11 +157,16 @@ def test_a_terminal_that_is_closed_does_not_hide_why_a_session_ended(
 ) -> None:
     window, program = pty.openpty()
     first = RobotError("reflex")
-    with os.fdopen(program) as stdin:
-        monkeypatch.setattr("sys.stdin", stdin)
-        with pytest.raises(RobotError) as raised, Terminal():
+
+    def lose_it() -> None:
+        with Terminal():
             os.close(window)
             raise first
+
+    with os.fdopen(program) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        with pytest.raises(RobotError) as raised:
+            lose_it()
     assert raised.value is first
     assert "Input/output error" in caplog.text
 

@@ -335,7 +335,9 @@ def test_success_is_robosuites(task: str, cube: str) -> None:
 
 def test_worlds_of_one_process_do_not_disturb_one_another() -> None:
     """They share what was compiled; states, looks and descriptions are their own."""
-    lift, stack, other = (World(*what).make("all") for what in (("Lift",), ("Stack",), ("Lift", "sim", STAND_IN)))
+    lift, stack, other = (
+        World(*what).make("all") for what in (("Lift",), ("Stack",), ("Lift", "sim", STAND_IN))
+    )
     alone = lift.reset(seed=0)[0]
     other.reset(seed=1)
     stack.reset(seed=2)

@@ -13,7 +13,7 @@ from simreal_envs.parallel import Heartbeat, Work
 
 
 class Measured:
-    """A recipe whose work returns the attempt, the worker's greatest memory in MB, and what it has imported."""
+    """A recipe whose work returns the attempt, the worker's greatest memory in MB, and torch's imports."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
