@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 
+from simreal_envs.cleanup import do_after
 from simreal_envs.errors import DataError
 
 LOG_NAME = "episodes.jsonl"
@@ -93,9 +94,9 @@ class EpisodeLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        do_after(error, self._file.close)  # what a full disk did not take is tried again
 
     def find(self, key: Key, name: str) -> EpisodeResult | None:
         """The result of an episode, under the name the policy has today; None if it was not played."""

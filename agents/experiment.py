@@ -22,11 +22,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from simreal_agents.checkpoint import write_json
 from simreal_agents.config import TrainConfig, load_config
 from simreal_agents.pictures import success_over_updates
+from simreal_agents.progress import shown_attempts
 from simreal_agents.report import Report
 from simreal_agents.selection import best_checkpoints
 from simreal_agents.train_all import train_all
@@ -258,10 +258,8 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
 
 
 def _fill(path: Path, recipe: Generator, episodes: int, seed: int, workers: int, console: Console) -> None:
-    with closing(
-        fill_dataset(path, recipe, episodes, seed, workers)
-    ) as attempts:  # so workers end with Ctrl-C
-        shown = track(attempts, path.name, total=episodes, console=console)
+    attempts = fill_dataset(path, recipe, episodes, seed, workers)
+    with closing(shown_attempts(attempts, path, episodes, console)) as shown:
         solved = sum(attempt.episode is not None for attempt in shown)
     if solved:
         console.print(f"{path}: {solved} episodes")

@@ -178,7 +178,7 @@ class WindowView:
         return decode_keys(bytes([code])) if 0 <= code < 128 else []
 
     def close(self) -> None:
-        self._cv2.destroyWindow(self.TITLE)
+        self._cv2.destroyAllWindows()  # also if the window was closed by hand, which is an error for one
 
 
 def draw_window(status: Status, picture: np.ndarray) -> np.ndarray:

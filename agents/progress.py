@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +17,7 @@ from rich.progress import (
 )
 
 from simreal_agents.episode_log import EpisodeResult
+from simreal_datasets.fill import Attempt, count_files
 
 
 def bar_columns(detail: str = "") -> tuple[ProgressColumn, ...]:
@@ -27,6 +29,24 @@ def bar_columns(detail: str = "") -> tuple[ProgressColumn, ...]:
         TimeRemainingColumn(),
         TextColumn(detail),
     )
+
+
+def shown_attempts(
+    attempts: Generator[Attempt, None, None], dataset: Path, episodes: int, console: Console
+) -> Generator[Attempt, None, None]:
+    """Pass attempts on, under a bar of the episodes that are stored; beside it how many attempts succeed.
+
+    Close it (``contextlib.closing``), so that Ctrl-C in the loop over it ends the workers too.
+    """
+    solved = tried = 0
+    with closing(attempts), Progress(*bar_columns("{task.fields[rate]}"), console=console) as progress:
+        bar = progress.add_task(dataset.name, total=episodes, completed=count_files(dataset), rate="")
+        for attempt in attempts:
+            tried += 1
+            solved += attempt.episode is not None
+            rate = f"{solved}/{tried} succeed"
+            progress.update(bar, advance=attempt.episode is not None, rate=rate)
+            yield attempt
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import termios
 import tty
 from types import TracebackType
 
+from simreal_envs.cleanup import do_after
 from simreal_envs.errors import UsageError
 
 ENTER, BACKSPACE = "enter", "backspace"
@@ -47,7 +48,7 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+        do_after(error, lambda: termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before))
 
     def keys(self) -> list[str]:
         """What was typed since the last call: characters, or enter, backspace, up, down, left, right.

@@ -139,8 +139,8 @@ def _warn_of_plan(values: Mapping[str, Tensor | float], update: int) -> bool:
     if error <= MAX_PLAN_ERROR:
         return False
     logger.warning(
-        "The transport plan did not converge at update %d: its rows and columns have %.2g of mass 1 too much or "
-        "too little. Give alignment.max_iterations or alignment.epsilon a larger value; the log has plan_error.",
+        "The transport plan did not converge at update %d: its rows and columns have %.2g of mass 1 too much "
+        "or too little (plan_error in the log). Give alignment.max_iterations or alignment.epsilon more.",
         update, error,
     )  # fmt: skip
     return True

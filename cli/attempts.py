@@ -7,16 +7,12 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from simreal_agents.progress import bar_columns
-
-if TYPE_CHECKING:
-    from simreal_datasets.fill import Attempt
+from simreal_agents.progress import shown_attempts
+from simreal_datasets.fill import Attempt, count_files
 
 
 def show_attempts(attempts: Generator[Attempt, None, None], dataset: Path, episodes: int) -> None:
@@ -27,15 +23,11 @@ def show_attempts(attempts: Generator[Attempt, None, None], dataset: Path, episo
     console = Console()
     outcomes = Outcomes()
     start = time.perf_counter()
-    stored = len(list(dataset.glob("episode_*.hdf5"))) if dataset.is_dir() else 0
+    stored = count_files(dataset)
     try:
-        # closed here: Ctrl-C in this loop, not in the generator, must end the workers too
-        with closing(attempts), Progress(*bar_columns("{task.fields[rate]}"), console=console) as progress:
-            bar = progress.add_task(dataset.name, total=episodes, completed=stored, rate="")
-            for attempt in attempts:
+        with closing(shown_attempts(attempts, dataset, episodes, console)) as shown:
+            for attempt in shown:
                 outcomes.add(attempt)
-                rate = f"{outcomes.solved.total()}/{outcomes.tried.total()} succeed"
-                progress.update(bar, advance=attempt.episode is not None, rate=rate)
         if not outcomes.tried:
             console.print(f"{dataset} already holds {stored} episodes.")
     finally:

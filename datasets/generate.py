@@ -24,6 +24,7 @@ from simreal_datasets.segments import Segment, bridge, cut, equivalents, move
 from simreal_datasets.store import Dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
+from simreal_envs.opengl import leave_out_torch
 from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.poses import actions_from_poses
 from simreal_envs.spec import REGIONS, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, check_choice
@@ -260,6 +261,7 @@ class Generator:
         def open_world(world: World) -> gym.Env[Any, Any]:
             return stack.enter_context(closing(world.make(self.region)))
 
+        leave_out_torch()
         demonstrations = load_segments(self.source).segments
         if self.world.env != "sim":  # in real time nothing can be shown afterwards
             live = ActionNoise(open_world(replace(self.world, max_steps=MAX_STEPS)), self.noise_m)

@@ -183,7 +183,7 @@ def _episode(track: _Track, task: Task, states: np.ndarray, gripper: np.ndarray,
             OBJECT_KEY: np.concatenate(objects, axis=1).astype(np.float32),
         },
         actions=actions_from_poses(target, gripper),
-        rewards=track.signals[task.stages[-1]].astype(np.float64),
+        rewards=_after_each_action(track.signals[task.stages[-1]]),
         dones=np.arange(len(states)) == len(states) - 1,
         meta=_meta(track, task),
         states=states,
@@ -196,6 +196,14 @@ def _episode(track: _Track, task: Task, states: np.ndarray, gripper: np.ndarray,
             gripper_action=gripper[:, None],
         ),
     )
+
+
+def _after_each_action(signal: np.ndarray) -> np.ndarray:
+    """A reward (T,) is for the state that its action led to, as recorded episodes and robomimic have it.
+
+    The state after the last action is not in the file; the last one that is stands for it.
+    """
+    return np.r_[signal[1:], signal[-1:]].astype(np.float64)
 
 
 def _meta(track: _Track, task: Task) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def cut(info: DatagenInfo, task: Task, where: str = "demonstration") -> list[Seg
     Raises:
         DataError: a subtask is never completed.
     """
-    start, segments = 0, []
+    start = 0
+    segments: list[Segment] = []
     commands = binary_gripper(info.gripper_action[:, 0])
     for subtask in task.subtasks:
         end = len(info.target_pose)

@@ -31,6 +31,7 @@ import h5py
 
 from simreal_datasets.episode import FORMAT_VERSION, Episode, decode, decode_meta, encode, identity
 from simreal_datasets.index import INDEX_NAME, encode_index, indexed_files
+from simreal_envs.cleanup import do_after
 from simreal_envs.errors import DataError, UsageError
 
 _FILE_NAME = re.compile(r"episode_(\d{6,})\.([0-9a-f]{16})\.hdf5")
@@ -99,7 +100,7 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        do_after(error, self.close)
 
     def _stored_identity(self) -> dict[str, Any] | None:
         """Of the first episode that can be read; None in an empty dataset."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
+from simreal_envs.cleanup import finally_do
 from simreal_envs.spec import Observation as Observation
 from simreal_envs.stack import Witness
 
@@ -87,7 +88,7 @@ def run_episode(
     However it ends, by an error or Ctrl-C too, the world is stopped before this returns.
     """
     world: Any = env.unwrapped
-    try:
+    with finally_do(world.stop):
         observation, info = env.reset(seed=seed, options=options)
         witness = Witness(env, observation) if recorder is not None else None
         state: Any = None
@@ -105,8 +106,6 @@ def run_episode(
             start[0] = False
             observation, info = next_observation, next_info
             done = terminated or truncated
-    finally:
-        world.stop()
     return Outcome(
         seed=seed,
         success=bool(info["success"]) and not info.get("interrupted"),

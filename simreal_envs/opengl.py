@@ -6,6 +6,7 @@ import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing import parent_process
 
 NO_OPENGL = (
     "No OpenGL for rendering ({reason}). On Debian or Ubuntu: apt-get install libegl1 libgl1 libgles2, "
@@ -24,11 +25,23 @@ def choose_backend() -> str:
     return os.environ.get("MUJOCO_GL", "glfw")
 
 
+_torch_may_come = True
+
+
+def leave_out_torch() -> None:
+    """Say that torch will not be imported: a worker process then saves its compiler's 80 MB.
+
+    Elsewhere this has no effect, for who knows what else a main process does.
+    """
+    global _torch_may_come
+    _torch_may_come = parent_process() is None
+
+
 def load_other_llvm_first() -> None:
     """Call before the first OpenGL context: torch's compiler, imported after it, would crash the process.
 
     Triton, which comes with torch, and Mesa's software renderer each bring their own LLVM; only this order of
     loading works.
     """
-    if find_spec("triton") is not None:
+    if _torch_may_come and find_spec("triton") is not None:
         import_module("triton")

@@ -16,12 +16,16 @@ from types import TracebackType
 
 import numpy as np
 
+from simreal_agents.devices.keyboard import START
+
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _WHOLE = re.compile(r"(?:[^\x1b]|\x1b\[[0-9;?]*[A-Za-z])*")
 """Text whose last escape sequence is complete."""
 _HAND = re.compile(r"hand (-?\d\.\d{3}) (-?\d\.\d{3}) (-?\d\.\d{3}) m")
 _KEYS = (("w", "s"), ("a", "d"), ("r", "f"))
+REPEAT_DELAY_S, REPEAT_S = 0.5, 0.033
+"""What terminals do by default: from the press of a held key to its first repetition, and between them."""
 
 
 class Person:
@@ -92,25 +96,33 @@ class Person:
             assert time.monotonic() < deadline, self.screen[-2000:]
 
     def hand_m(self) -> np.ndarray:
-        """Where the screen says that the hand is, once it rests."""
-        self.look(0.6)
+        """Where the screen says that the hand is, once it rests: a tap counts for 0.7 s."""
+        self.look(1.0)
         return np.array([float(x) for x in _HAND.findall(self.screen)[-1]])
 
     def move_to(self, goal_m: np.ndarray, speed_mps: float, tolerance_m: float = 0.01) -> None:
-        """Hold keys until the hand is there, one axis after the other, as terminals repeat one key only."""
-        for _ in range(8):
+        """Press keys until the hand is there, one axis after the other, as terminals repeat one key only."""
+        for _ in range(10):
             error = goal_m - self.hand_m()
             if np.all(np.abs(error) < tolerance_m):
                 return
             for axis, left in enumerate(error):
-                fine = abs(left) < 0.03
-                key = _KEYS[axis][0 if left > 0 else 1]
-                self.hold(key.upper() if fine else key, abs(left) / speed_mps * (4 if fine else 1))
+                if abs(left) < tolerance_m / 2:
+                    continue
+                key, seconds = _KEYS[axis][0 if left > 0 else 1], abs(left) / speed_mps
+                if (slowly_s := seconds / START) < REPEAT_DELAY_S:
+                    self.type(key)
+                    self.look(slowly_s)
+                    self.type(" ")
+                else:
+                    self.hold(key, seconds + (1 - START) * REPEAT_DELAY_S - 0.1)
         raise AssertionError(f"hand at {self.hand_m()}, not at {goal_m}:\n{self.screen[-3000:]}")
 
     def hold(self, key: str, seconds: float, until: str = "\0") -> None:
-        """Repeat a key as a terminal does, until a text is shown; it counts 0.1 s longer than it is held."""
-        end = time.monotonic() + seconds - 0.1
+        """Hold a key as a terminal tells it, until a text is shown: its press, a pause, its repetitions."""
+        end = time.monotonic() + seconds
+        self.type(key)
+        self.look(min(REPEAT_DELAY_S, seconds))
         while time.monotonic() < end and until not in self.screen[self._seen :]:
             self.type(key)
-            self.look(0.04)
+            self.look(REPEAT_S)

@@ -79,7 +79,7 @@ def test_balanced_plan_is_the_one_pot_finds_and_keeps_both_marginals() -> None:
 
 
 def matching_cost(scale: float, n: int = 32) -> np.ndarray:
-    """Squared distances of two clouds in 4-D, the second displaced: few partners a point, as in a training."""
+    """Squared distances of two clouds in 4-D, the second displaced: each point has few partners."""
     rng = np.random.default_rng(0)
     clouds = rng.normal(size=(n, 1, 4)) - rng.normal(size=(1, n, 4)) - 0.5
     return scale * (clouds**2).sum(-1)

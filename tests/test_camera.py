@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,8 @@ from simreal_envs.rig.stereo import BASELINE_M, DEPTH_INTRINSICS, FAULTS, SUBPIX
 from simreal_envs.rig.world import STATE
 from simreal_envs.robot.calibration import Calibration, calibration_file, load_calibration, now
 from simreal_envs.robot.camera import RealSense, choose_camera
+from simreal_envs.robot.frame import Stamp
+from simreal_envs.robot.images import mark_old
 from simreal_envs.shifts import parse_shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
@@ -210,6 +215,198 @@ def test_a_silent_camera_is_an_error_with_its_cause_until_it_is_back(
     bench.fault()
     wait_for(lambda: camera.latest().number > old.number)
     assert camera.latest(max_age_s=0.5).age_s < 0.5
+
+
+# --- one stream silent, restarts that fail: a device of librealsense that the test feeds ------------------
+
+
+class Fed:
+    """A software device that sends on the streams in ``alive``; can be unplugged, and replaced by another."""
+
+    SERIAL = "123456789012"
+
+    def __init__(self) -> None:
+        from simreal_envs.robot.librealsense import librealsense
+
+        self.rs = librealsense()
+        self.context = self.rs.context()
+        self.alive = {"colour", "depth"}
+        self.device: Any = None
+        self._others: list[Any] = []
+        self._ended = threading.Event()
+        self.plug()
+        self._thread = threading.Thread(target=self._feed, daemon=True)
+        self._thread.start()
+
+    def plug(self) -> None:
+        from simreal_envs.rig.d435 import _Device
+
+        device = _Device(self.rs, self.SERIAL)
+        device.plug_into(self.context)
+        self._others, self.device = [], device
+
+    def plug_other(self, other: str) -> None:
+        """``no serial``: one without a serial number, for which librealsense then raises an error.
+        ``another camera``: one with another number; ``in its place``: the same beside a ruin of ours.
+        """
+        from simreal_envs.rig.d435 import _Device
+
+        self.device, self._others = None, []
+        if other != "another camera":
+            ruin = self.rs.software_device()
+            if other == "in its place":
+                ruin.register_info(self.rs.camera_info.serial_number, self.SERIAL)
+            ruin.add_to(self.context)
+            self._others.append(ruin)
+        if other != "no serial":
+            whole = _Device(self.rs, "9")
+            whole.plug_into(self.context)
+            self._others.append(whole)
+
+    def unplug(self) -> None:
+        self.device, self._others = None, []
+
+    def _feed(self) -> None:
+        number = 0
+        while not self._ended.wait(1 / 30):
+            number += 1
+            if device := self.device:
+                colour = np.full((480, 640, 3), number % 256, np.uint8)
+                depth_mm = np.full((480, 640), 400 + number, np.uint16)
+                alive = self.alive
+                device.send(
+                    colour if "colour" in alive else None, depth_mm if "depth" in alive else None, number
+                )
+            del device
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.unplug()
+
+
+@pytest.fixture
+def fed(rig_camera: None) -> Iterator[Fed]:
+    device = Fed()
+    yield device
+    device.close()
+
+
+def is_fresh(camera: RealSense) -> bool:
+    return camera.latest().age_s < 0.2
+
+
+@pytest.mark.parametrize(("silent", "other"), [("colour", "depth"), ("depth", "colour")])
+def test_an_image_is_as_old_as_the_stream_that_is_silent(fed: Fed, silent: str, other: str) -> None:
+    with RealSense(context=fed.context) as camera:
+        wait_for(lambda: is_fresh(camera))
+        fed.alive = {other}
+        stopped_s = time.monotonic()
+        numbers = set()
+        for _ in range(4):
+            time.sleep(0.4)
+            frame = camera.latest()
+            assert frame.age_s == pytest.approx(time.monotonic() - stopped_s, abs=0.3)
+            assert frame.oldest.stream == silent
+            numbers.add(frame.number)
+            going_on = next(stamp for stamp in frame.stamps if stamp.stream == other)
+            assert going_on.age_s < 0.3
+            assert going_on.number > frame.number
+            with pytest.raises(RobotError, match=f"its {silent} stream is silent.*, {other} goes on"):
+                camera.latest(max_age_s=0.2)
+        assert len(numbers) == 1
+        time.sleep(1.5)  # the camera is started anew for it; the message still names the stream
+        with pytest.raises(RobotError, match=f"its {silent} stream is silent"):
+            camera.latest(max_age_s=0.2)
+        fed.alive = {"colour", "depth"}
+        wait_for(lambda: is_fresh(camera))
+        assert camera.latest(max_age_s=0.5).number > max(numbers)
+
+
+def test_without_depth_only_colour_is_judged(fed: Fed) -> None:
+    with RealSense(depth=False, context=fed.context) as camera:
+        fed.alive = {"colour"}
+        time.sleep(1.0)
+        assert [stamp.stream for stamp in camera.latest(max_age_s=0.3).stamps] == ["colour"]
+        fed.alive = {"depth"}
+        time.sleep(0.5)
+        with pytest.raises(RobotError, match=r"is .* s old"):
+            camera.latest(max_age_s=0.2)
+
+
+REASONS = {
+    "nothing": "it is unplugged",
+    "another camera": "it is unplugged",
+    "no serial": "cannot be started again: info",
+    "in its place": "cannot be started again: Camera 9 is plugged in where 123456789012 was",
+}
+
+
+@pytest.mark.parametrize("between", REASONS)
+def test_whatever_librealsense_says_while_a_camera_is_started_again_it_comes_back(
+    fed: Fed, between: str
+) -> None:
+    with RealSense(context=fed.context) as camera:
+        for _ in range(2):
+            wait_for(lambda: is_fresh(camera), 10)
+            if between == "nothing":
+                fed.unplug()
+            else:
+                fed.plug_other(between)
+            wait_for(lambda: REASONS[between] in old_image(camera), 10)
+            fed.unplug()
+            wait_for(lambda: "it is unplugged" in old_image(camera), 10)
+            fed.plug()
+        wait_for(lambda: is_fresh(camera), 10)
+
+
+def old_image(camera: RealSense) -> str:
+    """What is said about an image that is too old."""
+    try:
+        camera.latest(max_age_s=0.2)
+    except RobotError as error:
+        return str(error)
+    return ""
+
+
+def test_a_camera_that_is_plugged_in_and_out_all_the_time_comes_back(fed: Fed) -> None:
+    with RealSense(context=fed.context) as camera:
+        for i in range(12):
+            fed.unplug()
+            time.sleep(0.05 * (i % 4))
+            fed.plug()
+            time.sleep(0.05 * (i % 3) + 0.6 * (i % 2))
+        wait_for(lambda: is_fresh(camera), 10)
+
+
+def test_a_camera_that_cannot_be_opened_is_one_clear_error(fed: Fed) -> None:
+    fed.plug_other("no serial")
+    with pytest.raises(RobotError, match="cannot be opened: info"):
+        RealSense(context=fed.context)
+
+
+def test_doctor_counts_each_stream_and_names_the_silent_one(fed: Fed) -> None:
+    from simreal_cli.doctor_robot import _frame_rate
+
+    with RealSense(context=fed.context) as camera:
+        wait_for(lambda: is_fresh(camera))
+        found = _frame_rate(camera)
+        assert re.fullmatch(r"colour \d+ Hz, depth \d+ Hz of 30", found.found)
+        fed.alive = {"depth"}
+        time.sleep(0.2)
+        found = _frame_rate(camera)
+        assert found.status == "fail"
+        assert "its colour stream is silent" in found.found
+
+
+def test_an_old_image_is_grey_and_says_so_in_the_live_view() -> None:
+    colour = np.zeros((480, 640, 3), np.uint8)
+    colour[..., 1] = 200
+    marked = mark_old(colour, Stamp("colour", 7, time.monotonic() - 3.0))
+    assert marked.shape == colour.shape
+    plain = marked[100:]
+    assert (plain == plain[..., :1]).all()
+    assert (marked[:50] == (255, 64, 64)).all(axis=-1).sum() > 500
 
 
 @pytest.mark.usefixtures("rig_camera")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
 import struct
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simreal_agents.devices import DEVICES, Motion
-from simreal_agents.devices.keyboard import FINE, HOLD_STEPS, Keyboard
+from simreal_agents.devices.keyboard import FINE, FIRST_STEPS, HOLD_STEPS, START, Keyboard
 from simreal_agents.teleoperation import GuidedHand, GuidedRecorder, Teleoperator, hand_pose_in_base
-from simreal_agents.terminal import decode_keys
+from simreal_agents.terminal import Terminal, decode_keys
 from simreal_envs.errors import MissingDependencyError, RobotError, UsageError
 from simreal_envs.loop import Step
 from simreal_envs.poses import pose_from_action
-from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, action_space
+from simreal_envs.robot.pace import Pace
+from simreal_envs.spec import CONTROL_HZ, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, action_space
 
 # --- keyboard -------------------------------------------------------------------------------------
 
@@ -40,16 +44,98 @@ def test_sequences_of_other_keys_are_not_taken_for_letters() -> None:
     ]
 
 
-def test_a_key_moves_for_a_moment_and_a_held_one_on_and_on() -> None:
+def steered(typed: Sequence[tuple[float, str]], steps: int) -> np.ndarray:
+    """(steps,) speed along the axis that moves, of keys typed at times (s), in part of the full one."""
+    keyboard, waiting, speeds = Keyboard(), list(typed), []
+    for step in range(steps):
+        now = [key for time_s, key in waiting if time_s <= step / CONTROL_HZ]
+        waiting = waiting[len(now) :]
+        speeds.append(keyboard.read(now).velocity.sum())
+    return np.array(speeds)
+
+
+def held(key: str, from_s: float, to_s: float, delay_s: float, every_s: float) -> list[tuple[float, str]]:
+    """What a terminal sends of a key that is held."""
+    return [(from_s, key), *((float(t), key) for t in np.arange(from_s + delay_s, to_s, every_s))]
+
+
+@given(
+    st.floats(0.0, 0.05), st.floats(1.0, 3.0), st.floats(0.25, 0.66), st.floats(0.025, 0.095),
+    st.sampled_from("wW"),
+)  # fmt: skip
+def test_a_held_key_moves_without_a_gap_and_stops_soon_after_its_release(
+    pressed_s: float, seconds: float, delay_s: float, every_s: float, key: str
+) -> None:
+    """Whatever the terminal's settings are, and wherever in a step its signals fall."""
+    released_s = pressed_s + seconds
+    speeds = steered(held(key, pressed_s, released_s, delay_s, every_s), 100)
+    full = FINE if key == "W" else 1.0
+    first, release = int(np.ceil(pressed_s * CONTROL_HZ)), int(np.ceil(released_s * CONTROL_HZ))
+    moving = speeds[first:release]
+    assert (moving >= START * full).all()
+    assert (np.diff(moving) >= 0).all()  # slow at first, never slower again
+    assert moving[int(np.ceil(delay_s * CONTROL_HZ)) + 1] == full
+    assert speeds[release:].sum() <= HOLD_STEPS * full
+    assert not speeds[release + HOLD_STEPS :].any()
+
+
+def test_a_tap_is_a_small_step_and_any_other_key_ends_it() -> None:
+    assert steered([(0.0, "w")], 40).tolist() == [START] * FIRST_STEPS + [0.0] * (40 - FIRST_STEPS)
+    assert steered([(0.0, "W")], 40).sum() == FIRST_STEPS * START * FINE
+    for other in (" ", "c", "enter", "q"):
+        assert steered([(0.0, "w"), (0.1, other)], 40).sum() == 2 * START
+    replaced = [keyboard_speeds.tolist() for keyboard_speeds in both_axes([(0.0, "w"), (0.1, "a")], 4)]
+    assert replaced == [[START, 0.0], [START, 0.0], [0.0, START], [0.0, START]]
+
+
+def both_axes(typed: Sequence[tuple[float, str]], steps: int) -> list[np.ndarray]:
     keyboard = Keyboard()
-    moved = [keyboard.read(["w"] if i == 0 else []).velocity[0] for i in range(5)]
-    assert moved == [1.0] * HOLD_STEPS + [0.0] * (5 - HOLD_STEPS)
-    assert all(keyboard.read(["d", "d"]).velocity[1] == -1.0 for _ in range(5))
-    assert keyboard.read(["D"]).velocity[1] == -FINE
+    return [
+        keyboard.read([key for time_s, key in typed if round(time_s * CONTROL_HZ) == step]).velocity[:2]
+        for step in range(steps)
+    ]
+
+
+@pytest.mark.alone
+def test_a_key_held_at_a_terminal_moves_the_target_on_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a real pseudo-terminal in real time: a press, half a second, repetitions, a release."""
+    window, program = pty.openpty()
+    began_s = time.monotonic()
+
+    def type_as_terminals_do() -> None:
+        for due_s, key in held("w", 0.2, 1.7, delay_s=0.5, every_s=0.033):
+            time.sleep(max(0.0, began_s + due_s - time.monotonic()))
+            os.write(window, key.encode())
+
+    with os.fdopen(program) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        keyboard, speed_mps = Keyboard(), 0.1
+        with Terminal() as terminal:
+            actor = Teleoperator(lambda: keyboard.read(terminal.keys()), speed_mps)
+            state, reached_m, at_s = None, [], []
+            typist = threading.Thread(target=type_as_terminals_do)
+            typist.start()
+            pace = Pace()
+            pace.start()
+            for _ in range(50):
+                place = (0.5, 0.0, 0.2) if state is None else tuple(state[0][:3, 3])  # an arm that follows
+                _, state = actor.predict(observation(place), state, np.array([state is None]))
+                reached_m.append(state[0][0, 3])
+                at_s.append(time.monotonic() - began_s)
+                pace.wait()
+            typist.join()
+    os.close(window)
+    speeds_mps = np.diff(reached_m) * CONTROL_HZ
+    at = np.array(at_s[1:])
+    held_then, after = (at > 0.3) & (at < 1.65), reached_m[-1] - np.interp(1.7, at_s, reached_m)
+    assert (speeds_mps[held_then] > 0.9 * START * speed_mps).all()
+    np.testing.assert_allclose(speeds_mps[(at > 0.85) & (at < 1.65)], speed_mps, rtol=0.01)
+    assert 0 <= after <= HOLD_STEPS / CONTROL_HZ * speed_mps * 1.01
+    assert not speeds_mps[at > 2.0].any()
 
 
 def test_every_axis_has_a_key_for_each_direction() -> None:
-    reached = {tuple(Keyboard().read([key]).velocity) for key in "wsadrfjlikuo"}
+    reached = {tuple(Keyboard().read([key, key]).velocity) for key in "wsadrfjlikuo"}
     assert reached == {tuple(sign * row) for row in np.eye(6) for sign in (1.0, -1.0)}
     assert Keyboard().read(["c"]).grip == "close"
     assert Keyboard().read(["v"]).grip == "open"

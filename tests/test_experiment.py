@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from demonstrations import settings_of, write_dataset
+from demonstrations import random_episode, settings_of, write_dataset
 from PIL import Image
 from rich.console import Console
 
@@ -20,13 +25,14 @@ from simreal_agents.checkpoint import list_checkpoints
 from simreal_agents.collect import ActorRecorder
 from simreal_agents.config import load_config
 from simreal_agents.episode_log import LOG_NAME
-from simreal_agents.experiment import Experiment, checkpoints, claim_folder, run_experiment
+from simreal_agents.experiment import Experiment, _fill, checkpoints, claim_folder, run_experiment
 from simreal_agents.experiment_rollouts import final_test
 from simreal_agents.pictures import SuccessCount
 from simreal_agents.selection import best_checkpoints, candidates, equal_pairs
 from simreal_agents.train_all import train_all
-from simreal_datasets.fill import fill_dataset
+from simreal_datasets.fill import Attempt, fill_dataset
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.seeds import describe
 from simreal_envs.world import World
 
@@ -224,3 +230,30 @@ def test_chosen_is_compared_with_chosen_and_last_with_last_and_what_is_both_is_t
     assert equal_pairs(same) == [
         ("uot@8 (chosen and last)", f"{method}@8 (chosen and last)") for method in methods[1:]
     ]
+
+
+class Seldom(ActorRecorder):
+    """Succeeds at every third attempt."""
+
+    def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
+        return self._attempt
+
+    def _attempt(self, seed: int, heartbeat: Heartbeat) -> Attempt:
+        if seed % 3 != 2:
+            return Attempt(seed, "in", "reach", None)
+        episode = random_episode(np.random.default_rng(seed), steps=3)
+        episode.meta["seed"] = seed
+        return Attempt(seed, "in", "lift", episode)
+
+
+def test_the_bar_counts_stored_episodes_and_not_attempts(tmp_path: Path) -> None:
+    recipe: Any = Seldom(World("Lift", image_size=(32, 32)), "in")
+    for stored, episodes in ((0, 2), (2, 5)):  # the second one goes on
+        screen = Console(file=StringIO(), force_terminal=True, width=120, legacy_windows=False)
+        _fill(tmp_path / "source", recipe, episodes, 0, 1, screen)
+        shown = screen.file.getvalue()  # type: ignore[attr-defined]
+        counts = {int(done) for done in re.findall(rf"(\d+)/{episodes}\b", shown)}
+        assert min(counts) >= stored
+        assert max(counts) == episodes
+        solved = episodes - stored
+        assert f"{solved}/{3 * solved} succeed" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from worker_memory import Measured
 
 from simreal_agents.collect import ActorRecorder
 from simreal_agents.experts import make_expert
@@ -32,8 +34,9 @@ from simreal_datasets.segments import (
 from simreal_datasets.store import Dataset, DatasetWriter, drop_episodes
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
-from simreal_envs.parallel import Work
+from simreal_envs.parallel import Work, run_in_processes
 from simreal_envs.poses import pose
+from simreal_envs.shifts import STAND_IN
 from simreal_envs.spec import CONTROL_HZ, IMAGE_KEY
 from simreal_envs.tasks import Subtask, get_task
 from simreal_envs.world import World
@@ -354,3 +357,21 @@ def test_continuing_in_a_world_that_looks_different_warns(
         ("shift", "none", "light"),
         ("region", "all", "in"),
     ]
+
+
+@pytest.mark.slow
+def test_eight_workers_fit_into_a_laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that is dear: images, every shift, noise; and no compiler of torch, where there is one."""
+    human = tmp_path / "human"
+    list(fill_dataset(human, ActorRecorder(World("Lift", obs="state"), "all"), 1, 0, 1))
+    compiler = tmp_path / "site" / "triton"
+    compiler.mkdir(parents=True)
+    (compiler / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", f"{compiler.parent}:{os.environ.get('PYTHONPATH', '')}")
+    recipe = Generator(human, World("Lift", shift=STAND_IN), noise_m=0.01)
+    done = list(run_in_processes(Measured(recipe), [0, 1], 2))
+    for attempt, peak_MB, imported in done:
+        assert attempt.episode is None or IMAGE_KEY in attempt.episode.observations
+        assert 100 < peak_MB < 600
+        assert not imported
+    assert any(attempt.episode is not None for attempt, *_ in done)

@@ -16,6 +16,7 @@ from simreal_envs.errors import MissingDependencyError
 from simreal_envs.rig import dynamics, model_library, panda, protocol
 from simreal_envs.rig.protocol import Command
 from simreal_envs.rig.server import RigServer
+from simreal_envs.rig.world import World
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, START_JOINTS_RAD
 
 joints = st.tuples(*(st.floats(low, high) for low, high in zip(JOINT_LOW_RAD, JOINT_HIGH_RAD, strict=True)))
@@ -147,3 +148,40 @@ def test_nothing_is_set_while_the_arm_is_controlled(client: Client):
     number = client.ask(Command.SET_LOAD, np.zeros(13).tobytes())
     client.run(2)
     assert client.statuses(Command.SET_LOAD, number) == [protocol.REJECTED]
+
+
+def test_placing_an_object_changes_that_object_only():
+    world = World("Stack")
+    model, data = world.model, world.data
+    rng = np.random.default_rng(0)
+    for name in ("qvel", "ctrl", "qfrc_applied", "xfrc_applied"):
+        getattr(data, name)[:] = rng.normal(0, 0.1, getattr(data, name).shape)
+    for _ in range(20):
+        mujoco.mj_step(model, data)
+    kept = ("time", "qpos", "qvel", "act", "ctrl", "qfrc_applied", "xfrc_applied")
+    before = {name: np.array(getattr(data, name)) for name in kept}
+    world.place({"cubeA": (0.1, -0.1, 0.5)})
+    joint = model.joint("cubeA_joint0")
+    own = {"qpos": np.arange(7) + joint.qposadr[0], "qvel": np.arange(6) + joint.dofadr[0]}
+    for name in kept:
+        after = np.array(getattr(data, name))
+        rest = np.delete(after, own.get(name, []))
+        np.testing.assert_array_equal(rest, np.delete(before[name], own.get(name, [])), err_msg=name)
+    assert np.abs(before["qvel"][:7]).min() > 0  # the arm was moving, and so was the other cube
+    assert np.abs(before["qvel"][model.joint("cubeB_joint0").dofadr[0] :][:6]).min() > 0
+    assert not data.qvel[own["qvel"]].any()
+    np.testing.assert_allclose(world.object_poses_in_base()["cubeA"][:2, 3], [0.66, -0.1])
+
+
+def test_an_arm_in_motion_goes_on_while_objects_are_placed(rig: RigServer):
+    start = rig.arm.q.copy()
+    ahead = start + [0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.0]
+    speeds = []
+    for tick in range(200):
+        rig.arm.step(rig.arm.joint_impedance(ahead))
+        if tick % 20 == 0:
+            rig.operations["place"]({"cube": (0.02 * (tick % 7) - 0.2, 0.1, 0.0)})
+        speeds.append(rig.arm.dq[5])
+    steps = np.abs(np.diff(speeds))
+    assert max(speeds) > 0.5
+    assert steps[19::20].max() < 2 * steps.max(initial=0, where=np.arange(199) % 20 != 19)

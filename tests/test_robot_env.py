@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +196,53 @@ def test_a_fault_ends_the_episode_by_name_and_the_next_one_works(
     assert info["interrupted"] == ""
     assert act(env, steps=5)["interrupted"] == ""
     assert not Dataset(recorded).damaged
+
+
+@contextmanager
+def hanging_driver(env: Env) -> Iterator[None]:
+    """The arm's driver does nothing any more."""
+    world: Any = env.unwrapped
+    pid = world.arm._driver.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # the next reset has started another one
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("playing")
+def test_an_arm_that_cannot_be_stopped_ends_the_episode_by_the_first_cause(
+    env: Env, caplog: pytest.LogCaptureFixture
+) -> None:
+    with hanging_driver(env):
+        assert "driver hangs" in act(env, steps=100)["interrupted"]
+        assert "Cleaning up after the error failed, too: RobotError" in caplog.text
+        _, info = env.reset(seed=2)  # with another driver
+    assert info["interrupted"] == ""
+    assert act(env, steps=5)["interrupted"] == ""
+
+
+def test_what_fails_in_an_episode_is_what_is_raised_even_if_the_arm_cannot_be_stopped(
+    env: Env, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        """Finds, in the middle of an episode, that its weights are no numbers; meanwhile the driver hangs."""
+
+        steps = 0
+
+        def predict(self, observation: Any, *_: Any) -> tuple[np.ndarray, Any]:
+            self.steps += 1
+            if self.steps > 5:
+                stack.enter_context(hanging_driver(env))
+                raise ValueError("weights")
+            return hold(env), None
+
+    with ExitStack() as stack:
+        with pytest.raises(ValueError, match="weights"):
+            run_episode(env, Broken(), seed=1)
+        assert "RobotError" in caplog.text
+        env.reset(seed=2)
 
 
 @pytest.mark.usefixtures("playing")

@@ -27,6 +27,7 @@ from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.tasks import get_task
+from simreal_envs.world import World
 from simreal_envs.wrappers import delta_to_pose, pose_to_delta
 
 PLACEMENT = {"cubeA": (0.05, -0.1, 0.2), "cubeB": (-0.05, 0.1, -0.1)}
@@ -309,7 +310,9 @@ def test_success_is_robosuites(task: str, cube: str) -> None:
     """By robosuite's own height, grasp and contact at every step; a stacked cube must also be at rest."""
     env = gym.make(f"simreal/{task}-v0", obs="state")
     world: Any = env.unwrapped
-    scene, expert = world.scene, make_expert(env)
+    scene, expert = TabletopScene(get_task(task)), make_expert(env)
+    scene.reset()
+    world.physics = physics_of(scene)  # robosuite judges the very state that is stepped
     observation, info = env.reset(seed=0)
     state, terminated, truncated, moving = None, False, False, 0
     while not (terminated or truncated):
@@ -328,6 +331,28 @@ def test_success_is_robosuites(task: str, cube: str) -> None:
         assert info["success"] == terminated == expected
     assert terminated
     assert task == "Lift" or moving > 0
+
+
+def test_worlds_of_one_process_do_not_disturb_one_another() -> None:
+    """They share what was compiled; states, looks and descriptions are their own."""
+    lift, stack, other = (
+        World(*what).make("all") for what in (("Lift",), ("Stack",), ("Lift", "sim", STAND_IN))
+    )
+    alone = lift.reset(seed=0)[0]
+    other.reset(seed=1)
+    stack.reset(seed=2)
+    for env in (other, stack):
+        env.step(np.array([0.5, 0.1, 0.2, np.pi, 0.0, 0.0, 1.0], np.float32))
+    again = lift.unwrapped.observe()
+    for name, values in alone.items():
+        np.testing.assert_array_equal(again[name], values)
+    for env, bodies in ((lift, {"cube_main"}), (stack, {"cubeA_main", "cubeB_main"})):
+        model = mujoco.MjModel.from_xml_string(env.unwrapped.model_xml)
+        names = {model.body(i).name for i in range(model.nbody)}
+        assert {name for name in names if name.startswith("cube")} == bodies
+        assert model.nq == env.unwrapped.physics.model.nq
+    for env in (lift, stack, other):
+        env.close()
 
 
 def test_torch_can_be_trained_with_after_rendering() -> None:

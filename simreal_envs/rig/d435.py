@@ -143,13 +143,15 @@ class _Device:
         """Let the context find it."""
         self._device.add_to(context)
 
-    def send(self, colour: np.ndarray, depth_mm: np.ndarray, number: int) -> None:
-        """Hand over one pair of frames, taken at the same moment."""
+    def send(self, colour: np.ndarray | None, depth_mm: np.ndarray | None, number: int) -> None:
+        """Hand over a pair of frames, taken at the same moment; None where that sensor is silent."""
         time_ms = 1000 * time.time()
         for sensor, profile, pixels in (
             (self._stereo, self._depth_profile, depth_mm),
             (self._rgb, self._colour_profile, colour),
         ):
+            if pixels is None:
+                continue
             frame = self._rs.software_video_frame()
             frame.pixels = pixels
             frame.stride, frame.bpp = pixels.strides[0], pixels.strides[1]

@@ -50,15 +50,15 @@ class World:
         self.physics.reset(START_JOINTS_RAD, placement)
 
     def place(self, placement: Placement) -> None:
-        """Put objects at (x, y, yaw) on the table, in m from its centre and rad; all else stays as it is.
+        """Put objects at rest at (x, y, yaw) on the table, in m from its centre and rad.
+
+        Nothing else changes: the arm and other objects keep moving as they did.
 
         Raises:
             UsageError: an unknown object, or a place that is not on the table.
         """
         if not isinstance(placement, Mapping):
             raise UsageError(f"A placement is (x, y, yaw) by object's name, not {placement!r}.")
-        model, data = self.model, self.data
-        stays = np.ones(model.nq, bool)
         for name, values in placement.items():
             check_choice("object", name, self.task.objects)
             if len(values) != 3 or not (np.abs(values) <= (HALF_TABLE_M, HALF_TABLE_M, 2 * np.pi)).all():
@@ -66,12 +66,7 @@ class World:
                     f"Placement of {name!r} is {values}; it takes (x, y, yaw): m from the table's centre, "
                     f"{HALF_TABLE_M} at most, and rad, a full turn at most."
                 )
-            at = model.joint(f"{name}_joint0").qposadr[0]
-            stays[at : at + 7] = False
-        time_s, control, before = data.time, data.ctrl.copy(), data.qpos.copy()
-        self.physics.reset(before[:7], dict(placement))
-        data.time, data.ctrl[:], data.qpos[stays] = time_s, control, before[stays]
-        mujoco.mj_forward(model, data)
+        self.physics.place(placement)
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         """Each object's (4, 4) pose."""

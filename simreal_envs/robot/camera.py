@@ -6,13 +6,13 @@ import atexit
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from simreal_envs.errors import RobotError, UsageError
+from simreal_envs.robot.frame import Frame, Stamp
 from simreal_envs.robot.librealsense import librealsense
 from simreal_envs.spec import FloatArray
 
@@ -25,36 +25,19 @@ NO_DISTORTION = 0.01
 """A D435's colour image comes rectified, with coefficients of zero; those of a D455 are larger."""
 SILENCE_S = 0.5
 """After so long without a frame the camera is looked for again."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One image, and the depth aligned to it.
-
-    Attributes:
-        colour: (480, 640, 3) uint8 RGB.
-        depth_m: (480, 640) float32 metres along the colour camera's optical axis, 0 where there is no
-            reading; None if the camera was opened without depth.
-        time_s: ``time.monotonic()`` when it arrived from the device.
-        number: the device's frame number.
-    """
-
-    colour: np.ndarray
-    depth_m: np.ndarray | None
-    time_s: float
-    number: int
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since it arrived."""
-        return time.monotonic() - self.time_s
+START_S = 2.0
+"""The first frame after a start may take this long."""
+STREAM_SILENCE_S = 2.0
+"""After so long without a frame of one stream, while the other goes on, the camera is started anew."""
+PAUSE_S = 0.1
+"""Between attempts to start a camera again."""
 
 
 class RealSense:
     """A streaming camera: colour, and depth aligned to it, 640 x 480 at 30 fps.
 
     A thread of its own takes the frames, so that :meth:`latest` never waits. After a stall or an unplugged
-    cable it goes on by itself as soon as the camera is back.
+    cable it goes on by itself as soon as the camera is back, whatever librealsense says meanwhile.
 
     Args:
         depth: stream depth too.
@@ -76,10 +59,14 @@ class RealSense:
         self._depth = depth
         self._align = self._rs.align(self._rs.stream.color)
         self._frame: Frame | None = None
+        self._seen: dict[str, tuple[Stamp, float]] = {}
         self._fault = ""
         self._ended = threading.Event()
-        self.serial = choose_camera(self._serials(), serial)
-        self._pipeline = self._started()
+        try:
+            self.serial = choose_camera(self._serials(), serial)
+            self._pipeline = self._started()
+        except RuntimeError as error:
+            raise RobotError(f"The camera cannot be opened: {error}. Plug it out and in again.") from error
         self._thread = threading.Thread(target=self._run, name="realsense", daemon=True)
         self._thread.start()
         atexit.register(self.close)  # librealsense aborts a program that ends while streaming
@@ -93,17 +80,14 @@ class RealSense:
         """The newest frame.
 
         Raises:
-            RobotError: it is older than ``max_age_s``; names the cause.
+            RobotError: it is older than ``max_age_s``; names the cause, and the stream if only one is silent.
         """
         assert self._frame is not None
         frame = self._frame
         if frame.age_s > max_age_s:
-            cause = (
-                self._fault or "frames are late: is the machine overloaded, or the USB port slower than 3.0?"
-            )
             raise RobotError(
                 f"Camera {self.serial}: the latest image is {frame.age_s:.2f} s old, "
-                f"{max_age_s:.2f} s at most is allowed: {cause}"
+                f"{max_age_s:.2f} s at most is allowed: {self._fault or frame.why_old(max_age_s)}"
             )
         return frame
 
@@ -124,10 +108,16 @@ class RealSense:
     # --- inside -----------------------------------------------------------------------------------
 
     def _serials(self) -> list[str]:
-        return [d.get_info(self._rs.camera_info.serial_number) for d in self._context.query_devices()]
+        number = self._rs.camera_info.serial_number
+        return [device.get_info(number) for device in self._context.query_devices()]
 
     def _started(self) -> Any:
-        """A pipeline that streams; sets the intrinsics."""
+        """A pipeline that streams; sets the intrinsics.
+
+        Raises:
+            RobotError: the camera does not stream.
+            RuntimeError: it went away meanwhile, or is not whole.
+        """
         rs = self._rs
         config, pipeline = rs.config(), rs.pipeline(self._context)
         if self._named:
@@ -142,7 +132,17 @@ class RealSense:
                 f"Camera {self.serial} does not stream {WIDTH} x {HEIGHT} at {FPS} fps ({error}). Is another "
                 "program using it, and is it plugged into a USB 3 port? `simreal doctor --env real` tests it."
             ) from error
-        device = profile.get_device()
+        try:
+            self._set_up(profile)
+        except BaseException:
+            _stop(pipeline)
+            raise
+        return pipeline
+
+    def _set_up(self, profile: Any) -> None:
+        rs, device = self._rs, profile.get_device()
+        if (other := device.get_info(rs.camera_info.serial_number)) != self.serial:
+            raise RobotError(f"Camera {other} is plugged in where {self.serial} was.")
         for sensor in device.query_sensors():
             if sensor.supports(rs.option.auto_exposure_priority):
                 sensor.set_option(rs.option.auto_exposure_priority, 0)  # else dim light lowers the rate
@@ -151,47 +151,57 @@ class RealSense:
             log.warning("Camera %s: lens distortion %s is not corrected for.", self.serial, k.coeffs)
         self.intrinsics: FloatArray = np.array([[k.fx, 0.0, k.ppx], [0.0, k.fy, k.ppy], [0.0, 0.0, 1.0]])
         self._depth_unit_m = device.first_depth_sensor().get_depth_scale() if self._depth else 0.0
-        return pipeline
 
     def _run(self) -> None:
+        silent = ""  # the stream for which the camera was started anew
+        patience_s = START_S
         while not self._ended.is_set():
             try:
-                frames = self._pipeline.wait_for_frames(round(1000 * SILENCE_S))
-                self._frame = self._read(frames)
-                self._fault = ""
+                frames = self._pipeline.wait_for_frames(round(1000 * patience_s))
+                self._frame = frame = self._read(frames)
             except RuntimeError as error:  # librealsense's only kind
-                self._fault = f"it is plugged in but sends nothing ({error})."
+                self._fault = silent or f"it is plugged in but sends nothing ({error})."
+                patience_s = START_S
                 self._restart()
-        self._stop_pipeline()
+                continue
+            self._fault, silent, patience_s = "", "", SILENCE_S
+            if frame.age_s > STREAM_SILENCE_S:
+                self._fault = silent = frame.why_old(SILENCE_S)
+                patience_s = START_S
+                self._restart()
+        _stop(self._pipeline)
 
     def _read(self, frames: Any) -> Frame:
         arrived_s = time.monotonic()
+        stamps = [self._stamp("colour", frames.get_color_frame(), arrived_s)]
         depth_m = None
         if self._depth:
+            stamps.append(self._stamp("depth", frames.get_depth_frame(), arrived_s))
             frames = self._align.process(frames)
             raw = np.asanyarray(frames.get_depth_frame().get_data())
             depth_m = raw * np.float32(self._depth_unit_m)
-        colour = frames.get_color_frame()
-        return Frame(np.array(colour.get_data()), depth_m, arrived_s, colour.get_frame_number())
+        return Frame(np.array(frames.get_color_frame().get_data()), depth_m, tuple(stamps))
+
+    def _stamp(self, stream: str, image: Any, arrived_s: float) -> Stamp:
+        """That of before, if the image is the one of before."""
+        number, device_ms = image.get_frame_number(), image.get_timestamp()
+        before = self._seen.get(stream)
+        if before is None or (before[0].number, before[1]) != (number, device_ms):
+            self._seen[stream] = (Stamp(stream, number, arrived_s), device_ms)
+        return self._seen[stream][0]
 
     def _restart(self) -> None:
-        """Let go of a silent camera; take it again if it is there."""
-        self._stop_pipeline()
-        while not self._ended.wait(0.1):
-            if self.serial not in self._serials():
-                self._fault = "it is unplugged; check the cable at both ends."
-                continue
+        """Let go of a silent camera; take it again if it is there. Only closing ends the attempts."""
+        _stop(self._pipeline)
+        while not self._ended.wait(PAUSE_S):
             try:
-                self._pipeline = self._started()
-                return
-            except RobotError as error:
-                self._fault = str(error)
-
-    def _stop_pipeline(self) -> None:
-        try:
-            self._pipeline.stop()
-        except RuntimeError:  # it was not streaming any more
-            return
+                if self.serial in self._serials():
+                    self._pipeline = self._started()
+                    return
+                self._fault = "it is unplugged; check the cable at both ends."
+            except (RobotError, RuntimeError) as error:
+                # Only its words are kept: its traceback would hold a device that librealsense should forget.
+                self._fault = f"it cannot be started again: {error}"
 
     def _wait_for_first_frame(self) -> None:
         give_up = time.monotonic() + FIRST_FRAME_S
@@ -202,6 +212,13 @@ class RealSense:
                     "out and in again, into a USB 3 port of the machine itself."
                 )
             time.sleep(0.01)
+
+
+def _stop(pipeline: Any) -> None:
+    try:
+        pipeline.stop()
+    except RuntimeError:  # it was not streaming any more
+        return
 
 
 def choose_camera(plugged: list[str], asked: str | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from simreal_envs.cleanup import finally_do
 from simreal_envs.errors import RobotError
 from simreal_envs.latest import Latest
 from simreal_envs.robot import hand
@@ -46,6 +47,9 @@ class Driver:
 
     Raises:
         MissingDependencyError, RobotError: see :class:`Franka`.
+
+    Attributes:
+        link_lost: whether the robot is out of reach.
     """
 
     def __init__(self, host: str, name: str, limits: Limits, channel: Channel, parent: int) -> None:
@@ -67,7 +71,7 @@ class Driver:
         self._state = np.zeros((), STATE)
         self._activity: Activity | None = None
         self._guard = Guard(limits)
-        self._fault, self._mode_at_rest, self._link_lost = "", "idle", False
+        self._fault, self._mode_at_rest, self.link_lost = "", "idle", False
         self._asked_to_leave = self._leaving = False
 
     def _connect_hand(self) -> hand.Hand:
@@ -98,16 +102,15 @@ class Driver:
 
     def close(self) -> None:
         """Let go of robot, hand and memory."""
-        try:
-            if not self._link_lost:
+        with finally_do(self._let_go):
+            if not self.link_lost:
                 self._franka.stop()
-        finally:
-            self._hand.close()
-            self._states.close()
-            self._events.close()
-            self._commands.path.unlink(missing_ok=True)  # a killed user's process could not
-        if self._link_lost:
-            os._exit(0)  # libfranka would wait for the robot's farewell; it stops by itself
+
+    def _let_go(self) -> None:
+        self._hand.close()
+        self._states.close()
+        self._events.close()
+        self._commands.path.unlink(missing_ok=True)  # a killed user's process could not
 
     # --- every tick ---------------------------------------------------------------------------------
 
@@ -118,7 +121,7 @@ class Driver:
             self._rest()
         hand_state = self._hand.read()
         try:
-            if self._link_lost:
+            if self.link_lost:
                 self._look_for_link()
             else:
                 self._watch(now_s)
@@ -207,7 +210,7 @@ class Driver:
         self._activity, self._mode_at_rest = None, "fault"
         self._fault = cause
         self._events.add("fault", cause)
-        self._link_lost = cause.startswith(LINK_LOST)
+        self.link_lost = cause.startswith(LINK_LOST)
 
     def _look_for_link(self) -> None:
         """A link that comes back must not find the old controller at work.

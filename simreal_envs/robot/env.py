@@ -17,12 +17,13 @@ import numpy as np
 
 from simreal_envs import spec
 from simreal_envs.cameras import Camera
+from simreal_envs.cleanup import do_after
 from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.poses import pose_from_action, quaternion_xyzw
 from simreal_envs.robot.arm import Arm, ArmState
 from simreal_envs.robot.backends import Backend
-from simreal_envs.robot.camera import Frame
-from simreal_envs.robot.images import fit_colour, fit_depth
+from simreal_envs.robot.frame import Frame
+from simreal_envs.robot.images import fit_colour, fit_depth, mark_old
 from simreal_envs.robot.pace import Pace
 from simreal_envs.robot.safety import Limits, load_limits
 from simreal_envs.spec import FloatArray, ObservationSpec
@@ -145,7 +146,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         info = self._info(state, frame)
         success = bool(info["success"]) and not self._interrupted
         if success or self._interrupted:
-            self.stop()
+            # An arm that cannot even be stopped is what the next reset mends; why the episode ended is kept.
+            do_after(RobotError(self._interrupted) if self._interrupted else None, self.stop)
         if self._interrupted:
             log.error("Episode interrupted: %s", self._interrupted)
         self.ledger.carried_out(action, float(success))
@@ -153,8 +155,12 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         return observation, float(success), success, bool(self._interrupted), info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """The camera's image (480, 640, 3)."""
-        return self._camera.latest().colour if self.render_mode == "rgb_array" else None
+        """The camera's image (480, 640, 3); grey, and saying so, when it is too old to act by."""
+        if self.render_mode != "rgb_array":
+            return None
+        frame = self._camera.latest()
+        old = frame.age_s > self.limits.max_frame_age_s
+        return mark_old(frame.colour, frame.oldest) if old else frame.colour
 
     def stop(self) -> None:
         """End control of the arm; it holds itself where it is."""

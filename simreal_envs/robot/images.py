@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from simreal_envs.robot.frame import Stamp
+
 
 def fit_colour(colour: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 to ``size``; every new pixel is the mean of those it covers."""
@@ -21,6 +23,16 @@ def fit_depth(depth_m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         size[::-1], Image.Resampling.NEAREST, box=_box(depth_m.shape, size)
     )
     return np.asarray(picture)
+
+
+def mark_old(colour: np.ndarray, oldest: Stamp) -> np.ndarray:
+    """The picture (H, W, 3) in grey, with how long ``oldest``'s stream has been silent written over it."""
+    import cv2
+
+    grey = np.array(Image.fromarray(colour).convert("L").convert("RGB"))
+    text = f"no new {oldest.stream} image for {oldest.age_s:.1f} s"
+    cv2.putText(grey, text, (10, 32), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 64, 64), 2)
+    return grey
 
 
 def _box(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import socket
 import sys
 import time
+import traceback
 
+from simreal_envs.cleanup import finally_do
 from simreal_envs.errors import MissingDependencyError, SimrealError
 from simreal_envs.robot.channel import Channel
 from simreal_envs.robot.driver import Driver
@@ -40,9 +43,15 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # the collector need not look again at what stays
     try:
-        driver.run(scheduled=prioritise())  # only now: libfranka connects in a busy loop
-    finally:
-        driver.close()
+        with finally_do(driver.close):
+            driver.run(scheduled=prioritise())  # only now: libfranka connects in a busy loop
+    except BaseException:
+        if driver.link_lost:
+            traceback.print_exc()
+            os._exit(1)
+        raise
+    if driver.link_lost:
+        os._exit(0)  # libfranka would wait for the robot's farewell; it stops by itself
 
 
 def prioritise() -> str:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -15,7 +16,7 @@ from simreal_envs.poses import pose, quaternion_xyzw
 from simreal_envs.shifts import draw_gains, move_camera, parse_shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
-from simreal_envs.sim.scene import TabletopScene  # after the renderer, which chooses the GL backend
+from simreal_envs.sim.scene import compiled_scene  # after the renderer, which chooses the GL backend
 from simreal_envs.spec import FloatArray, ObservationSpec
 from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
@@ -70,10 +71,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.observation_space = self.observation_spec.space(len(self.task.objects))
         self.action_space = spec.action_space(self.action_kind)
         self.ledger = Ledger()
-        self.scene = TabletopScene(self.task)
-        self.scene.reset()
-        sim = self.scene.sim
-        self.physics = Physics(sim.model._model, sim.data._data, self.task.objects)
+        scene = compiled_scene(task)
+        self.model_xml = scene.xml
+        self.physics = Physics(scene.model, mujoco.MjData(scene.model), self.task.objects)
         self._renderer: Renderer | None = None
         if {"image", "depth"} & set(self.observation_spec.groups):
             self._renderer = Renderer(self.physics.model, self.camera, self._shifts, quality)
@@ -169,11 +169,6 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     def set_sim_state(self, state: FloatArray) -> None:
         """Show a recorded state; then :meth:`observe`."""
         self.physics.set_state(state)
-
-    @property
-    def model_xml(self) -> str:
-        """The scene's MJCF."""
-        return str(self.scene.sim.model.get_xml())
 
     def describe(self) -> dict[str, Any]:
         """What an episode recorded here should say about its world; JSON-able."""

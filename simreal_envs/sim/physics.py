@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mujoco
 import numpy as np
@@ -59,13 +59,18 @@ class Physics:
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._joints] = joints_rad
         self.data.qpos[self._fingers] = GRIPPER_OPEN_M, -GRIPPER_OPEN_M
+        self.place(placement)
+        self.controller.reset(gains)
+
+    def place(self, placement: Mapping[str, tuple[float, float, float]]) -> None:
+        """Put objects at rest at (x, y, yaw) on the table; whatever else there is goes on as it was."""
         for name, (x, y, yaw) in placement.items():
-            at = self._free[name].qposadr[0]
+            at, moves = self._free[name].qposadr[0], self._free[name].dofadr[0]
             in_base = TABLE_CENTRE_IN_BASE_M + np.array([x, y, self._half_height_m[name]])
             self.data.qpos[at : at + 3] = in_base + BASE_IN_WORLD_M
             self.data.qpos[at + 3 : at + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+            self.data.qvel[moves : moves + 6] = self.data.qacc_warmstart[moves : moves + 6] = 0.0
         mujoco.mj_forward(self.model, self.data)
-        self.controller.reset(gains)
 
     def step(self, pose_target_in_base: FloatArray, gripper: float) -> None:
         """One control step of 50 ms towards a target end-effector pose (4, 4)."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, START_JOINTS_RAD
+from simreal_envs.tasks import get_task
 
 logging.disable(logging.WARNING)  # robosuite's import warns about optional parts of no use here
 from robosuite.controllers import load_composite_controller_config  # noqa: E402
@@ -96,3 +102,33 @@ class TabletopScene(ManipulationEnv):
     def _check_success(self) -> bool:
         physics = Physics(self.sim.model._model, self.sim.data._data, self.task.objects)
         return self.task.stages_reached(physics)[self.task.stages[-1]]
+
+
+class CompiledScene(NamedTuple):
+    """A task's scene as MuJoCo steps it, and its MJCF."""
+
+    model: mujoco.MjModel
+    xml: str
+
+
+@cache
+def compiled_scene(task: str) -> CompiledScene:
+    """The scene of a task, compiled once a process: a model takes 60 MB, and compiling it two seconds.
+
+    Every world of the task steps the one model with ``MjData`` of its own, so nobody may change it.
+    """
+    mujoco.mj_setCacheCapacity(mujoco.mj_getCache(), 0)  # of meshes and textures, which are read once
+    scene = TabletopScene(get_task(task))
+    scene.reset()
+    compiled = CompiledScene(scene.sim.model._model, str(scene.sim.model.get_xml()))
+    del scene
+    _forget_what_compiling_left()
+    return compiled
+
+
+def _forget_what_compiling_left() -> None:
+    """Free 250 MB: robosuite's objects, and the last model's sources, which MuJoCo keeps to save them."""
+    gc.collect()  # robosuite's objects refer to one another
+    mujoco.MjModel.from_xml_string("<mujoco/>")
+    with suppress(AttributeError):  # musl's C library has no such call, and gives memory back by itself
+        ctypes.CDLL(None).malloc_trim(0)
