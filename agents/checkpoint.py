@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from simreal_datasets.store import force_to_disk
+from simreal_datasets.files import force_to_disk
 from simreal_envs.errors import DataError, UsageError
 
 FORMAT_VERSION = 3
