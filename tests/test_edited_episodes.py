@@ -66,7 +66,7 @@ EDITS: list[Callable[[h5py.Group], None]] = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(edits=st.lists(st.sampled_from(EDITS), min_size=1, max_size=2))
 def test_anything_in_an_episodes_file_is_an_episode_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, edits: list[Callable[[h5py.Group], None]]
