@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from simreal_agents.migrations import FORMAT_VERSION, READABLE
-from simreal_datasets.store import force_to_disk
+from simreal_datasets.files import force_to_disk
 from simreal_envs.errors import DataError, UsageError
 
 WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state.json"

@@ -52,6 +52,11 @@ class DataConfig:
     """Budget of source demonstrations; null: all."""
     target_demos: int | None = None
     """Budget of target demonstrations; null: all. Binds cloning, pairing and alignment alike."""
+    source_episodes: str = "success"
+    """Which source episodes are demonstrations: success, all (failed and interrupted ones too), or a
+    robomimic filter key of the dataset: the name of a list under mask/ in its dataset.hdf5."""
+    target_episodes: str = "success"
+    """Which target episodes are demonstrations."""
 
 
 @dataclass

@@ -7,7 +7,6 @@ lines when the log is opened.
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,6 +15,7 @@ from types import TracebackType
 
 from simreal_envs.cleanup import do_after
 from simreal_envs.errors import DataError
+from simreal_envs.folders import lock
 
 LOG_NAME = "episodes.jsonl"
 
@@ -70,7 +70,7 @@ class EpisodeLog:
     again, the last line counts.
 
     Raises:
-        DataError: another process writes the log, or a line in it is damaged.
+        DataError: another process writes the log, its file system has no locks, or a line is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,14 +78,10 @@ class EpisodeLog:
         self.path = folder / LOG_NAME
         self._file = self.path.open("a+b")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it when we die
+            if not lock(self._file.fileno(), self.path, wait=False):
+                raise DataError(f"Another evaluation is writing {self.path}; wait for it, or choose another.")
             self._results = {result.key: result for result in self._read()}
-        except BlockingIOError as error:
-            self._file.close()
-            raise DataError(
-                f"Another evaluation is writing {self.path}; wait for it, or choose another."
-            ) from error
-        except DataError:
+        except BaseException:
             self._file.close()
             raise
         self._write_table()

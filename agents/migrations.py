@@ -22,6 +22,8 @@ READABLE = (3, 4)
 MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
     4: {
         "pairing.path": "executed",  # where the hand went, as published
+        "data.source_episodes": "all",
+        "data.target_episodes": "all",
     },
 }
 """The keys that came with each format version (some while the one before was still written), and what every

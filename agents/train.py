@@ -168,20 +168,20 @@ def load_domains(
         files: names of the episodes' files of a domain (``source``, ``target``), to read exactly these.
 
     Raises:
-        UsageError: a dataset that is not named, or a budget that it cannot meet.
+        UsageError: a dataset that is not named, a budget that it cannot meet, or a mask that it has not.
         DataError: a dataset that cannot be used, two of different worlds, or a file missing or damaged.
     """
     method, data = METHODS[config.method], config.data
     loaded: list[Frames | None] = []
-    for used, domain, path, budget in (
-        (method.uses_source, "source", data.source, data.source_demos),
-        (method.uses_target, "target", data.target, data.target_demos),
+    for used, domain, path, budget, which in (
+        (method.uses_source, "source", data.source, data.source_demos, data.source_episodes),
+        (method.uses_target, "target", data.target, data.target_demos, data.target_episodes),
     ):
         if used and not path:
             raise UsageError(
                 f"Method {config.method!r} needs a {domain} dataset: give --{domain} (data.{domain})."
             )
-        loaded.append(Frames.load(path, budget, config.seed, files.get(domain)) if used else None)
+        loaded.append(Frames.load(path, budget, config.seed, files.get(domain), which) if used else None)
     source, target = loaded
     if source and target:
         source.require_same_world(target, f"Target dataset {data.target}")

@@ -1,4 +1,4 @@
-"""``simreal data``: fetch, import, look at and mend datasets."""
+"""``simreal data``: fetch, import, look at, merge and mend datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simreal_datasets.store import Dataset
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", help="Fetch, import, look at and mend datasets."
+    no_args_is_help=True, rich_markup_mode="markdown", help="Fetch, import, look at, merge and mend datasets."
 )
 
 
@@ -61,7 +61,8 @@ def import_(
 ) -> None:
     """Import robosuite's demonstrations as state episodes, ready for `simreal generate`.
 
-    A demonstration that is there already, by the checksum of its file, is skipped.
+    A demonstration that is there already, by the checksum of its file, is skipped. One that cannot be read
+    is left out, with the reason; if none can be read, nothing is imported.
 
     **Examples**
 
@@ -70,12 +71,12 @@ def import_(
     `simreal data import demo.hdf5 data/stack-human --task Stack`
     """
     from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
-    from simreal_datasets.robosuite_import import import_demonstrations
+    from simreal_datasets.robosuite_import import read_demonstrations
     from simreal_datasets.store import Dataset, DatasetWriter
 
     if str(file) in HUMAN_DEMONSTRATIONS and not file.exists():
         file = fetch_demonstrations([str(file)])[str(file)]
-    episodes = import_demonstrations(file, task)
+    episodes, left_out = read_demonstrations(file, task)
     begun = dataset.is_dir() and any(dataset.glob("episode_*.hdf5"))
     there = {_origin(info.meta) for info in Dataset(dataset).infos} if begun else set()
     with DatasetWriter(dataset) as writer:
@@ -86,11 +87,16 @@ def import_(
             path = writer.add(episode)
             result = "solved" if episode.meta["success"] else f"failed after {episode.meta['stage']}"
             typer.echo(f"{episode.meta['source']['demo']}: {len(episode)} steps, {result} -> {path.name}")
+    if left_out:
+        for reason in left_out:
+            typer.echo(f"left out: {reason}", err=True)
+        total = len(episodes) + len(left_out)
+        typer.echo(f"{len(left_out)} of {total} demonstrations are left out.", err=True)
 
 
-def _origin(meta: dict[str, Any]) -> tuple[str, str] | None:
+def _origin(meta: dict[str, Any]) -> tuple[Any, Any] | None:
     source = meta.get("source")
-    return (source["sha256"], source["demo"]) if source else None
+    return (source.get("sha256"), source.get("demo")) if source else None
 
 
 @app.command()
@@ -98,7 +104,9 @@ def info(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show what a dataset holds, and name its damaged episodes.
+    """Show what a dataset holds, and name the episodes that are known to be damaged.
+
+    Content is read and compared with its checksum by `simreal data check`.
 
     **Examples**
 
@@ -123,29 +131,85 @@ def info(
 
 
 @app.command()
+def check(dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)]) -> None:
+    """Read every episode whole and compare it with its checksum; exit code 1 if one is damaged.
+
+    **Examples**
+
+    `simreal data check data/stack-human`
+
+    `simreal data check data/source && simreal train runs/source -m source --source data/source`
+    """
+    from simreal_datasets.store import Dataset
+    from simreal_envs.errors import DataError
+
+    there = Dataset(dataset)
+    there.verify()
+    for path, reason in there.damaged:
+        typer.echo(f"damaged {path.name}: {reason}")
+    if there.damaged:
+        names = " ".join(path.name for path, _ in there.damaged)
+        raise DataError(
+            f"{len(there.damaged)} of {len(there) + len(there.damaged)} episodes are damaged. "
+            f"Put them back, or delete them: simreal data drop {dataset} {names}"
+        )
+    typer.echo(f"{len(there)} episodes are what was written.")
+
+
+@app.command()
+def merge(
+    into: Annotated[
+        Path, typer.Argument(help="Dataset folder to add to; made if it is not there.", show_default=False)
+    ],
+    sources: Annotated[list[Path], typer.Argument(help="Dataset folders to copy.", show_default=False)],
+) -> None:
+    """Copy the episodes of datasets into one, under new numbers; the sources stay as they are.
+
+    What is there already, by the checksum of its content, is skipped: after Ctrl-C the same command goes on.
+
+    **Examples**
+
+    `simreal data merge data/all data/monday data/tuesday`
+
+    `simreal data merge data/mended data/copied-together`
+    """
+    from simreal_datasets.editing import merge as copy_episodes
+
+    copied: Counter[Path] = Counter()
+    skipped: Counter[Path] = Counter()
+    for source, copy in copy_episodes(into, sources):
+        (skipped if copy is None else copied)[source.parent] += 1
+    for folder in dict.fromkeys([*copied, *skipped]):
+        typer.echo(f"{folder}: {copied[folder]} episodes copied, {skipped[folder]} already there")
+
+
+@app.command()
 def drop(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
     episodes: Annotated[
-        list[int], typer.Argument(help="Numbers of episodes, as in their file names.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="Numbers of episodes, as in their file names, or file names.", show_default=False
+        ),
     ],
 ) -> None:
     """Delete episodes from a dataset, for instance a demonstration that was kept by mistake.
+
+    A number means every file that has it: two have the same one where datasets were merged by copying files.
 
     **Examples**
 
     `simreal data drop data/stack-real 12`
 
-    `simreal data drop data/stack-real 3 7 8`
+    `simreal data drop data/stack-real 3 7 episode_000008.5f0c3a9e81d2b740.hdf5`
     """
-    from simreal_datasets.store import Dataset, drop_episodes
-    from simreal_envs.errors import DataError
+    from simreal_datasets.catalogue import list_episodes
+    from simreal_datasets.editing import drop_episodes
 
+    there = {info.path: info for info in list_episodes(dataset).infos} if dataset.is_dir() else {}
+    wanted = [int(text) if text.isdecimal() else Path(text).name for text in episodes]
     try:
-        there = {info.path: info for info in Dataset(dataset).infos}
-    except DataError:  # none can be read, for which dropping them is the cure
-        there = {}
-    try:
-        dropped = drop_episodes(dataset, episodes)
+        dropped = drop_episodes(dataset, wanted)
     except KeyboardInterrupt:  # the same command may then name episodes that are gone
         raise KeyboardInterrupt(
             f"interrupted; `simreal data info {dataset}` says what is left of it."
@@ -158,6 +222,9 @@ def drop(
 
 def summarise(dataset: Dataset) -> dict[str, Any]:
     """What is in a dataset, JSON-able; counts are of episodes."""
+    from simreal_datasets.choice import masks
+    from simreal_datasets.metadata import how_it_ended
+
     metas = [info.meta for info in dataset.infos]
     lengths = sorted(info.length for info in dataset.infos)
 
@@ -165,7 +232,8 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         return dict(Counter(_readable(meta.get(key)) for meta in metas).most_common())
 
     first = metas[0]
-    versions = Counter(f"{name} {v}" for meta in metas for name, v in meta.get("versions", {}).items())
+    versions = Counter(f"{name} {v}" for meta in metas for name, v in (meta.get("versions") or {}).items())
+    endings = Counter(how_it_ended(meta) for meta in metas)
     return {
         "task": first["task"],
         "action_kind": first["action_kind"],
@@ -174,14 +242,17 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "episodes": len(metas),
         "steps": sum(lengths),
         "shortest_median_longest": [lengths[0], lengths[len(lengths) // 2], lengths[-1]],
-        "success": sum(bool(meta.get("success")) for meta in metas),
+        "success": endings["success"],
+        "failed": endings["failed"],
+        "interrupted": endings["interrupted"],
+        "masks": {name: len(chosen) for name, chosen in masks(dataset).items()},
         "env": count("env"),
         "shift": count("shift"),
         "start_region": count("placement_region"),
         "actor": count("actor"),
         "versions": dict(versions.most_common()),
         "format_version": first["format_version"],
-        "megabytes": round(sum(info.path.stat().st_size for info in dataset.infos) / 1e6, 2),
+        "megabytes": round(sum(info.stamp.size for info in dataset.infos) / 1e6, 2),
         "damaged": {path.name: reason for path, reason in dataset.damaged},
     }
 

@@ -9,6 +9,7 @@ import typer
 
 from simreal_cli.options import Env, Host, LimitsFile, Serial
 from simreal_envs.errors import UsageError
+from simreal_envs.spec import PROPRIOCEPTION
 
 
 def replay(
@@ -42,7 +43,7 @@ def replay(
     numbers = [info.number for info in stored.infos]
     if episode not in numbers:
         raise UsageError(f"Dataset {dataset} has no episode {episode}. Valid: {_ranges(numbers)}.")
-    recorded = stored.read(numbers.index(episode))
+    recorded = stored.read(numbers.index(episode), keys=PROPRIOCEPTION)
     result = execute(recorded, env, speed, host, serial, str(limits) if limits else None)
     outcome = result.outcome
     how = "solved" if outcome.success else f"not solved, furthest stage {outcome.stage!r}"

@@ -25,10 +25,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from simreal_datasets.metadata import FORMAT_VERSION, IDENTITY_KEYS, check_meta
 from simreal_envs.errors import DataError, UsageError
-from simreal_envs.spec import BASE_IN_WORLD_M
+from simreal_envs.spec import BASE_IN_WORLD_M, IMAGE_KEY, PROPRIOCEPTION
 
-FORMAT_VERSION = 1
 DEMO = "data/demo_0"
 
 BASE_IN_WORLD = np.eye(4)
@@ -100,18 +100,6 @@ def binary_gripper(commands: np.ndarray) -> np.ndarray:
     return signs[latest][1:]
 
 
-IDENTITY_KEYS = ("task", "action_kind", "obs", "image_size")
-
-
-def identity(meta: dict[str, Any]) -> dict[str, Any]:
-    """What all episodes of a dataset must agree in; the size only where there are images."""
-    found: dict[str, Any] = {key: meta[key] for key in IDENTITY_KEYS}
-    found["obs"] = sorted(found["obs"])
-    if not {"image", "depth"} & set(found["obs"]):
-        found["image_size"] = None
-    return found
-
-
 def encode(episode: Episode) -> bytes:
     """The episode as an HDF5 file.
 
@@ -125,6 +113,9 @@ def encode(episode: Episode) -> bytes:
         meta = json.dumps(
             episode.meta | {"format_version": FORMAT_VERSION}, default=_plain, allow_nan=False, sort_keys=True
         )
+        check_meta(json.loads(meta))
+    except DataError as error:
+        raise UsageError(f"An episode that cannot be stored: {error}.") from error
     except (TypeError, ValueError) as error:
         raise UsageError(f"Episode metadata must be JSON: {error}") from error
     with h5py.File("episode", "w", driver="core", backing_store=False) as file:
@@ -154,6 +145,25 @@ def env_args(meta: dict[str, Any]) -> str:
     return json.dumps({"env_name": meta["task"], "type": 1, "env_kwargs": kwargs})
 
 
+NOT_AS_EXPECTED = (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError)
+"""What h5py, numpy and json raise where a file holds something else than is looked for."""
+
+
+def text(value: Any) -> str:
+    """An HDF5 attribute that holds text, in whichever way it was written.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"text is expected, and not {type(value).__name__} {value!r:.40}")
+
+
 def decode_meta(content: bytes) -> tuple[dict[str, Any], int]:
     """Metadata and number of steps.
 
@@ -162,55 +172,95 @@ def decode_meta(content: bytes) -> tuple[dict[str, Any], int]:
     """
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            attributes = file[DEMO].attrs
-            return json.loads(attributes["simreal"]), int(attributes["num_samples"])
-    except (OSError, KeyError, ValueError) as error:
+            demo = file[DEMO]
+            meta, length = json.loads(text(demo.attrs["simreal"])), int(demo.attrs["num_samples"])
+            if demo["actions"].shape[:1] != (length,):
+                raise DataError(f"it says {length} steps and holds actions {demo['actions'].shape}")
+        check_meta(meta)
+    except (OSError, DataError, *NOT_AS_EXPECTED) as error:
         raise DataError(f"not a simreal episode ({error})") from error
+    return meta, length
 
 
 def decode(file: h5py.File, keys: Iterable[str] | None = None) -> Episode:
     """Read the episode, of its observations only ``keys``.
 
     Raises:
-        DataError: an observation that is not there; lists those that are.
+        DataError: an observation that is not there, and lists those that are; or not a simreal episode.
     """
-    demo = file[DEMO]
-    names = list(demo["obs"]) if keys is None else list(keys)
-    for name in names:
-        if name not in demo["obs"]:
-            raise DataError(f"Observation {name!r} is not in the data. There: {', '.join(demo['obs'])}.")
-    observations = {name: demo["obs"][name][()] for name in names}
-    for name in names:
-        if name.endswith("_depth"):
-            observations[name] = observations[name][..., 0]
-    return Episode(
-        observations=observations,
-        actions=demo["actions"][()],
-        rewards=demo["rewards"][()],
-        dones=demo["dones"][()].astype(bool),
-        meta=json.loads(demo.attrs["simreal"]),
-        states=demo["states"][()] if "states" in demo else None,
-        model_xml=demo.attrs.get("model_file"),
-        datagen=_read_datagen(demo["datagen_info"]) if "datagen_info" in demo else None,
-        timing={name: values[()] for name, values in demo.get("timing", {}).items()},
-    )
+    try:
+        demo = file[DEMO]
+        names = list(demo["obs"]) if keys is None else list(keys)
+        for name in names:
+            if name not in demo["obs"]:
+                raise DataError(f"Observation {name!r} is not in the data. There: {', '.join(demo['obs'])}.")
+        observations = {name: demo["obs"][name][()] for name in names}
+        for name in names:
+            if name.endswith("_depth"):
+                observations[name] = observations[name][..., 0]
+        episode = Episode(
+            observations=observations,
+            actions=demo["actions"][()],
+            rewards=demo["rewards"][()],
+            dones=demo["dones"][()].astype(bool),
+            meta=json.loads(text(demo.attrs["simreal"])),
+            states=demo["states"][()] if "states" in demo else None,
+            model_xml=text(demo.attrs["model_file"]) if "model_file" in demo.attrs else None,
+            datagen=_read_datagen(demo["datagen_info"]) if "datagen_info" in demo else None,
+            timing={name: values[()] for name, values in demo.get("timing", {}).items()},
+        )
+        _check(episode)
+        check_meta(episode.meta)
+    except NOT_AS_EXPECTED as error:
+        raise DataError(f"It is not a simreal episode ({error}).") from error
+    return episode
 
 
 def _check(episode: Episode) -> None:
+    """Raises UsageError for what cannot be the record of one episode."""
     missing = [key for key in IDENTITY_KEYS if key not in episode.meta]
     if missing:
         raise UsageError(f"Episode metadata lacks {', '.join(missing)}.")
+    if episode.actions.ndim != 2:
+        raise UsageError(f"Episode actions have shape {episode.actions.shape}; needed is (steps, numbers).")
     length = len(episode)
     if length == 0:
         raise UsageError("An episode needs at least one step.")
-    arrays = {"rewards": episode.rewards, "dones": episode.dones} | episode.timing | episode.observations
+    arrays = {"rewards": episode.rewards, "dones": episode.dones, "actions": episode.actions}
+    arrays |= episode.timing | episode.observations
     if episode.states is not None:
         arrays["states"] = episode.states
+    if episode.datagen is not None:
+        arrays |= _check_datagen(episode.datagen, length)
     for name, values in arrays.items():
-        if len(values) != length:
-            raise UsageError(f"Episode has {length} actions but {len(values)} {name}.")
+        values = np.asarray(values)
+        if values.shape[:1] != (length,):
+            raise UsageError(f"Episode has {length} actions but {len(np.atleast_1d(values))} {name}.")
+        if values.dtype.kind not in "buif":
+            raise UsageError(f"Episode {name} are not numbers: {values.dtype}.")
+        if name in PROPRIOCEPTION and values.shape != (length, PROPRIOCEPTION[name]):
+            raise UsageError(
+                f"Episode {name} has shape {values.shape}; needed is {(length, PROPRIOCEPTION[name])}."
+            )
+        if name == IMAGE_KEY and (values.ndim != 4 or values.shape[3] != 3 or values.dtype != np.uint8):
+            raise UsageError(
+                f"Episode {name} is {values.dtype} {values.shape}; needed is uint8 (T, H, W, 3)."
+            )
     if not np.isfinite(episode.actions).all():
         raise UsageError("Episode actions must be finite.")
+
+
+def _check_datagen(info: DatagenInfo, length: int) -> dict[str, np.ndarray]:
+    """MimicGen's arrays by name; raises UsageError for one of another shape."""
+    poses = {"eef_pose": info.eef_pose, "target_pose": info.target_pose} | info.object_poses
+    for name, values in poses.items():
+        if values.shape != (length, 4, 4):
+            raise UsageError(f"Episode {name} has shape {values.shape}; needed is {(length, 4, 4)}.")
+        if not (np.isfinite(values).all() and (np.linalg.det(values[:, :3, :3]) > 0).all()):
+            raise UsageError(f"Episode {name} are not all poses.")
+    if info.gripper_action.shape != (length, 1):
+        raise UsageError(f"Episode gripper_action has shape {info.gripper_action.shape}.")
+    return poses | info.subtask_term_signals | {"gripper_action": info.gripper_action}
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from simreal_datasets.episode import Episode, identity
+from simreal_datasets.episode import Episode
+from simreal_datasets.metadata import identity
 from simreal_datasets.store import Dataset, DatasetWriter, refuse_other_kind
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process

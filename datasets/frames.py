@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simreal_datasets.choice import SUCCESS, choose
 from simreal_datasets.episode import Episode, binary_gripper
 from simreal_datasets.store import Dataset
 from simreal_envs.cameras import Camera
@@ -64,6 +65,7 @@ class Frames:
         max_episodes: int | None = None,
         seed: int = 0,
         files: Sequence[str] | None = None,
+        which: str = SUCCESS,
     ) -> Frames:
         """Read a dataset folder into memory.
 
@@ -71,19 +73,28 @@ class Frames:
             path: folder of a dataset with image observations.
             max_episodes: the budget; that many episodes are drawn with ``seed``, and for one seed a
                 smaller budget is a subset of a larger one. None takes all.
-            files: names of the episodes' files to read instead of those that budget and seed would give.
+            files: names of the episodes' files to read instead of those that ``which``, budget and seed would
+                give.
+            which: episodes that the budget is drawn from, see :func:`simreal_datasets.choice.choose`.
 
         Raises:
-            UsageError: a budget below 1 or larger than the dataset.
+            UsageError: no such choice, or a budget below 1 or larger than what it leaves.
             DataError: no dataset there, no readable episodes, no images in them, or a missing or damaged one
                 among ``files``.
         """
         dataset = Dataset(path)
         dataset.require(obs=["image"])
+        while True:
+            if files is None:
+                chosen = _draw(dataset, choose(dataset, which), max_episodes, seed)
+            else:
+                chosen = _find(dataset, files)
+            if not dataset.verify(chosen):
+                break
         for file, reason in dataset.damaged:
             logger.warning("Skipped the damaged episode %s: %s", file, reason)
-        chosen = _draw(dataset, max_episodes, seed) if files is None else _find(dataset, files)
         episodes = [dataset.read(i, keys=[IMAGE_KEY, *PROPRIOCEPTION]) for i in chosen]
+        _require_one_shape(dataset, chosen, episodes)
         lengths = [len(episode.actions) for episode in episodes]
         images = np.concatenate([episode.observations[IMAGE_KEY] for episode in episodes])
         return cls(
@@ -178,19 +189,32 @@ def _looks(dataset: Dataset, chosen: Sequence[int]) -> set[str]:
 
 def _different_cameras(episodes: Sequence[Episode]) -> tuple[Camera, ...]:
     """Each camera once, of the episodes that say theirs."""
-    told = [Camera.from_json(episode.meta["camera"]) for episode in episodes if "camera" in episode.meta]
+    told = [Camera.from_json(episode.meta["camera"]) for episode in episodes if episode.meta.get("camera")]
     cameras = {json.dumps(camera.to_json()): camera for camera in told}
     return tuple(cameras[text] for text in sorted(cameras))
 
 
-def _draw(dataset: Dataset, budget: int | None, seed: int) -> list[int]:
-    """Which episodes a budget takes."""
-    total = len(dataset)
+def _require_one_shape(dataset: Dataset, chosen: Sequence[int], episodes: Sequence[Episode]) -> None:
+    """Raise a DataError that names an episode whose images or actions have another size than the first's."""
+    first = episodes[0]
+    for i, episode in zip(chosen, episodes, strict=True):
+        for what, size, wanted in (
+            ("images", episode.observations[IMAGE_KEY].shape[1:], first.observations[IMAGE_KEY].shape[1:]),
+            ("actions", episode.actions.shape[1:], first.actions.shape[1:]),
+        ):
+            if size != wanted:
+                raise DataError(f"{dataset.infos[i].path} has {what} {size}; those before have {wanted}.")
+
+
+def _draw(dataset: Dataset, among: Sequence[int], budget: int | None, seed: int) -> list[int]:
+    """Which of the chosen episodes a budget takes."""
+    total = len(among)
     if budget is not None and not 1 <= budget <= total:
         raise UsageError(
-            f"Budget of {budget} demonstrations, but {dataset.path} holds {total}. Valid: 1 to {total}."
+            f"Budget of {budget} demonstrations, but {dataset.path} holds {total} to choose from. "
+            f"Valid: 1 to {total}."
         )
-    return sorted(np.random.default_rng(seed).permutation(total)[:budget].tolist())
+    return [among[i] for i in sorted(np.random.default_rng(seed).permutation(total)[:budget].tolist())]
 
 
 def _find(dataset: Dataset, files: Sequence[str]) -> list[int]:

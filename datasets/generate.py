@@ -19,6 +19,7 @@ import numpy as np
 
 from simreal_datasets.episode import Episode
 from simreal_datasets.fill import Attempt
+from simreal_datasets.metadata import how_it_ended
 from simreal_datasets.recorder import EpisodeRecorder
 from simreal_datasets.segments import Segment, bridge, cut, equivalents, move
 from simreal_datasets.store import Dataset
@@ -195,29 +196,36 @@ def load_segments(path: Path | str) -> Demonstrations:
         DataError: none of them can be cut; says why.
     """
     dataset = Dataset(path)
+    dataset.verify()
     task = get_task(dataset.infos[0].meta["task"])
     segments = []
     left_out = [f"{file.name}: damaged, {reason}" for file, reason in dataset.damaged]
     for i, info in enumerate(dataset.infos):
-        datagen = dataset.read(i, keys=()).datagen
-        if not info.meta.get("success"):
-            left_out.append(f"{info.path.name}: it failed after the stage {info.meta.get('stage')!r}")
-        elif datagen is None:
-            kind = info.meta["action_kind"]
-            why = (
-                "no object poses"
-                if kind == "pose"
-                else f"its actions are {kind!r}, and pose actions are needed"
-            )
-            left_out.append(f"{info.path.name}: {why}")
-        else:
-            try:
+        how, stage = how_it_ended(info.meta), info.meta.get("stage")
+        if how != "success":
+            left_out.append(f"{info.path.name}: it {_ENDED[how]} after the stage {stage!r}")
+            continue
+        try:
+            datagen = dataset.read(i, keys=()).datagen
+            if datagen is None:
+                left_out.append(f"{info.path.name}: {_why_unknown(info.meta['action_kind'])}")
+            else:
                 segments.append(cut(datagen, task, info.path.name))
-            except DataError as error:
-                left_out.append(str(error))
+        except DataError as error:
+            left_out.append(str(error))
     if not segments:
         raise DataError(f"Dataset {path} has no demonstration to generate from. {'; '.join(left_out)}")
     return Demonstrations(task.name, segments, left_out)
+
+
+_ENDED = {"failed": "failed", "interrupted": "was interrupted"}
+
+
+def _why_unknown(action_kind: str) -> str:
+    """Why an episode does not say where its objects were."""
+    if action_kind == "pose":
+        return "no object poses"
+    return f"its actions are {action_kind!r}, and pose actions are needed"
 
 
 @dataclass(frozen=True)

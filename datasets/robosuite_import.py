@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import h5py
@@ -22,6 +21,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_datasets.episode import DatagenInfo, Episode
+from simreal_datasets.robosuite_file import group, model_xml, numbers, world_args
 from simreal_envs.errors import DataError
 from simreal_envs.poses import actions_from_poses
 from simreal_envs.registration import TASK_NAMES
@@ -36,8 +36,23 @@ _KEPT_SECTIONS = ("compiler", "option", "default", "worldbody", "actuator")
 logger = logging.getLogger(__name__)
 
 
+class Demonstrations(NamedTuple):
+    """The demonstrations of a file that can be read, and of each other one the reason why not."""
+
+    episodes: list[Episode]
+    left_out: list[str]
+
+
 def import_demonstrations(path: Path | str, task_name: str | None = None) -> list[Episode]:
-    """Every demonstration of a robosuite ``demo.hdf5``, in the order of their numbers.
+    """What :func:`read_demonstrations` finds; warns of demonstrations that are left out."""
+    found = read_demonstrations(path, task_name)
+    for reason in found.left_out:
+        logger.warning("Not imported: %s", reason)
+    return found.episodes
+
+
+def read_demonstrations(path: Path | str, task_name: str | None = None) -> Demonstrations:
+    """Every demonstration of a robosuite ``demo.hdf5``, in the order of their numbers, judged one by one.
 
     The frame is ours: robosuite's world frame with the origin at ``BASE_IN_WORLD_M``, on the table top.
     robosuite mounts its Panda 11 cm higher, so ``robot0_joint_pos`` are the joints of that arm while
@@ -50,7 +65,8 @@ def import_demonstrations(path: Path | str, task_name: str | None = None) -> lis
         task_name: refuse the file unless it holds this task; None takes the task from the file.
 
     Raises:
-        DataError: the file or something in it is missing or of another kind; the message says what.
+        DataError: the file is missing or of another kind, or none of its demonstrations can be read; the
+            message says what.
         UsageError: unknown task.
     """
     path = Path(path)
@@ -61,26 +77,37 @@ def import_demonstrations(path: Path | str, task_name: str | None = None) -> lis
         )
     try:
         with h5py.File(path, "r", locking=False) as file:
-            if "data" not in file:
-                raise DataError(f"{path} holds no group 'data'; a robosuite demo.hdf5 has one.")
-            data = file["data"]
-            world = _world_args(data, path)
-            task = get_task(world["env_name"].split("_")[0])
-            if wanted is not None and task is not wanted:
-                raise DataError(f"{path} holds {task.name} demonstrations, not {wanted.name}.")
-            source = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-            episodes = []
-            for key in sorted(data, key=_number):
-                where = f"{path}, {key}"
-                episode = _import_one(data[key], task, path.parent, where)
-                episode.meta["source"] = {"file": path.name, "demo": key, "sha256": source}
-                episode.meta["versions"] = {"robosuite": world["version"]}
-                episodes.append(episode)
+            found = _read_all(file, path, wanted)
     except OSError as error:
         raise DataError(f"{path} cannot be read as HDF5: {error}") from error
-    if not episodes:
-        raise DataError(f"{path} holds no demonstrations under 'data'.")
-    return episodes
+    if not found.episodes:
+        reasons = "; ".join(found.left_out)
+        raise DataError(reasons or f"{path} holds no demonstrations under 'data'.")
+    return found
+
+
+def _read_all(file: h5py.File, path: Path, wanted: Task | None) -> Demonstrations:
+    try:
+        data = group(file, "data")
+    except DataError as error:
+        raise DataError(f"{path} holds no group 'data', as a robosuite demo.hdf5 has: {error}.") from error
+    world = world_args(data, path)
+    task = get_task(world["env_name"].split("_")[0])
+    if wanted is not None and task is not wanted:
+        raise DataError(f"{path} holds {task.name} demonstrations, not {wanted.name}.")
+    source = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    found = Demonstrations([], [])
+    for key in sorted(data, key=_number):
+        where = f"{path}, {key}"
+        try:
+            episode = _import_one(group(data, key), task, path.parent, where)
+        except DataError as error:
+            found.left_out.append(f"{where}: {error}")
+            continue
+        episode.meta["source"] = {"file": path.name, "demo": key, "sha256": source}
+        episode.meta["versions"] = {"robosuite": world["version"]}
+        found.episodes.append(episode)
+    return found
 
 
 def kinematic_model(xml: str) -> mujoco.MjModel:
@@ -114,15 +141,12 @@ def kinematic_model(xml: str) -> mujoco.MjModel:
 
 
 def _import_one(demo: h5py.Group, task: Task, folder: Path, where: str) -> Episode:
-    for name in ("states", "actions"):
-        if name not in demo:
-            raise DataError(f"{where}: dataset {name!r} is missing; it has {', '.join(demo) or 'none'}.")
-    states, actions = demo["states"][()], demo["actions"][()]
+    states, actions = numbers(demo, "states"), numbers(demo, "actions")
+    if len(states) == len(actions) + 1:  # the state that the last action led to
+        states = states[:-1]
     if len(states) != len(actions) or len(states) < 2:
-        raise DataError(
-            f"{where}: {len(states)} states and {len(actions)} actions; needed are as many, and two."
-        )
-    xml = _model_xml(demo, task, folder, where)
+        raise DataError(f"{len(states)} states and {len(actions)} actions; needed are as many, and two.")
+    xml = model_xml(demo, task, folder, where)
     try:
         model = kinematic_model(xml)
         physics = Physics(model, mujoco.MjData(model), task.objects)
@@ -131,8 +155,8 @@ def _import_one(demo: h5py.Group, task: Task, folder: Path, where: str) -> Episo
             raise DataError(f"a state has {states.shape[1]} numbers; its model's has {expected}.")
         physics.set_state(states[0])
         _check_layout(physics)
-    except (DataError, KeyError) as error:
-        raise DataError(f"{where}: {error.args[0]}") from error
+    except (KeyError, ValueError) as error:
+        raise DataError(f"its model does not fit the task: {error.args[0]}") from error
     gripper = np.clip(actions[:, -1], -1.0, 1.0)
     return _episode(_replay(physics, task, states), task, states, gripper, xml)
 
@@ -227,53 +251,6 @@ def _meta(track: _Track, task: Task) -> dict[str, Any]:
     }
 
 
-def _world_args(data: h5py.Group, path: Path) -> dict[str, Any]:
-    """Environment name and version from any of the places where robosuite has put them."""
-    args: dict[str, Any] = {}
-    for name in ("env_info", "env_args"):
-        try:
-            args |= json.loads(data.attrs.get(name, "{}"))
-        except ValueError as error:
-            raise DataError(f"{path}: attribute {name} of 'data' is not JSON: {error}") from error
-    env_name = data.attrs.get("env") or args.get("env_name")
-    if not env_name:
-        raise DataError(
-            f"{path}: 'data' has none of the attributes env, env_info, env_args: which task is it?"
-        )
-    kwargs = args.get("env_kwargs", args)
-    robots = kwargs.get("robots", "Panda")
-    if robots not in ("Panda", ["Panda"]):
-        raise DataError(f"{path} was recorded with {robots}; only one Panda can be read.")
-    hz = kwargs.get("control_freq", CONTROL_HZ)
-    if hz != CONTROL_HZ:
-        raise DataError(f"{path} was recorded at {hz} Hz; only {CONTROL_HZ} Hz can be read.")
-    version = data.attrs.get("repository_version") or args.get("env_version") or "unknown"
-    return {"env_name": str(env_name), "version": str(version)}
-
-
-def _model_xml(demo: h5py.Group, task: Task, folder: Path, where: str) -> str:
-    """The stored model: an XML string, or the name of a file beside; today's robosuite if there is none."""
-    stored = demo.attrs.get("model_file", "")
-    if stored.lstrip().startswith("<"):
-        return str(stored)
-    for candidate in (folder / stored, folder / "models" / stored):
-        if stored and candidate.is_file():
-            return candidate.read_text()
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
-    import robosuite
-
-    logger.warning(
-        "%s: its model %r is not there; reading it with robosuite %s", where, stored, robosuite.__version__
-    )
-    env = robosuite.make(
-        task.name, robots="Panda", has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False
-    )
-    try:
-        return str(env.sim.model.get_xml())
-    finally:
-        env.close()
-
-
 def _check_layout(physics: Physics) -> None:
     """The arm and the table must stand where robosuite puts them, for the base frame to be ours."""
     table, arm = physics.data.site("table_top").xpos, physics.data.body("robot0_link0")
@@ -296,6 +273,7 @@ def _quaternions_xyzw(poses: np.ndarray) -> np.ndarray:
     return Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True).astype(np.float32)
 
 
-def _number(key: str) -> int:
-    digits = re.sub(r"\D", "", key)
-    return int(digits) if digits else 0
+def _number(key: str) -> tuple[int, str]:
+    """For sorting: demo_2 comes before demo_10."""
+    digits = re.sub(r"[^0-9]", "", key).lstrip("0")
+    return len(digits), digits

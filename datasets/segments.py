@@ -74,8 +74,18 @@ def cut(info: DatagenInfo, task: Task, where: str = "demonstration") -> list[Seg
     last attempt at it begins.
 
     Raises:
-        DataError: a subtask is never completed.
+        DataError: a subtask is never completed, or an object's poses or a stage are not there.
     """
+    needed = {subtask.reference for subtask in task.subtasks} | {s.held for s in task.subtasks if s.held}
+    stages = {subtask.until for subtask in task.subtasks if subtask.until}
+    for what, names, there in (
+        ("pose", needed, info.object_poses),
+        ("stage", stages, info.subtask_term_signals),
+    ):
+        if missing := sorted(names - set(there)):
+            raise DataError(
+                f"{where}: it does not tell the {what} {missing[0]!r}; there: {', '.join(there)}."
+            )
     start = 0
     segments: list[Segment] = []
     commands = binary_gripper(info.gripper_action[:, 0])

@@ -4,6 +4,7 @@
 
     dataset/episode_000012.5f0c3a9e81d2b740.hdf5   number, and the first 16 digits of the content's SHA-256
     dataset/dataset.hdf5                           the index: the folder as one robomimic dataset
+    dataset/.catalogue                             what the episodes are, so that opening reads none of them
     dataset/.lock  dataset/.aside                  who writes now, and what is being written
 
 A file gets its name only when it is complete and on the disk, and the name says what must be inside: a
@@ -14,41 +15,36 @@ is left over from a crash.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
 import logging
-import os
-import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import h5py
 
-from simreal_datasets.episode import FORMAT_VERSION, Episode, decode, decode_meta, encode, identity
-from simreal_datasets.index import INDEX_NAME, encode_index, indexed_files
+from simreal_datasets.catalogue import (
+    CATALOGUE_NAME,
+    DAMAGED,
+    EpisodeInfo,
+    Stamp,
+    digest_of,
+    encode_catalogue,
+    episode_files,
+    episode_name,
+    list_episodes,
+    look_at,
+    read_catalogue,
+)
+from simreal_datasets.episode import Episode, decode, decode_meta, encode
+from simreal_datasets.files import ASIDE, explain_os_errors, locked, write_durably
+from simreal_datasets.index import INDEX_NAME, encode_index, indexed_files, read_index
+from simreal_datasets.metadata import identity
 from simreal_envs.cleanup import do_after
-from simreal_envs.errors import DataError, UsageError
-
-_FILE_NAME = re.compile(r"episode_(\d{6,})\.([0-9a-f]{16})\.hdf5")
-_LOCK, _ASIDE = ".lock", ".aside"
+from simreal_envs.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EpisodeInfo:
-    """An episode as listed: its file, number, content digest, metadata, and length in steps."""
-
-    path: Path
-    number: int
-    digest: str
-    meta: dict[str, Any]
-    length: int
 
 
 class DatasetWriter:
@@ -60,16 +56,17 @@ class DatasetWriter:
     ...     writer.add(episode)
 
     Raises:
-        DataError: the folder cannot be made or written, or holds data of another format version.
+        DataError: the folder cannot be made or written, or holds data of another format version, or two
+            episodes of one number.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._identity: dict[str, Any] | None = None
-        with _explain_os_errors(f"Cannot write the dataset {self.path}"):
+        with explain_os_errors(f"Cannot write the dataset {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path):
-                (self.path / _ASIDE).unlink(missing_ok=True)
+            with locked(self.path):
+                (self.path / ASIDE).unlink(missing_ok=True)
         self._identity = self._stored_identity()
 
     def add(self, episode: Episode) -> Path:
@@ -80,18 +77,25 @@ class DatasetWriter:
             DataError: it does not belong to what is already there, or the disk is full. What was stored
                 before stays as it was.
         """
-        content = encode(episode)
-        with _explain_os_errors(f"Cannot store an episode in {self.path}"), _locked(self.path):
+        return self.add_encoded(encode(episode))
+
+    def add_encoded(self, content: bytes) -> Path:
+        """The same for what :func:`simreal_datasets.episode.encode` made, or a file that holds it."""
+        meta, length = decode_meta(content)
+        with explain_os_errors(f"Cannot store an episode in {self.path}"), locked(self.path):
             self._identity = self._identity or self._stored_identity()
-            refuse_other_kind(self.path, self._identity, identity(episode.meta))
-            number = max((int(match[1]) for _, match in _episode_files(self.path)), default=-1) + 1
-            name = f"episode_{number:06d}.{_digest(content)}.hdf5"
-            _write_durably(self.path, name, content)
-        return self.path / name
+            refuse_other_kind(self.path, self._identity, identity(meta))
+            number = max((file.number for file in episode_files(self.path)), default=-1) + 1
+            name = episode_name(number, content)
+            write_durably(self.path, name, content)
+            path = self.path / name
+            info = EpisodeInfo(path, number, digest_of(content), meta, length, Stamp.of(path.stat()))
+            self._note(info)
+        return path
 
     def close(self) -> None:
         """Bring the index up to date."""
-        if any(_episode_files(self.path)):
+        if episode_files(self.path):
             Dataset(self.path)
 
     def __enter__(self) -> DatasetWriter:
@@ -102,10 +106,20 @@ class DatasetWriter:
     ) -> None:
         do_after(error, self.close)
 
+    def _note(self, info: EpisodeInfo) -> None:
+        """In the catalogue. The episode is stored by now, and without the line it is only read once more."""
+        try:
+            with (self.path / CATALOGUE_NAME).open("ab") as file:
+                file.write(encode_catalogue([info]))
+        except OSError as error:
+            logger.warning("The catalogue of %s is not up to date: %s", self.path, error.strerror)
+
     def _stored_identity(self) -> dict[str, Any] | None:
         """Of the first episode that can be read; None in an empty dataset."""
-        for path, match in _episode_files(self.path):
-            info = _inspect(path, match)
+        noted, files = read_catalogue(self.path), episode_files(self.path)
+        refuse_twins(self.path, [(file.number, file.path) for file in files])
+        for file in files:
+            info = look_at(file, noted)
             if isinstance(info, EpisodeInfo):
                 return identity(info.meta)
         return None
@@ -114,15 +128,16 @@ class DatasetWriter:
 class Dataset:
     """The episodes of a dataset folder, in the order of their numbers.
 
-    Opening reads every file once and compares it with the digest in its name. The index is brought up
-    to date if it is not and the folder can be written.
+    Opening reads the catalogue, and of the episodes only those that were changed since they were noted
+    there. The content of each is compared with the digest in its name when it is first read. Catalogue and
+    index are brought up to date if they are not and the folder can be written.
 
     Attributes:
-        infos: the readable episodes.
+        infos: the episodes that are not known to be damaged.
         damaged: file and reason of each episode that is not what it was when written; skipped.
 
     Raises:
-        DataError: no such folder, no readable episode, or data of another format version.
+        DataError: no such folder, no readable episode, two of one number, or data of another format version.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -130,20 +145,11 @@ class Dataset:
         if not self.path.is_dir():
             what = "is a file, not a dataset folder" if self.path.exists() else "does not exist"
             raise DataError(f"Dataset {self.path} {what}.")
-        self.infos: list[EpisodeInfo] = []
-        self.damaged: list[tuple[Path, str]] = []
-        for path, match in _episode_files(self.path):
-            info = _inspect(path, match)
-            if isinstance(info, EpisodeInfo):
-                self.infos.append(info)
-            else:
-                self.damaged.append((path, info))
-        if not self.infos:
-            if self.damaged:
-                reasons = "; ".join(f"{path.name}: {reason}" for path, reason in self.damaged)
-                raise DataError(f"Dataset {self.path} holds no readable episode. Damaged: {reasons}.")
-            raise DataError(f"Dataset {self.path} is empty: it holds no episode_*.hdf5.")
-        self._refresh_index()
+        self.infos, self.damaged, catalogue_fits = list_episodes(self.path)
+        self._verified: set[tuple[Path, Stamp]] = set()
+        self._require_readable()
+        refuse_twins(self.path, [(info.number, info.path) for info in self.infos])
+        self._write_back(catalogue_fits)
 
     def __len__(self) -> int:
         return len(self.infos)
@@ -152,14 +158,36 @@ class Dataset:
         """Read the i-th episode, of its observations only ``keys`` (all if None).
 
         Raises:
-            DataError: no such observation, or the file went away or was changed since it was listed.
+            DataError: no such observation, or the file is damaged, went away or holds something else.
         """
-        path = self.infos[i].path
+        info = self.infos[i]
         try:
-            with h5py.File(path, "r", locking=False) as file:
+            if reason := self._find_damage(info):
+                raise DataError(reason)
+            with h5py.File(info.path, "r", locking=False) as file:
                 return decode(file, keys)
-        except (OSError, KeyError) as error:
-            raise DataError(f"Episode {path} cannot be read any more: {error}") from error
+        except (OSError, DataError) as error:
+            raise DataError(f"Episode {info.path} cannot be read: {error}") from error
+
+    def verify(self, positions: Iterable[int] | None = None) -> list[tuple[Path, str]]:
+        """Compare the content of episodes (all if None) with their digests, those already compared excepted.
+
+        Returns:
+            The damaged ones, which have gone from ``infos`` to ``damaged``.
+
+        Raises:
+            DataError: no readable episode is left.
+        """
+        chosen = range(len(self)) if positions is None else positions
+        damaged = {i: reason for i in chosen if (reason := self._find_damage(self.infos[i]))}
+        if damaged:
+            found = [(self.infos[i].path, reason) for i, reason in damaged.items()]
+            self.infos = [info for i, info in enumerate(self.infos) if i not in damaged]
+            self.damaged += found
+            self._require_readable()
+            self._write_back(catalogue_fits=False)
+            return found
+        return []
 
     def require(
         self,
@@ -188,73 +216,56 @@ class Dataset:
             if image_size is not None and (size is None or tuple(size) != tuple(image_size)):
                 raise DataError(f"{where} has image_size {size}; needed is {tuple(image_size)}.")
 
-    def _refresh_index(self) -> None:
-        if indexed_files(self.path) == {info.path.name for info in self.infos}:
-            return
-        # Only other programs need the index: a dataset on a read-only or full disk stays readable.
+    def _find_damage(self, info: EpisodeInfo) -> str:
+        """What is wrong with an episode's file; empty if its content is what was written."""
         try:
-            with _locked(self.path):
-                _write_durably(self.path, INDEX_NAME, encode_index(self.infos))
+            stamp = Stamp.of(info.path.stat())
+            if (info.path, stamp) in self._verified:
+                return ""
+            content = info.path.read_bytes()
         except OSError as error:
-            logger.warning("The index %s is not up to date: %s", self.path / INDEX_NAME, error.strerror)
+            return f"cannot be read: {error.strerror}"
+        if digest_of(content) != info.digest:
+            return DAMAGED
+        self._verified.add((info.path, stamp))
+        return ""
 
+    def _require_readable(self) -> None:
+        if self.infos:
+            return
+        if self.damaged:
+            reasons = "; ".join(f"{path.name}: {reason}" for path, reason in self.damaged)
+            raise DataError(f"Dataset {self.path} holds no readable episode. Damaged: {reasons}.")
+        raise DataError(f"Dataset {self.path} is empty: it holds no episode_*.hdf5.")
 
-def drop_episodes(path: Path | str, numbers: Collection[int]) -> list[Path]:
-    """Delete the episodes of these numbers, damaged ones too, and say which files they were.
+    def _write_back(self, catalogue_fits: bool) -> None:
+        """Bring catalogue and index up to date: a dataset on a read-only or full disk stays readable."""
+        index_fits = indexed_files(self.path) == {info.path.name for info in self.infos}
+        if catalogue_fits and index_fits:
+            return
+        stale = INDEX_NAME if catalogue_fits else CATALOGUE_NAME
+        try:
+            with locked(self.path):
+                if not catalogue_fits:
+                    write_durably(self.path, CATALOGUE_NAME, encode_catalogue(self._to_note()))
+                stale = INDEX_NAME
+                if not index_fits:
+                    own_masks = read_index(self.path).own_masks()
+                    write_durably(self.path, INDEX_NAME, encode_index(self.infos, own_masks))
+        except (OSError, DataError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            logger.warning("%s is not up to date: %s", self.path / stale, reason)
 
-    After a crash in the middle some are gone, and the index is right again when the folder is next opened.
-
-    Raises:
-        UsageError: there is no episode of such a number; then nothing is deleted.
-        DataError: the folder cannot be changed.
-    """
-    path = Path(path)
-    with _explain_os_errors(f"Cannot drop episodes of {path}"), _locked(path):
-        there = {file: int(match[1]) for file, match in _episode_files(path)}
-        missing = sorted(set(numbers) - set(there.values()))
-        if missing:
-            valid = f"{min(there.values())} to {max(there.values())}" if there else "none"
-            raise UsageError(f"Dataset {path} has no episode {missing[0]}. There: {valid}.")
-        dropped = [file for file, number in there.items() if number in numbers]
-        for file in dropped:
-            file.unlink()
-        readable = any(isinstance(_inspect(*left), EpisodeInfo) for left in _episode_files(path))
-        if not readable:
-            (path / INDEX_NAME).unlink(missing_ok=True)
-        force_to_disk(path)
-    if readable:
-        Dataset(path)  # brings the index up to date
-    return dropped
-
-
-def _episode_files(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
-    found = [(path, match) for path in folder.iterdir() if (match := _FILE_NAME.fullmatch(path.name))]
-    return iter(sorted(found, key=lambda entry: int(entry[1][1])))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _inspect(path: Path, match: re.Match[str]) -> EpisodeInfo | str:
-    """The episode, or why it cannot be read."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    if _digest(content) != match[2]:
-        return "its content is not what was written (truncated or flipped bits)"
-    try:
-        meta, length = decode_meta(content)
-    except DataError as error:
-        return str(error)
-    found = meta.get("format_version")
-    if found != FORMAT_VERSION:
-        raise DataError(f"Episode {path} has format version {found}; this simreal reads {FORMAT_VERSION}.")
-    return EpisodeInfo(path=path, number=int(match[1]), digest=match[2], meta=meta, length=length)
+    def _to_note(self) -> list[EpisodeInfo]:
+        """What is listed here, and what other writers have noted meanwhile."""
+        damaged = {path.name for path, _ in self.damaged}
+        noted = read_catalogue(self.path) | {info.path.name: info for info in self.infos}
+        there = {file.path.name for file in episode_files(self.path)}
+        return [info for name, info in noted.items() if name in there - damaged]
 
 
 def refuse_other_kind(path: Path, there: dict[str, Any] | None, new: dict[str, Any]) -> None:
+    """Raise a DataError if the identity of an episode is not that of the dataset (None: it is empty)."""
     for key, value in (there or {}).items():
         if new[key] != value:
             raise DataError(
@@ -262,45 +273,12 @@ def refuse_other_kind(path: Path, there: dict[str, Any] | None, new: dict[str, A
             )
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Only one process (or thread) at a time; closing the file, or dying, frees the lock."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write_durably(folder: Path, name: str, content: bytes) -> None:
-    """Write aside, force to disk, rename, force the name to disk. Call it under the lock."""
-    aside = folder / _ASIDE
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(folder / name)
-    finally:
-        aside.unlink(missing_ok=True)
-    force_to_disk(folder)
-
-
-def force_to_disk(path: Path) -> None:
-    """The content of a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _explain_os_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = " Episodes stored before are intact: free some space and go on." if full else ""
-        raise DataError(f"{what}: {error.strerror or error}.{advice}") from error
+def refuse_twins(path: Path, numbered: Sequence[tuple[int, Path]]) -> None:
+    """Raise a DataError if two of the files, which are in the order of their numbers, have the same one."""
+    for (number, file), (other, twin) in pairwise(numbered):
+        if number == other:
+            raise DataError(
+                f"Dataset {path} holds two episodes of number {number}: {file.name} and {twin.name}. To keep "
+                f"both, run `simreal data merge NEW {path}`, which gives each a number of its own in a new "
+                f"folder; to delete one, `simreal data drop {path} {twin.name}`."
+            )

@@ -1,4 +1,8 @@
-"""Where simreal keeps what is not the user's data, and how a process has a folder to itself."""
+"""Where simreal keeps what is not the user's data, and how processes share a folder: the one door to locks.
+
+A lock is the system's (``flock``), which frees it when its holder dies. A file system that has none, as some
+network drives, is an error that names the way out: ``SIMREAL_LOCKS=off``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from simreal_envs.errors import DataError
+from simreal_envs.spec import check_choice
+
+LOCKS = "SIMREAL_LOCKS"
+"""Environment variable, ``on`` or ``off``. Off: no lock is taken, and who sets it promises that only one
+process at a time writes to a folder."""
 
 
 def cache_dir() -> Path:
@@ -23,16 +32,52 @@ def config_dir() -> Path:
     return Path(os.environ.get("SIMREAL_CONFIG") or Path.home() / ".config" / "simreal").expanduser()
 
 
-@contextmanager
-def only_process(lock: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file while the context lasts; the system frees it when the process dies.
+def lock(descriptor: int, path: Path, wait: bool) -> bool:
+    """Lock an open file until it is closed or the process dies; False if another one holds it.
+
+    Args:
+        path: of the file, for messages.
+        wait: until the other one lets go.
 
     Raises:
-        DataError: ``busy``, if another process holds it.
+        DataError: the file system has no locks.
+        UsageError: ``SIMREAL_LOCKS`` is neither on nor off.
     """
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(busy) from error
+    if check_choice(LOCKS, os.environ.get(LOCKS, "on"), ("on", "off")) == "off":
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be locked ({error.strerror}): its file system has no locks, which keep two "
+            f"processes from writing at once. Use a folder on another one, or set {LOCKS}=off if nothing "
+            f"else writes to {path.parent} meanwhile."
+        ) from error
+    return True
+
+
+@contextmanager
+def only_process(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file while the context lasts.
+
+    Raises:
+        DataError: ``busy``, if another process holds it; or the file system has no locks.
+    """
+    with path.open("a") as file:
+        if not lock(file.fileno(), path, wait=False):
+            raise DataError(busy)
+        yield
+
+
+@contextmanager
+def taking_turns(path: Path) -> Iterator[None]:
+    """Hold a lock file while the context lasts, after any other process (or thread) that holds it.
+
+    Raises:
+        DataError: the file system has no locks.
+    """
+    with path.open("a") as file:
+        lock(file.fileno(), path, wait=True)
         yield

@@ -20,7 +20,7 @@ from simreal_cli.main import Program, app
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
 COMMANDS = ("collect", "generate", "train", "eval", "replay", "rig", "demo", "doctor")
-DATA_COMMANDS = ("fetch", "import", "info", "drop")
+DATA_COMMANDS = ("fetch", "import", "info", "check", "merge", "drop")
 CALIBRATE_COMMANDS = ("board", "held", "fixed", "check")
 
 
@@ -120,6 +120,8 @@ BAD = [
     (("data", "import", "Lyft", "data"), 1, "file Lyft does not exist. By name there are: Lift, Stack."),
     (("data", "info", "no/data"), 1, "no/data"),
     (("data", "drop", "no/data", "1"), 1, "no/data"),
+    (("data", "check", "no/data"), 1, "no/data"),
+    (("data", "merge", "new", "no/data"), 1, "Cannot merge no/data: No such file"),
     (("data", "fetch", "Lyft"), 2, "Unknown human demonstration 'Lyft'. Valid: Lift, Stack"),
     (("rig", "--inject", "reflex"), 2, "--inject reflex needs the address of a running rig"),
     (("rig", "--host", "127.0.0.2", "--inject", "fire"), 2, "Unknown fault 'fire'. Valid: none, reflex"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from demonstrations import random_episode, write_dataset
 from scipy.spatial.transform import Rotation
 
+from simreal_datasets.editing import drop_episodes
 from simreal_datasets.frames import Frames
 from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
@@ -115,3 +119,89 @@ def test_an_episode_that_does_not_say_how_its_world_looked_is_refused(key: str, 
         path = writer.add(episode)
     with pytest.raises(DataError, match=rf"{path.name} does not say its {key}"):
         Frames.load(tmp_path)
+
+
+def test_flipped_bits_are_never_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where size and time of the file stay the same: the budget is drawn anew from what is whole."""
+    folder = write_dataset(tmp_path / "demos", 4)
+    damaged = folder / Frames.load(folder, 2, seed=1).files[0]
+    stat, content = damaged.stat(), bytearray(damaged.read_bytes())
+    content[-100] ^= 4
+    damaged.write_bytes(content)
+    os.utime(damaged, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    files = Frames.load(folder, 2, seed=1).files
+    assert len(files) == 2
+    assert damaged.name not in files
+    assert f"Skipped the damaged episode {damaged}" in caplog.text
+    with pytest.raises(DataError, match=rf"lacks {damaged.name} \(deleted or damaged\)"):
+        Frames.load(folder, files=[damaged.name])
+
+
+# Which episodes
+
+
+ENDINGS: tuple[dict[str, Any], ...] = (
+    {"success": True}, {"success": False}, {"success": False, "interrupted": "reflex"}, {"success": True},
+    {"success": True, "interrupted": "the link was lost"}, {"success": None},
+)  # fmt: skip
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Two solved episodes (0 and 3), two failed and two interrupted ones."""
+    rng = np.random.default_rng(0)
+    with DatasetWriter(tmp_path / "mixed") as writer:
+        for ending in ENDINGS:
+            episode = random_episode(rng)
+            episode.meta |= ending
+            writer.add(episode)
+    return tmp_path / "mixed"
+
+
+def numbers(frames: Frames) -> list[int]:
+    return [int(name[8:14]) for name in frames.files]
+
+
+def test_only_successes_are_demonstrations_and_the_rest_is_counted_aloud(
+    mixed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert numbers(Frames.load(mixed)) == [0, 3]
+    assert "4 of 6 episodes are left out: 2 failed, 2 interrupted." in caplog.text
+    assert {tuple(numbers(Frames.load(mixed, 2, seed=seed))) for seed in range(4)} == {(0, 3)}
+    with pytest.raises(UsageError, match=r"Budget of 3 .* Valid: 1 to 2"):
+        Frames.load(mixed, 3)
+    caplog.clear()
+    assert len(Frames.load(mixed, which="all").files) == 6
+    assert "of 6 episodes used, 2 failed, 2 interrupted." in caplog.text
+    with h5py.File(mixed / "dataset.hdf5") as file:
+        assert file["mask/success"][()].tolist() == [b"demo_0", b"demo_3"]
+
+
+def test_without_a_success_there_is_nothing_to_train_on(tmp_path: Path) -> None:
+    episode = random_episode(np.random.default_rng(0))
+    episode.meta["success"] = False
+    with DatasetWriter(tmp_path) as writer:
+        writer.add(episode)
+    with pytest.raises(DataError, match="1 of 1 episodes are left out: 1 failed"):
+        Frames.load(tmp_path)
+
+
+def test_a_datasets_own_masks_choose_and_survive(mixed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As robomimic's scripts write them: lists of demonstrations under mask/ in the index."""
+    with h5py.File(mixed / "dataset.hdf5", "a") as file:
+        file["mask/train"] = np.array([b"demo_0", b"demo_1", b"demo_5"])
+        file.create_dataset("mask/valid/of mine", data=["demo_3"], dtype=h5py.string_dtype())
+        file["mask/numbers"] = np.arange(3)
+    assert numbers(Frames.load(mixed, which="train")) == [0, 1, 5]
+    assert "3 of 6 episodes are left out: not in the mask 'train'" in caplog.text
+    assert "of 3 episodes used, 2 failed." in caplog.text
+    assert "mask/numbers is no list of demonstrations" in caplog.text
+    with DatasetWriter(mixed) as writer:
+        writer.add(random_episode(np.random.default_rng(7)))
+    drop_episodes(mixed, [1, 5])
+    with DatasetWriter(mixed) as writer:  # another number 5 is not the one that was meant
+        writer.add(random_episode(np.random.default_rng(8)))
+    assert numbers(Frames.load(mixed, which="train")) == [0]
+    assert numbers(Frames.load(mixed, which="valid/of mine")) == [3]
+    with pytest.raises(UsageError, match=r"'test'\. Valid: success, all, in, train, valid/of mine"):
+        Frames.load(mixed, which="test")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from simreal_cli.data import app
+from simreal_datasets.episode import encode
 from simreal_datasets.fetch import fetch_demonstrations
-from simreal_datasets.robosuite_import import import_demonstrations
+from simreal_datasets.robosuite_import import import_demonstrations, read_demonstrations
 from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.poses import pose_from_action
@@ -222,7 +227,7 @@ def _replace(name: str, cut: Callable[[np.ndarray], np.ndarray]) -> Callable[[h5
     return change
 
 
-def _attribute(name: str, value: str, group: str = "data") -> Callable[[h5py.File], None]:
+def _attribute(name: str, value: Any, group: str = "data") -> Callable[[h5py.File], None]:
     def change(file: h5py.File) -> None:
         file[group].attrs[name] = value
 
@@ -261,6 +266,148 @@ def test_an_arm_mounted_elsewhere_is_refused(stack_copy: Path) -> None:
         import_demonstrations(stack_copy)
 
 
+def _copies(source: Path, path: Path, count: int) -> Path:
+    """A file with so many copies of a demonstration, demo_1 and on; the model beside it."""
+    shutil.copytree(source.parent, path, dirs_exist_ok=True)
+    with h5py.File(source) as given, h5py.File(path / "demo.hdf5", "w") as file:
+        file.create_group("data").attrs.update(given["data"].attrs)
+        for i in range(1, count + 1):
+            given.copy("data/demo_1", file["data"], name=f"demo_{i}")
+    return path / "demo.hdf5"
+
+
+def _nan(file: h5py.File) -> None:
+    file["data/demo_2/states"][100:] = np.nan
+
+
+def _elsewhere(file: h5py.File) -> None:
+    del file["data/demo_2"]
+    file["data/demo_2"] = h5py.ExternalLink("nowhere.hdf5", "data/demo_1")
+
+
+def _no_group(file: h5py.File) -> None:
+    del file["data/demo_2"]
+    file["data/demo_2"] = np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (
+            _replace("data/demo_2/states", lambda s: np.concatenate([s, s[-50:]])),
+            "462 states and 412 actions",
+        ),
+        (_replace("data/demo_2/states", lambda s: s[:0]), "'states' is float64 "),
+        (_replace("data/demo_2/states", lambda s: s.astype("S8")), "'states' is |S8"),
+        (_replace("data/demo_2/actions", lambda a: a[:, 0]), "'actions' is float64 (412,)"),
+        (_delete("data/demo_2/actions"), "'actions' is missing"),
+        (_nan, "'states' are not finite from step 100 on"),
+        (_elsewhere, "a link that leads nowhere"),
+        (_no_group, "it is no group"),
+        (_attribute("model_file", "<mujoco/>", "data/demo_2"), "its model does not fit the task"),
+        (_attribute("model_file", [1, 2], "data/demo_2"), "attribute 'model_file' cannot be read"),
+        (_attribute("model_file", "x" * 5000, "data/demo_2"), "cannot be read: "),
+    ],
+)
+def test_a_demonstration_that_does_not_fit_is_left_out_and_named(
+    human: dict[str, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[h5py.File], None],
+    reason: str,
+) -> None:
+    path = _copies(human["Lift"], tmp_path / "demo", 3)
+    with h5py.File(path, "a") as file:
+        damage(file)
+    episodes = import_demonstrations(path)
+    assert [episode.meta["source"]["demo"] for episode in episodes] == ["demo_1", "demo_3"]
+    assert "demo_2" in caplog.text
+    assert reason in caplog.text
+
+
+def test_a_last_state_after_the_last_action_is_cut(human: dict[str, Path], tmp_path: Path) -> None:
+    path = _copies(human["Lift"], tmp_path / "demo", 2)
+    with h5py.File(path, "a") as file:
+        _replace("data/demo_2/states", lambda s: np.concatenate([s, s[-1:]]))(file)
+    plain, longer = import_demonstrations(path)
+    np.testing.assert_array_equal(longer.states, plain.states)
+    np.testing.assert_array_equal(longer.actions, plain.actions)
+
+
+def test_attributes_are_read_whichever_way_they_were_written(human: dict[str, Path], tmp_path: Path) -> None:
+    path = _copies(human["Lift"], tmp_path / "demo", 2)
+    (plain, _) = import_demonstrations(path)
+    xml = (tmp_path / "demo" / "models" / "model_1.xml").read_text()
+    with h5py.File(path, "a") as file:
+        file["data/demo_1"].attrs["model_file"] = np.bytes_(xml.encode())
+        file["data/demo_2"].attrs["model_file"] = np.array(["model_1.xml"], dtype="S")
+        file["data"].attrs["env"] = np.bytes_(b"Lift")
+        file["data"].attrs["env_info"] = h5py.Empty("S1")
+        file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "env_kwargs": None})
+    for episode in import_demonstrations(path):
+        np.testing.assert_array_equal(episode.actions, plain.actions)
+
+
+ATTRIBUTES: list[Any] = [
+    b"\xff\xfe", "", "{", "null", "[1]", '{"env_kwargs": 3}', '{"env_kwargs": {"robots": {}}}', 7, 1.5, True,
+    [1, 2], ["a", "b"], h5py.Empty("f"), np.zeros((2, 2)), "x" * 300, "../" * 9 + "etc/passwd", ".",
+]  # fmt: skip
+ARRAYS: list[Callable[[np.ndarray], Any]] = [
+    lambda a: a[:, 0], lambda a: a[:1], lambda a: a[:0], lambda a: a[0, 0], lambda a: a[:, :0],
+    lambda a: a[None], lambda a: a.astype("S4"), lambda a: a.astype(complex), lambda a: a.astype(np.int8),
+    lambda a: a > 0, lambda a: np.full_like(a, np.nan), lambda a: a + np.inf, lambda a: a + 1e300,
+    lambda a: a[:, :-1], lambda a: np.concatenate([a, a]), lambda a: h5py.Empty("f"), lambda a: a[:3],
+    lambda a: a * 0,
+]  # fmt: skip
+
+
+def _is_table(values: Any) -> bool:
+    return isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "fi"
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(draw=st.data())
+def test_no_damage_of_a_file_is_more_than_a_data_error(draw: st.DataObject, human: dict[str, Path]) -> None:
+    """Attributes, datasets and groups of a real file are changed in up to three places."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = _copies(human["Lift"], Path(folder), 2)
+        with h5py.File(path, "a") as file:
+            for demo in file["data"].values():  # keep it fast
+                for name in ("states", "actions"):
+                    _replace(f"{demo.name}/{name}", lambda values: values[:20])(file)
+            for _ in range(draw.draw(st.integers(1, 3))):
+                name = draw.draw(st.sampled_from(["data", "data/demo_1", "data/demo_2"]))
+                if not isinstance(file.get(name), h5py.Group):
+                    continue
+                how = draw.draw(st.sampled_from(["attribute", "array", "delete", "link", "group", "dataset"]))
+                inside = draw.draw(st.sampled_from(["", "/states", "/actions"])) if name != "data" else ""
+                if how == "attribute":
+                    keys = ["env", "env_info", "env_args", "repository_version", "model_file"]
+                    key = draw.draw(st.sampled_from(keys))
+                    file[name].attrs[key] = draw.draw(st.sampled_from(ATTRIBUTES))
+                    continue
+                change = draw.draw(st.sampled_from(ARRAYS))
+                there = file.get(name + inside)
+                old = there[()] if isinstance(there, h5py.Dataset) else np.zeros((20, 7))
+                with suppress(KeyError):
+                    del file[name + inside]
+                if how in ("array", "dataset"):
+                    file[name + inside] = change(old) if _is_table(old) else 3
+                elif how == "link":
+                    links = [h5py.SoftLink("/data"), h5py.SoftLink("/x"), h5py.ExternalLink("x.hdf5", "/")]
+                    file[name + inside] = draw.draw(st.sampled_from(links))
+                elif how == "group":
+                    file.create_group(name + inside)
+                if name == "data":
+                    break  # there may be nothing left
+        try:
+            found = read_demonstrations(path)
+        except (DataError, UsageError):
+            return
+        for episode in found.episodes:
+            assert encode(episode)
+
+
 # --- the command line ------------------------------------------------------------------------------
 
 
@@ -280,6 +427,17 @@ def test_import_and_info_on_the_command_line(human: dict[str, Path], tmp_path: P
     assert summary["episodes"] == summary["success"] == 1
     assert summary["steps"] == 532
     assert summary["damaged"] == {}
+
+
+def test_an_import_counts_aloud_what_it_leaves_out(human: dict[str, Path], tmp_path: Path) -> None:
+    path = _copies(human["Lift"], tmp_path / "demo", 3)
+    with h5py.File(path, "a") as file:
+        _nan(file)
+    done = CliRunner().invoke(app, ["import", str(path), str(tmp_path / "d")])
+    assert done.exit_code == 0, done.output
+    assert "demo_2: 'states' are not finite" in done.stderr
+    assert "1 of 3 demonstrations are left out." in done.stderr
+    assert len(Dataset(tmp_path / "d")) == 2
 
 
 def test_info_names_damaged_episodes(human: dict[str, Path], tmp_path: Path) -> None:

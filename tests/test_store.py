@@ -9,65 +9,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from episodes import META, make_episode, store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simreal_datasets.episode import GRIP_SITE_IN_END_EFFECTOR, DatagenInfo, Episode, encode
-from simreal_datasets.store import Dataset, DatasetWriter, drop_episodes
+from simreal_datasets.editing import drop_episodes
+from simreal_datasets.episode import GRIP_SITE_IN_END_EFFECTOR, encode
+from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.poses import actions_from_poses, pose_from_action
 from simreal_envs.spec import BASE_IN_WORLD_M
-
-META = {
-    "task": "Lift",
-    "env": "sim",
-    "shift": "none",
-    "region": "all",
-    "action_kind": "pose",
-    "obs": ["state", "image", "depth"],
-    "image_size": [12, 16],
-    "control_hz": 20,
-    "seed": 7,
-    "actor": "expert",
-    "success": True,
-    "placement_region": "in",
-}
-
-
-def poses_of(actions: np.ndarray) -> np.ndarray:
-    return np.array([pose_from_action(action) for action in actions]).reshape(-1, 4, 4)
-
-
-def make_episode(length: int = 5, seed: int = 0, **meta: object) -> Episode:
-    rng = np.random.default_rng(seed)
-    actions = rng.uniform(-1, 1, (length, 7))
-    poses = poses_of(rng.uniform(-1, 1, (length, 7)))
-    return Episode(
-        observations={
-            "robot0_eef_pos": rng.normal(size=(length, 3)).astype(np.float32),
-            "object": rng.normal(size=(length, 7)).astype(np.float32),
-            "agentview_image": rng.integers(0, 256, (length, 12, 16, 3), dtype=np.uint8),
-            "agentview_depth": rng.uniform(0, 2, (length, 12, 16)).astype(np.float32),
-        },
-        actions=actions,
-        rewards=rng.uniform(size=length),
-        dones=np.arange(length) == length - 1,
-        meta=META | meta,
-        states=rng.normal(size=(length, 20)),
-        model_xml="<mujoco/>",
-        datagen=DatagenInfo(
-            eef_pose=poses,
-            object_poses={"cube": poses[::-1].copy()},
-            subtask_term_signals={"grasp": np.arange(length) > 2},
-            target_pose=poses_of(actions),
-            gripper_action=actions[:, 6:],
-        ),
-    )
-
-
-def store(path: Path, count: int = 3) -> list[Path]:
-    with DatasetWriter(path) as writer:
-        return [writer.add(make_episode(length=4 + i, seed=i)) for i in range(count)]
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
@@ -248,7 +199,7 @@ def test_missing_and_empty_datasets_are_refused(tmp_path: Path) -> None:
 
 def test_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simreal_datasets.episode.FORMAT_VERSION", 99)
-    monkeypatch.setattr("simreal_datasets.store.FORMAT_VERSION", 99)
+    monkeypatch.setattr("simreal_datasets.catalogue.FORMAT_VERSION", 99)
     store(tmp_path)
     monkeypatch.undo()
     with pytest.raises(DataError, match="format version 99; this simreal reads 1"):

@@ -118,7 +118,7 @@ def check_full_disk(printed: str, folder: Path, reason: str) -> None:
     assert len(dataset) >= 3
     assert not dataset.damaged
     assert {path.name for path in folder.iterdir()} <= {
-        *(info.path.name for info in dataset.infos), "dataset.hdf5", ".lock"
+        *(info.path.name for info in dataset.infos), "dataset.hdf5", ".lock", ".catalogue"
     }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ FINE = 0.25
 
 
 class Keyboard:
-    """See the module for the keys. One at a time, as terminals repeat one: each ends what the last one did."""
+    """See the module for the keys. One at a time, as terminals repeat one: each ends what the last did."""
 
     help = "w/s a/d r/f move, u/o i/k j/l turn, shift finer, space stops, c close, v open"
 
