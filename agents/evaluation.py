@@ -19,6 +19,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.loop import Actor, run_episode
 from simreal_envs.parallel import Heartbeat, Work, run_in_processes
 from simreal_envs.spec import REGIONS, check_choice
+from simreal_envs.tasks.progress import failed_at
 from simreal_envs.world import World
 
 
@@ -172,7 +173,7 @@ class _Player:
             success=outcome.success,
             steps=outcome.steps,
             stages_reached=outcome.stages_reached,
-            failed_at="" if outcome.success else stages[min(outcome.stages_reached, len(stages) - 1)],
+            failed_at=failed_at(stages, outcome.stages_reached, outcome.success),
             interrupted=outcome.interrupted,
             robot=trial.robot,
         )

@@ -2,8 +2,8 @@
 
     python benchmarks/env_speed.py --task Lift --size 84 84 --rounds 5
 
-Each lives in a process of its own (two OpenGL contexts in one disturb each other); rounds alternate between
-them, so that a busy machine slows both. Medians are reported.
+Each scene lives in a process of its own (robosuite draws into whichever OpenGL context is current, that of
+another scene too); rounds alternate between them, so that a busy machine slows both. Medians are reported.
 """
 
 from __future__ import annotations
@@ -87,15 +87,15 @@ def main() -> None:
         ("ms a reset, image", False, 1, 20, 1),
     )
     context = get_context("spawn")
-    with ProcessPoolExecutor(1, context) as our_process, ProcessPoolExecutor(1, context) as their_process:
-        for name, depth, what, our_times, their_times in measurements:
-            world = (arguments.task, size, depth)
-            taken: tuple[list[float], list[float]] = ([], [])
+    for name, depth, what, our_times, their_times in measurements:
+        world = (arguments.task, size, depth)
+        ours_s, theirs_s = [], []
+        with ProcessPoolExecutor(1, context) as our_process, ProcessPoolExecutor(1, context) as their_process:
             for _ in range(arguments.rounds + 1):
-                taken[0].append(our_process.submit(seconds, ours, world, what, our_times).result())
-                taken[1].append(their_process.submit(seconds, theirs, world, what, their_times).result())
-            a, b = (1e3 * statistics.median(t[1:]) for t in taken)  # the first round warms up
-            table.add_row(name, f"{a:.2f}", f"{b:.1f}", f"{b / a:.1f}")
+                ours_s.append(our_process.submit(seconds, ours, world, what, our_times).result())
+                theirs_s.append(their_process.submit(seconds, theirs, world, what, their_times).result())
+        a, b = (1e3 * statistics.median(taken[1:]) for taken in (ours_s, theirs_s))  # the first warms up
+        table.add_row(name, f"{a:.2f}", f"{b:.1f}", f"{b / a:.1f}")
     Console().print(table)
 
 

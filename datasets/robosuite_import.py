@@ -8,7 +8,6 @@ touch are needed, so meshes, textures and cameras are dropped first and the mode
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
 import re
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from simreal_envs.sim import mujoco
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import Task, get_task
+from simreal_envs.tasks.progress import Progress
 
 _LAYOUT_TOLERANCE_M = 0.002
 _KEPT_SECTIONS = ("compiler", "option", "default", "worldbody", "actuator")
@@ -231,7 +231,8 @@ def _after_each_action(signal: np.ndarray) -> np.ndarray:
 
 
 def _meta(track: _Track, task: Task) -> dict[str, Any]:
-    done = list(itertools.takewhile(lambda stage: track.signals[stage].any(), task.stages))
+    progress = Progress(task.stages)
+    progress.update({stage: bool(values.any()) for stage, values in track.signals.items()})
     return {
         "task": task.name,
         "env": "robosuite",
@@ -244,9 +245,7 @@ def _meta(track: _Track, task: Task) -> dict[str, Any]:
         "camera": None,
         "seed": None,
         "actor": "human",
-        "success": len(done) == len(task.stages),
-        "stage": done[-1] if done else "start",
-        "stages_reached": len(done),
+        **progress.to_json(),
         "placement_region": task.region_of({name: _placement(p[0]) for name, p in track.objects.items()}),
     }
 

@@ -54,9 +54,9 @@ class Outcome:
     """How an episode ended.
 
     Attributes:
-        success: the task's success rule held at the end.
+        success: all of the task's stages were reached and nothing broke the episode off.
         steps: number of actions taken.
-        stage: name of the furthest stage reached; the first stage *not* reached is where it failed.
+        stage: name of the furthest stage reached, see :class:`simreal_envs.tasks.progress.Progress`.
         stages_reached: how many of the task's stages were reached.
         interrupted: what broke the episode off (a reflex, a lost link, ...); empty if nothing did.
     """
@@ -108,7 +108,7 @@ def run_episode(
             done = terminated or truncated
     return Outcome(
         seed=seed,
-        success=bool(info["success"]) and not info.get("interrupted"),
+        success=bool(info["success"]),
         steps=steps,
         stage=str(info["stage"]),
         stages_reached=int(info["stages_reached"]),

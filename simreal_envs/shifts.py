@@ -23,6 +23,8 @@ class Shift:
     """One named change; each hook does nothing unless the shift overrides it."""
 
     strength: float = 1.0
+    stream: ClassVar[int]
+    """Number of its random streams (:class:`EpisodeDraws`), which no other shift has."""
     is_scaled: ClassVar[bool] = True
     """Whether a strength may be given."""
     is_seen: ClassVar[bool] = True
@@ -51,6 +53,8 @@ class Shift:
 class Viewpoint(Shift):
     """The camera stands elsewhere: 23 degrees and 19 cm away at strength 1."""
 
+    stream = 1
+
     def move_camera(self, camera: Camera) -> Camera:
         return camera.moved(between(camera.pose_in_base, OTHER_VIEWPOINT_IN_BASE, self.strength))
 
@@ -58,6 +62,7 @@ class Viewpoint(Shift):
 class Texture(Shift):
     """The table is of wood instead of ceramic."""
 
+    stream = 2
     is_scaled = False
 
     def repaint(self, model: Any) -> None:
@@ -66,6 +71,8 @@ class Texture(Shift):
 
 class Light(Shift):
     """A warmer, dimmer light from the other side."""
+
+    stream = 3
 
     def repaint(self, model: Any) -> None:
         s = self.strength
@@ -79,6 +86,7 @@ class Light(Shift):
 class Colour(Shift):
     """Red, green and blue change places: RGB becomes GBR."""
 
+    stream = 4
     is_scaled = False
 
     def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,6 +99,8 @@ class Noise(Shift):
     Depth: standard deviation growing with the square of the distance (2 mm at 0.5 m), quantised to 1 mm,
     with holes at random and along depth edges.
     """
+
+    stream = 5
 
     def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         s = self.strength
@@ -120,6 +130,7 @@ class ArmGains(Shift):
     one more, and the other domain's states find their like among them.
     """
 
+    stream = 0
     is_seen = False
 
     def change_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
@@ -189,12 +200,45 @@ def move_camera(camera: Camera, shifts: Sequence[Shift]) -> Camera:
     return camera
 
 
-def draw_gains(shifts: Sequence[Shift], rng: np.random.Generator) -> Gains:
-    """The arm's gains in an episode: robosuite's, under every shift's :meth:`Shift.change_gains` in order."""
-    gains = ROBOSUITE
-    for shift in shifts:
-        gains = shift.change_gains(gains, rng)
-    return gains
+@dataclass(frozen=True)
+class EpisodeDraws:
+    """What chance does under shifts in one episode.
+
+    Every shift has a random stream of its own for gains, and for the image and the depth of every moment:
+    what is drawn for one changes no other's draws, and a moment looks the same however often it is looked at.
+
+    Attributes:
+        seed: of the episode.
+    """
+
+    seed: int
+
+    def gains(self, shifts: Sequence[Shift]) -> Gains:
+        """The arm's: robosuite's, under every shift's :meth:`Shift.change_gains` in order."""
+        gains = ROBOSUITE
+        for shift in shifts:
+            gains = shift.change_gains(gains, self._stream(1, shift))
+        return gains
+
+    def image(self, image: np.ndarray, shifts: Sequence[Shift], moment: int) -> np.ndarray:
+        """What the sensor makes of an RGB image (H, W, 3) uint8, ``moment`` control steps after the reset."""
+        for shift in _that_override("degrade", shifts):
+            image = shift.degrade(image, self._stream(2, shift, moment))
+        return image
+
+    def depth(self, depth_m: np.ndarray, shifts: Sequence[Shift], moment: int) -> np.ndarray:
+        """The same of a depth image (H, W) float32 metres."""
+        for shift in _that_override("degrade_depth", shifts):
+            depth_m = shift.degrade_depth(depth_m, self._stream(3, shift, moment))
+        return depth_m
+
+    def _stream(self, use: int, shift: Shift, *moment: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, use, shift.stream, *moment])
+
+
+def _that_override(hook: str, shifts: Sequence[Shift]) -> list[Shift]:
+    """A random stream takes longer to make than most shifts to apply."""
+    return [shift for shift in shifts if getattr(type(shift), hook) is not getattr(Shift, hook)]
 
 
 def parse_seen(text: str) -> list[Shift]:

@@ -61,6 +61,21 @@ def test_the_human_stack_demonstration(human: dict[str, Path]) -> None:
     assert 169 < firsts[1] < 200
 
 
+def test_a_cube_that_rises_untouched_is_lifted_as_in_the_environment(
+    human: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(human["Lift"].parent, tmp_path / "demo")
+    file = tmp_path / "demo" / human["Lift"].name
+    with h5py.File(file, "r+") as stored:
+        (name,) = stored["data"]
+        states = stored[f"data/{name}/states"]
+        joints = 9  # of arm and fingers; time comes before them, the cube's position after
+        states[:, 1 + joints + 1] += 0.15
+    (episode,) = import_demonstrations(file)
+    assert not episode.datagen.subtask_term_signals["grasp"].any()
+    assert {"success": True, "stage": "lift", "stages_reached": 3}.items() <= episode.meta.items()
+
+
 def test_the_human_lift_demonstration(human: dict[str, Path]) -> None:
     (episode,) = import_demonstrations(human["Lift"])
     info = episode.datagen

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import mujoco
@@ -27,7 +28,7 @@ from simreal_envs.rig.stereo import (
     stereo_depth_mm,
 )
 from simreal_envs.rig.world import STATE
-from simreal_envs.shifts import Shift, parse_shift
+from simreal_envs.shifts import SHIFTS, Shift, parse_shift
 from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.sim.parts import moving_geoms, without
 from simreal_envs.sim.renderer import Renderer
@@ -65,21 +66,28 @@ class StillCamera:
         self._renderer.close()
 
 
+STOCK = 2**22
+
+
+@cache
+def _stock() -> np.ndarray:
+    """Normal noise (STOCK,) float32, drawn once."""
+    stock = np.random.default_rng(0).standard_normal(STOCK, dtype=np.float32)
+    stock.flags.writeable = False
+    return stock
+
+
 class PooledNoise(np.random.Generator):
-    """Normal noise from a stock drawn once: a frame needs a million, too many to draw afresh."""
+    """Normal noise from a stock: a frame needs a million, too many to draw afresh."""
 
-    STOCK = 2**22
-
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: np.random.SeedSequence) -> None:
         super().__init__(np.random.PCG64(seed))
-        self._stock = np.random.default_rng(seed).standard_normal(self.STOCK, dtype=np.float32)
-        self._stock.flags.writeable = False
 
     def standard_normal(self, size: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:  # type: ignore[override]
         """(*size) float32, from a random place in the stock."""
         count = int(np.prod(size))
-        start = int(self.integers(self.STOCK - count))
-        return self._stock[start : start + count].reshape(size)
+        start = int(self.integers(STOCK - count))
+        return _stock()[start : start + count].reshape(size)
 
 
 class SceneD435:
@@ -89,7 +97,9 @@ class SceneD435:
         self.camera = colour_camera(shift)
         self._model, self._data = model, mujoco.MjData(model)
         self._shifts = parse_shift(shift)
-        self._noise = PooledNoise(seed)
+        of_depth, *of_shifts = np.random.SeedSequence(seed).spawn(1 + len(SHIFTS))
+        self._depth_noise = PooledNoise(of_depth)
+        self._noise = [PooledNoise(of_shifts[shift.stream]) for shift in self._shifts]
         low = simplified(model)
         mujoco.mj_kinematics(model, self._data)
         mujoco.mj_camlight(model, self._data)
@@ -103,10 +113,10 @@ class SceneD435:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         colour, _ = self._colour.render(self._data)
-        for shift in self._shifts:
-            colour = shift.degrade(colour, self._noise)
+        for shift, noise in zip(self._shifts, self._noise, strict=True):
+            colour = shift.degrade(colour, noise)
         _, depth_m = self._depth.render(self._data)
-        return colour, stereo_depth_mm(depth_m, self._noise.standard_normal(depth_m.shape))
+        return colour, stereo_depth_mm(depth_m, self._depth_noise.standard_normal(depth_m.shape))
 
     def close(self) -> None:
         """Free what the GPU holds."""

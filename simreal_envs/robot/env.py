@@ -144,7 +144,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._interrupted = self._interrupted or state.fault
         frame = self._frame_or_fault()
         info = self._info(state, frame)
-        success = bool(info["success"]) and not self._interrupted
+        success = bool(info["success"])
         if success or self._interrupted:
             # An arm that cannot even be stopped is what the next reset mends; why the episode ended is kept.
             do_after(RobotError(self._interrupted) if self._interrupted else None, self.stop)
@@ -303,10 +303,10 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
     def _info(self, state: ArmState, frame: Frame) -> dict[str, Any]:
         signals = self.scene.subtask_signals()
         self._progress.update(signals)
+        progress = self._progress.to_json()
+        progress["success"] = progress["success"] and not self._interrupted
         info: dict[str, Any] = {
-            "success": signals[self.task.stages[-1]],
-            "stage": self._progress.furthest,
-            "stages_reached": len(self._progress.reached),
+            **progress,
             "subtask_signals": signals,
             "time_s": state.time_s,
             "late_s": self._late_s,

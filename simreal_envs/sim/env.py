@@ -11,9 +11,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_envs import spec
-from simreal_envs.cameras import THIRD_PERSON
+from simreal_envs.cameras import THIRD_PERSON, Camera
 from simreal_envs.poses import pose, quaternion_xyzw
-from simreal_envs.shifts import draw_gains, move_camera, parse_shift
+from simreal_envs.shifts import EpisodeDraws, move_camera, parse_shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import compiled_scene  # after the renderer, which chooses the GL backend
@@ -43,7 +43,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     Raises:
         UsageError: an argument is not one of the valid ones.
-        MissingDependencyError: images are asked for and there is no OpenGL.
+        MissingDependencyError: there is no OpenGL: here where MuJoCo misses it, else with the first image.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}
@@ -74,11 +74,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         scene = compiled_scene(task)
         self.model_xml = scene.xml
         self.physics = Physics(scene.model, mujoco.MjData(scene.model), self.task.objects)
-        self._renderer: Renderer | None = None
-        if {"image", "depth"} & set(self.observation_spec.groups):
-            self._renderer = Renderer(self.physics.model, self.camera, self._shifts, quality)
-        self._large_renderer: Renderer | None = None
-        self._sensor_rng = np.random.default_rng()
+        self._renderers: dict[tuple[int, int], Renderer] = {}
+        """By image size, each made when it is first needed: a process may fork before."""
+        self._draws = EpisodeDraws(0)
         self._progress = Progress(self.task.stages)
         self._placement_region = region
 
@@ -89,11 +87,8 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
         joints_rad, placement = draw_start(self.task, self.region, self.np_random, options)
-        # One draw, so that frames are noisy in the same way however many were rendered before.
-        drawn = self.np_random.integers(2**63)
-        self._sensor_rng = np.random.default_rng(drawn)
-        gains = draw_gains(self._shifts, np.random.default_rng([drawn, 1]))
-        self.physics.reset(joints_rad, placement, gains)
+        self._draws = EpisodeDraws(int(self.np_random.integers(2**63)))
+        self.physics.reset(joints_rad, placement, self._draws.gains(self._shifts))
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         return self.observe(), self._info()
@@ -108,22 +103,18 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self.observe(), float(success), success, False, info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """A large picture (480, 640, 3) of the scene as it would be seen under the shifts."""
+        """A large picture (480, 640, 3) of what the camera sees under the shifts; changes no observation."""
         if self.render_mode != "rgb_array":
             return None
-        if self._large_renderer is None:
-            camera = move_camera(THIRD_PERSON, self._shifts)
-            self._large_renderer = Renderer(self.physics.model, camera, self._shifts, self.quality)
-        return self._large_renderer.render(self.physics.data)[0]
+        return self._look(move_camera(THIRD_PERSON, self._shifts))[0]
 
     def stop(self) -> None:
         """Nothing moves between steps, so there is nothing to stop."""
 
     def close(self) -> None:
-        for renderer in (self._renderer, self._large_renderer):
-            if renderer is not None:
-                renderer.close()
-        self._renderer = self._large_renderer = None
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
 
     # --- what recording, generation and evaluation read ---------------------------------------------
 
@@ -141,17 +132,12 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             poses = [physics.object_pose_in_base(name) for name in self.task.objects]
             parts = [part for p in poses for part in (p[:3, 3], quaternion_xyzw(p[:3, :3]))]
             observation[spec.OBJECT_KEY] = np.concatenate(parts).astype(np.float32)
-        if self._renderer is not None:
-            image, depth = self._renderer.render(physics.data, depth="depth" in groups)
-            for shift in self._shifts:
-                if "image" in groups:
-                    image = shift.degrade(image, self._sensor_rng)
-                if depth is not None:
-                    depth = shift.degrade_depth(depth, self._sensor_rng)
+        if {"image", "depth"} & set(groups):
+            image, depth_m = self._look(self.camera, depth="depth" in groups)
             if "image" in groups:
                 observation[spec.IMAGE_KEY] = image
-            if depth is not None:
-                observation[spec.DEPTH_KEY] = depth
+            if depth_m is not None:
+                observation[spec.DEPTH_KEY] = depth_m
         return self.ledger.gives(observation)
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
@@ -188,13 +174,21 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _look(self, camera: Camera, depth: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """Colour and, if asked for, depth of the present state, as the camera's sensors measure them."""
+        if camera.size not in self._renderers:
+            self._renderers[camera.size] = Renderer(self.physics.model, camera, self._shifts, self.quality)
+        image, depth_m = self._renderers[camera.size].render(self.physics.data, depth)
+        moment = round(self.physics.time_s * spec.CONTROL_HZ)
+        if depth_m is not None:
+            depth_m = self._draws.depth(depth_m, self._shifts, moment)
+        return self._draws.image(image, self._shifts, moment), depth_m
+
     def _info(self) -> dict[str, Any]:
         now = self.task.stages_reached(self.physics)
         self._progress.update(now)
         return {
-            "success": now[self.task.stages[-1]],
-            "stage": self._progress.furthest,
-            "stages_reached": len(self._progress.reached),
+            **self._progress.to_json(),
             "subtask_signals": now,
             "time_s": self.physics.time_s,
             "placement_region": self._placement_region,

@@ -1,4 +1,4 @@
-"""Parts of a scene's model, to draw some without the others."""
+"""Parts of a scene's model: which geoms are whose, and how far down they reach."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import copy
 
 import mujoco
 import numpy as np
+
+from simreal_envs.errors import UsageError
 
 
 def without(model: mujoco.MjModel, hidden: np.ndarray) -> mujoco.MjModel:
@@ -36,3 +38,56 @@ def robot_geoms(model: mujoco.MjModel) -> np.ndarray:
     """(ngeom,) bool: those of the arm and its hand."""
     names = (model.body(body).name for body in model.geom_bodyid)
     return np.array([name.startswith(("robot0_", "gripper0_")) for name in names])
+
+
+def collision_geoms(model: mujoco.MjModel, body: int) -> frozenset[int]:
+    """Those of a free body, and of the bodies fixed or jointed to it, that touch others."""
+    own = model.body_rootid[model.geom_bodyid] == body
+    return frozenset(
+        np.flatnonzero(own & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))).tolist()
+    )
+
+
+def bottom_m(model: mujoco.MjModel, body: int) -> float:
+    """Height of a free body's lowest point of contact over its origin, where the body stands upright.
+
+    A geom with a margin is held up at that distance already (robosuite's cylinders: 1 mm).
+
+    Raises:
+        UsageError: the body has no geom that collides, or one of a type that has no lowest point.
+    """
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    up_in_world = data.xmat[body].reshape(3, 3)[:, 2]
+    name, geoms = model.body(body).name, collision_geoms(model, body)
+    if not geoms:
+        raise UsageError(f"Object {name!r} has no geom that collides, so it cannot lie on the table.")
+    heights_m = []
+    for geom in geoms:
+        up_in_geom = data.geom_xmat[geom].reshape(3, 3).T @ up_in_world
+        centre_m = up_in_world @ (data.geom_xpos[geom] - data.xpos[body])
+        cushion_m = model.geom_margin[geom] - model.geom_gap[geom]
+        heights_m.append(centre_m + _lowest_m(model, geom, up_in_geom, name) - cushion_m)
+    return float(min(heights_m))
+
+
+def _lowest_m(model: mujoco.MjModel, geom: int, up: np.ndarray, name: str) -> float:
+    """Height over the geom's centre of its lowest point, where ``up`` (3,) is a unit vector in its frame."""
+    size = model.geom_size[geom]
+    match kind := mujoco.mjtGeom(model.geom_type[geom]):
+        case mujoco.mjtGeom.mjGEOM_SPHERE:
+            return -size[0]
+        case mujoco.mjtGeom.mjGEOM_ELLIPSOID:
+            return -float(np.linalg.norm(up * size))
+        case mujoco.mjtGeom.mjGEOM_BOX:
+            return -np.abs(up) @ size
+        case mujoco.mjtGeom.mjGEOM_CAPSULE:
+            return -size[0] - abs(up[2]) * size[1]
+        case mujoco.mjtGeom.mjGEOM_CYLINDER:
+            return -np.hypot(up[0], up[1]) * size[0] - abs(up[2]) * size[1]
+        case mujoco.mjtGeom.mjGEOM_MESH:
+            mesh = model.geom_dataid[geom]
+            start = model.mesh_vertadr[mesh]
+            return (model.mesh_vert[start : start + model.mesh_vertnum[mesh]] @ up).min()
+    valid = "sphere, ellipsoid, box, capsule, cylinder, mesh"
+    raise UsageError(f"Object {name!r} collides by a geom of type {kind.name}. Valid: {valid}.")

@@ -10,6 +10,7 @@ import numpy as np
 from simreal_envs.gains import ROBOSUITE, Gains
 from simreal_envs.poses import pose
 from simreal_envs.sim.controller import ArmController
+from simreal_envs.sim.parts import bottom_m, collision_geoms
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, TABLE_CENTRE_IN_BASE_M, FloatArray
 
 GRIPPER_OPEN_M = 0.04
@@ -35,17 +36,10 @@ class Physics:
         fingers = [f"gripper0_right_finger_joint{i}" for i in (1, 2)]
         self._fingers = np.array([model.joint(name).qposadr[0] for name in fingers])
         self._pads = [frozenset({model.geom(f"gripper0_right_finger{i}_pad_collision").id}) for i in (1, 2)]
-        self._bodies = {name: model.body(f"{name}_main").id for name in objects}
         self._free = {name: model.joint(f"{name}_joint0") for name in objects}
-        self._geoms = {
-            name: frozenset(
-                int(g) for g in range(model.ngeom) if model.geom_bodyid[g] == body and model.geom_contype[g]
-            )
-            for name, body in self._bodies.items()
-        }
-        self._half_height_m = {
-            name: max(float(model.geom_size[g][2]) for g in geoms) for name, geoms in self._geoms.items()
-        }
+        self._bodies = {name: int(model.jnt_bodyid[joint.id]) for name, joint in self._free.items()}
+        self._geoms = {name: collision_geoms(model, body) for name, body in self._bodies.items()}
+        self._bottoms_m = {name: bottom_m(model, body) for name, body in self._bodies.items()}
 
     # --- acting -----------------------------------------------------------------------------------
 
@@ -66,7 +60,7 @@ class Physics:
         """Put objects at rest at (x, y, yaw) on the table; whatever else there is goes on as it was."""
         for name, (x, y, yaw) in placement.items():
             at, moves = self._free[name].qposadr[0], self._free[name].dofadr[0]
-            in_base = TABLE_CENTRE_IN_BASE_M + np.array([x, y, self._half_height_m[name]])
+            in_base = TABLE_CENTRE_IN_BASE_M + np.array([x, y, -self._bottoms_m[name]])
             self.data.qpos[at : at + 3] = in_base + BASE_IN_WORLD_M
             self.data.qpos[at + 3 : at + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
             self.data.qvel[moves : moves + 6] = self.data.qacc_warmstart[moves : moves + 6] = 0.0

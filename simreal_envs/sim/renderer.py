@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib import import_module
-from typing import Any
 
 import mujoco
 import numpy as np
 
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import MissingDependencyError
-from simreal_envs.opengl import NO_OPENGL, load_other_llvm_first
+from simreal_envs.opengl import NO_OPENGL
 from simreal_envs.shifts import Shift
+from simreal_envs.sim.context import may_free, opengl
 from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.sim.parts import shrink_unseen_textures
 from simreal_envs.spec import BASE_IN_WORLD_M
@@ -23,20 +19,8 @@ from simreal_envs.spec import BASE_IN_WORLD_M
 NEAR_M, FAR_M = 0.05, 10.0
 MAX_GEOMS = 1000
 
-
-@lru_cache(maxsize=1)
-def _gl_context() -> Any:
-    """The process's one OpenGL context."""
-    load_other_llvm_first()
-    try:
-        # MuJoCo itself chooses when first imported, which may have been before us and without a display.
-        backend = import_module(f"mujoco.{os.environ['MUJOCO_GL']}") if "MUJOCO_GL" in os.environ else mujoco
-        context = backend.GLContext(64, 64)
-        context.make_current()
-        atexit.register(context.free)
-    except Exception as error:  # each backend raises its own kinds
-        raise MissingDependencyError(NO_OPENGL.format(reason=f"{type(error).__name__}: {error}")) from error
-    return context
+_KEPT: list[mujoco.MjrContext] = []
+"""What cannot be freed must not be destroyed either, which frees it in whichever context is current."""
 
 
 class Renderer:
@@ -44,13 +28,18 @@ class Renderer:
 
     ``quality="fast"``: decimated meshes, no shadows, reflections or multisampling. ``quality="full"``: as
     robosuite renders. Lights and materials are changed on the renderer's own copy of the model.
+
+    Raises:
+        MissingDependencyError: there is no OpenGL.
+        UsageError: OpenGL was opened before this process was forked.
     """
+
+    _context: mujoco.MjrContext | None = None
 
     def __init__(
         self, model: mujoco.MjModel, camera: Camera, shifts: Sequence[Shift], quality: str = "fast"
     ) -> None:
         self.camera = camera
-        context = _gl_context()
         fast = quality == "fast"
         self._model = simplified(model) if fast else simplified(model, faces_per_mesh=10**9)
         height, width = camera.size
@@ -60,11 +49,11 @@ class Renderer:
         if fast:
             self._model.vis.quality.offsamples = self._model.vis.quality.shadowsize = 0
             shrink_unseen_textures(self._model)
-        context.make_current()
-        try:
-            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
-        except mujoco.FatalError as error:
-            raise MissingDependencyError(NO_OPENGL.format(reason=error)) from error
+        with opengl():
+            try:
+                self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+            except mujoco.FatalError as error:
+                raise MissingDependencyError(NO_OPENGL.format(reason=error)) from error
         self._viewport = mujoco.MjrRect(0, 0, width, height)
         self._scene = mujoco.MjvScene(self._model, MAX_GEOMS)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
@@ -79,8 +68,6 @@ class Renderer:
 
     def render(self, data: mujoco.MjData, depth: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """Colour (H, W, 3) uint8 and, if asked for, depth (H, W) float32 metres along the optical axis."""
-        _gl_context().make_current()
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # others render too
         mujoco.mjv_updateScene(
             self._model,
             data,
@@ -91,8 +78,10 @@ class Renderer:
             self._scene,
         )
         self._aim()
-        mujoco.mjr_render(self._viewport, self._scene, self._context)
-        mujoco.mjr_readPixels(self._rgb, self._depth if depth else None, self._viewport, self._context)
+        with opengl():
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # others render too
+            mujoco.mjr_render(self._viewport, self._scene, self._context)
+            mujoco.mjr_readPixels(self._rgb, self._depth if depth else None, self._viewport, self._context)
         rgb = self._rgb[::-1].copy()
         return rgb, (self._metres(self._depth[::-1]) if depth else None)
 
@@ -118,5 +107,14 @@ class Renderer:
 
     def close(self) -> None:
         """Free the GPU's copy of the model."""
-        _gl_context().make_current()
-        self._context.free()
+        context, self._context = self._context, None
+        if context is None:
+            return
+        if may_free():
+            with opengl():
+                context.free()
+        else:
+            _KEPT.append(context)
+
+    def __del__(self) -> None:
+        self.close()

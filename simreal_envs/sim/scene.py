@@ -17,6 +17,7 @@ from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, START_JOINTS_RAD
 from simreal_envs.tasks import get_task
+from simreal_envs.tasks.progress import Progress
 
 logging.disable(logging.WARNING)  # robosuite's import warns about optional parts of no use here
 from robosuite.controllers import load_composite_controller_config  # noqa: E402
@@ -101,7 +102,9 @@ class TabletopScene(ManipulationEnv):
 
     def _check_success(self) -> bool:
         physics = Physics(self.sim.model._model, self.sim.data._data, self.task.objects)
-        return self.task.stages_reached(physics)[self.task.stages[-1]]
+        progress = Progress(self.task.stages)
+        progress.update(self.task.stages_reached(physics))
+        return progress.success
 
 
 class CompiledScene(NamedTuple):
