@@ -17,6 +17,7 @@ from worker_memory import Measured
 
 from simreal_agents.collect import ActorRecorder
 from simreal_agents.experts import make_expert
+from simreal_datasets.editing import drop_episodes
 from simreal_datasets.episode import DatagenInfo
 from simreal_datasets.fill import LAST_SEED, Attempt, fill_dataset
 from simreal_datasets.generate import SELECTIONS, Generator, load_segments, select
@@ -31,7 +32,7 @@ from simreal_datasets.segments import (
     move,
     retime,
 )
-from simreal_datasets.store import Dataset, DatasetWriter, drop_episodes
+from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.parallel import Work, run_in_processes
