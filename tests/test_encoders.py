@@ -60,3 +60,38 @@ def test_only_images_of_the_target_teach_its_view() -> None:
     assert not network.view.change.grad.any()  # type: ignore[union-attr]
     network(IMAGES, TARGET)[TARGET].square().sum().backward()
     assert network.view.change.grad.any()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("view", ["none", "image", "domain"])
+def test_keypoints_are_not_rounded_where_convolutions_are(view: str) -> None:
+    """bf16 has 26 values where 41 places of a map of 200 columns lie between 0.70 and 0.80."""
+    places = torch.linspace(0.7, 0.8, 41)
+    columns = torch.linspace(-1, 1, 201)
+    maps = (-1e4 * (columns - places[:, None]).square())[:, None, None].expand(-1, 1, 3, -1)
+    network = encoder(view)
+    network.maps, network.detectors = torch.nn.Identity(), torch.nn.Identity()  # type: ignore[assignment]
+    network.feature = torch.nn.Identity()  # type: ignore[assignment]
+    network.view = None
+    with torch.autocast("cpu", torch.bfloat16):
+        points = network(maps, torch.zeros(41, dtype=torch.bool))
+    assert points.dtype == torch.float32
+    assert (points[:, 0] - places).abs().max() < 1e-3
+    assert len(points[:, 0].unique()) == 41
+
+
+@pytest.mark.parametrize("view", ["none", "image", "domain"])
+def test_bf16_moves_features_by_no_more_than_its_convolutions_do(view: str) -> None:
+    network = encoder(view).eval()
+    with torch.no_grad():
+        exact = network(IMAGES, TARGET)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = network(IMAGES, TARGET)
+            maps = network.maps(IMAGES)
+            scores = network.detectors(maps)
+        maps, scores = maps.float(), scores.float()
+        points = network.keypoints(scores)
+        if network.view is not None:
+            points = move(points, network.view(maps, TARGET))
+        assert torch.equal(features, network.feature(points))
+    assert features.dtype == torch.float32
+    assert (features - exact).abs().max() < 0.02

@@ -14,6 +14,7 @@ import pytest
 from demonstrations import random_episode, write_dataset
 from scipy.spatial.transform import Rotation
 
+from simreal_agents.actions import ActionCodec
 from simreal_datasets.editing import drop_episodes
 from simreal_datasets.frames import Frames
 from simreal_datasets.store import Dataset, DatasetWriter
@@ -205,3 +206,31 @@ def test_a_datasets_own_masks_choose_and_survive(mixed: Path, caplog: pytest.Log
     assert numbers(Frames.load(mixed, which="valid/of mine")) == [3]
     with pytest.raises(UsageError, match=r"'test'\. Valid: success, all, in, train, valid/of mine"):
         Frames.load(mixed, which="test")
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ([-1, 1, 0, 0, -1, 0], [-1, 1, 1, 1, -1, -1]),
+        ([0, 0, 0.3, 0, -0.2], [-1, -1, 1, 1, -1]),
+        ([1, 1], [1, 1]),
+    ],
+)
+def test_a_gripper_that_holds_is_not_learnt_as_open(
+    tmp_path: Path, commands: list[float], said: list[float]
+) -> None:
+    with DatasetWriter(tmp_path) as writer:
+        for _ in range(2):  # an episode starts open, whatever the one before ended with
+            episode = random_episode(np.random.default_rng(0), steps=len(commands))
+            episode.actions[:, -1] = commands
+            writer.add(episode)
+    frames = Frames.load(tmp_path)
+    assert frames.actions[:, -1].tolist() == said * 2
+    codec = ActionCodec("pose", "base")
+    again = codec.decode(
+        codec.encode(frames.actions[:, None], frames.end_effector_positions_m),
+        frames.end_effector_positions_m,
+    )
+    assert again[:, 0, -1].tolist() == said * 2
+    changes = [i for i, (a, b) in enumerate(pairwise(said)) if a != b]
+    assert frames.keyframes()[0].tolist() == [*changes, len(said) - 1, len(said) - 1][:2]

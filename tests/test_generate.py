@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from simreal_agents.experts import make_expert
 from simreal_datasets.editing import drop_episodes
 from simreal_datasets.episode import DatagenInfo
 from simreal_datasets.fill import LAST_SEED, Attempt, fill_dataset
-from simreal_datasets.generate import SELECTIONS, Generator, load_segments, select
+from simreal_datasets.generate import SELECTIONS, Generator, SegmentActor, load_segments, select
+from simreal_datasets.recorder import EpisodeRecorder
 from simreal_datasets.segments import (
     MAX_SPEED_MPS,
     MAX_TURN_RADPS,
@@ -36,7 +38,7 @@ from simreal_datasets.store import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.parallel import Work, run_in_processes
-from simreal_envs.poses import pose
+from simreal_envs.poses import pose, reachable_action
 from simreal_envs.shifts import STAND_IN
 from simreal_envs.spec import CONTROL_HZ, IMAGE_KEY
 from simreal_envs.tasks import Subtask, get_task
@@ -186,6 +188,139 @@ def test_selection_prefers_what_is_near() -> None:
     chosen = {select("nearest_object", segments, now, np.eye(4), 1, rng) for _ in range(100)}
     assert chosen == {9, 10, 11}
     assert len({select("random", segments, now, np.eye(4), 1, rng) for _ in range(300)}) == 20
+
+
+def demonstration(task: str, length: int, **signals: list[int]) -> DatagenInfo:
+    """A hand that moves by 1 mm a step, objects at rest; ``signals`` are the steps at which a stage holds."""
+    hand = np.tile(np.eye(4), (length, 1, 1))
+    hand[:, 0, 3] = 0.5 + 0.001 * np.arange(length)
+    stages = {stage: np.zeros(length, np.int64) for stage in get_task(task).stages}
+    for stage, steps in signals.items():
+        stages[stage][steps] = 1
+    poses = {name: np.tile(np.eye(4), (length, 1, 1)) for name in get_task(task).objects}
+    return DatagenInfo(hand, poses, stages, hand.copy(), -np.ones((length, 1)))
+
+
+def test_a_part_begins_after_the_attempt_that_was_undone_and_ends_where_it_is_completed_for_good() -> None:
+    held, again = [*range(20, 30)], [*range(60, 63), *range(66, 80)]  # touch is lost from 63 to 65
+    info = demonstration("Stack", 100, lift=held + again)
+    info.object_poses["cubeA"][25:40, 0, 3] = np.linspace(
+        0.0, 0.05, 15
+    )  # it slips, and comes to lie elsewhere
+    info.object_poses["cubeA"][40:, 0, 3] = 0.05
+    lift, place = cut(info, get_task("Stack"))
+    assert lift.targets[0, 0, 3] == pytest.approx(0.530)
+    assert lift.targets[-1, 0, 3] == pytest.approx(0.560)
+    assert lift.reference[0, 3] == pytest.approx(0.05)
+    assert place.targets[0, 0, 3] == pytest.approx(0.561)
+
+
+def test_reference_poses_are_of_objects_at_rest() -> None:
+    info = demonstration("Lift", 60)
+    falls_m = np.array([0.010, 0.006, 0.001, 0.0015, 0.0005])
+    info.object_poses["cube"][: len(falls_m), 2, 3] = falls_m
+    info.object_poses["cube"][50:, 2, 3] = np.linspace(0, 0.1, 10)  # lifted
+    info.gripper_action[45:] = 1
+    assert cut(info, get_task("Lift"))[0].reference[2, 3] == 0.0
+    never = demonstration("Lift", 60)
+    never.object_poses["cube"][:, 0, 3] = 0.01 * np.arange(60)  # rolls; what counts is where it is reached
+    never.gripper_action[45:] = 1
+    assert cut(never, get_task("Lift"))[0].reference[0, 3] == pytest.approx(0.45)
+
+
+def test_the_nearest_demonstration_is_found_by_any_of_an_objects_equivalent_yaws() -> None:
+    def lying(x_m: float, yaw_deg: float) -> Segment:
+        at = pose(Rotation.from_euler("z", yaw_deg, degrees=True).as_matrix(), [x_m, 0, 0.02])
+        return Segment(Subtask("p", "cube"), at[None], np.ones(1), at, None)
+
+    here = lying(0.0, 0.0).reference
+    segments = [lying(0.0, 90.0), *(lying(0.09, 0.0) for _ in range(6))]
+    rng = np.random.default_rng(0)
+    for strategy in ("nearest_object", "nearest_robot"):
+        for symmetry, chosen in ((4, True), (1, False)):
+            drawn = {select(strategy, segments, here, here, symmetry, rng) for _ in range(60)}
+            assert (0 in drawn) == (chosen or strategy == "nearest_robot")
+
+
+class Person:
+    """Comes down on the cube, ``off_m`` off its middle, waits, closes, waits, lifts."""
+
+    def __init__(self, world: Any, off_m: float) -> None:
+        hand, cube = world.end_effector_pose_in_base(), world.object_poses_in_base()["cube"][:3, 3]
+        grasp = cube + off_m * hand[:3, 0] * [1, 1, 0] - [0, 0, 0.011]
+        above, lifted = grasp + [0, 0, 0.08], grasp + [0, 0, 0.10]
+        ways = [
+            (hand[:3, 3], above, 40, -1), (above, grasp, 60, -1), (grasp, grasp, 20, -1),
+            (grasp, grasp, 15, 1), (grasp, lifted, 60, 1),
+        ]  # fmt: skip
+        self._rotation = hand[:3, :3]
+        self._plan = [(a + (b - a) * (i + 1) / n, g) for a, b, n, g in ways for i in range(n)]
+
+    def predict(self, observation: Any, *_: Any) -> tuple[np.ndarray, Any]:
+        position, gripper = self._plan.pop(0) if len(self._plan) > 1 else self._plan[0]
+        return reachable_action(pose(self._rotation, position), gripper), None
+
+
+@pytest.mark.parametrize("off_m", [0.0, 0.024])
+def test_the_hand_closes_where_the_demonstration_closed(off_m: float) -> None:
+    env = World("Lift", obs="state").make("all")
+    world: Any = env.unwrapped
+    placement = {"placement": {"cube": (0.02, -0.08, 0.0)}}
+    recorder, person = EpisodeRecorder(), Late(lambda: Person(world, off_m))
+    outcome = run_episode(env, person, seed=7, options=placement, recorder=recorder)
+    info = recorder.finish(env, outcome, "person").datagen
+    assert outcome.success
+    assert info is not None
+    closes = int(np.flatnonzero(info.gripper_action[:, 0] > 0)[0])
+    segments = cut(info, world.task)
+    for x, y in ((0.02, -0.08), (-0.05, 0.1)):
+        observation, _ = env.reset(seed=7, options={"placement": {"cube": (x, y, 0.0)}})
+        actor = SegmentActor(world, [segments], "random", np.random.default_rng(0))
+        while (action := actor.predict(observation)[0])[6] <= 0:
+            observation = env.step(action)[0]
+        there = np.linalg.inv(world.object_poses_in_base()["cube"]) @ world.end_effector_pose_in_base()
+        demonstrated = np.linalg.inv(info.object_poses["cube"][closes]) @ info.eef_pose[closes]
+        assert np.linalg.norm(there[:3, 3] - demonstrated[:3, 3]) < 0.002
+    env.close()
+
+
+class Late:
+    """An actor that is made at the first step, when the world has been reset."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._actor = make, None
+
+    def predict(self, observation: Any, *rest: Any) -> tuple[np.ndarray, Any]:
+        self._actor = self._actor or self._make()
+        return self._actor.predict(observation, *rest)
+
+
+def test_every_target_of_every_part_is_gone_to(demonstrations: Path) -> None:
+    """Also the last one of each: a step that is left out makes the next one twice as long."""
+    task = load_segments(demonstrations).task
+    env = World(task, obs="state").make("all")
+    observation, _ = env.reset(seed=1)
+    actor = SegmentActor(
+        env.unwrapped, load_segments(demonstrations).segments, "random", np.random.default_rng(0)
+    )
+    planned: list[np.ndarray] = []
+    plan_subtask = actor._plan_subtask
+
+    def watched(index: int) -> Any:
+        plan = plan_subtask(index)
+        planned.extend(step.action for step in plan)
+        return plan
+
+    actor._plan_subtask = watched  # type: ignore[method-assign]
+    given = []
+    for _ in range(200):
+        action, _ = actor.predict(observation)
+        given.append(action)
+        observation = env.step(action)[0]
+    left = iter(given)
+    assert all(any(np.array_equal(target, action) for action in left) for target in planned)
+    np.testing.assert_array_equal(given[-1], planned[-1])
+    env.close()
 
 
 # --- generation -------------------------------------------------------------------------------------

@@ -98,6 +98,16 @@ def test_actions_ask_for_the_next_pose_reached(human: dict[str, Path]) -> None:
     assert set(np.unique(episode.actions[:, 6])) <= {-1.0, 1.0}
 
 
+def test_rewards_are_of_the_state_after_the_action(human: dict[str, Path]) -> None:
+    """As in recorded episodes: the step that solves the task is the one that is rewarded."""
+    for task, stage in (("Lift", "lift"), ("Stack", "release")):
+        episode = import_demonstrations(human[task])[0]
+        assert episode.datagen is not None
+        holds = episode.datagen.subtask_term_signals[stage]
+        assert np.flatnonzero(episode.rewards)[0] == np.flatnonzero(holds)[0] - 1
+        np.testing.assert_array_equal(episode.rewards[:-1], holds[1:])
+
+
 def test_observations_agree_with_the_poses(human: dict[str, Path]) -> None:
     (episode,) = import_demonstrations(human["Stack"])
     assert episode.datagen is not None
