@@ -78,7 +78,7 @@ def _lowest_m(model: mujoco.MjModel, geom: int, up: np.ndarray, name: str) -> fl
         case mujoco.mjtGeom.mjGEOM_SPHERE:
             return -size[0]
         case mujoco.mjtGeom.mjGEOM_ELLIPSOID:
-            return -np.linalg.norm(up * size)
+            return -float(np.linalg.norm(up * size))
         case mujoco.mjtGeom.mjGEOM_BOX:
             return -np.abs(up) @ size
         case mujoco.mjtGeom.mjGEOM_CAPSULE:
