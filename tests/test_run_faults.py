@@ -191,7 +191,7 @@ def misfits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(folder / "wide", 2, size=(32, 48))
     write_dataset(folder / "lift", 2)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("episode", "store"):
+        for module in ("episode", "catalogue"):
             patch.setattr(f"simreal_datasets.{module}.FORMAT_VERSION", 99)
         write_dataset(folder / "newer", 2)
     overrides = [f"data.source={folder / 'lift'}", "optim.updates=1", "batch.size=4", "threads=1"]

@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from simreal_envs.cleanup import finally_do
 from simreal_envs.errors import MissingDependencyError, UsageError
 from simreal_envs.opengl import NO_OPENGL, load_other_llvm_first
 from simreal_envs.sim import mujoco
@@ -48,11 +49,9 @@ def opengl() -> Iterator[None]:
             restore = _RESTORE[name](backend)
         except Exception as error:  # each backend raises its own kinds
             raise _no_opengl(error) from error
-        try:
+        with finally_do(restore):
             _make_current(backend)
             yield
-        finally:
-            restore()
 
 
 def may_free() -> bool:
@@ -98,7 +97,8 @@ def _restore_egl(backend: Any) -> Restore:
         surfaces = egl.eglGetCurrentSurface(egl.EGL_DRAW), egl.eglGetCurrentSurface(egl.EGL_READ)
         return partial(egl.eglMakeCurrent, egl.eglGetCurrentDisplay(), *surfaces, context)
     none = egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT
-    return lambda: backend.EGL_DISPLAY is not None and egl.eglMakeCurrent(backend.EGL_DISPLAY, *none)
+    # Without our context there is nothing to undo, and where there is no OpenGL the display is no display.
+    return lambda: _context is not None and egl.eglMakeCurrent(backend.EGL_DISPLAY, *none)
 
 
 def _restore_osmesa(backend: Any) -> Restore:
