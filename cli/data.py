@@ -195,7 +195,7 @@ def drop(
 ) -> None:
     """Delete episodes from a dataset, for instance a demonstration that was kept by mistake.
 
-    A number means every file that has it: two have the same one where datasets were merged by copying files.
+    Files of datasets that were merged by copying can have the same number; they are dropped by name.
 
     **Examples**
 

@@ -30,7 +30,7 @@ def drop_episodes(path: Path | str, episodes: Collection[int | str]) -> list[Pat
         episodes: numbers, or names of files.
 
     Raises:
-        UsageError: there is no such episode; then nothing is deleted.
+        UsageError: there is no such episode, or a number that two files have; then nothing is deleted.
         DataError: the folder cannot be changed.
     """
     path = Path(path)
@@ -41,6 +41,13 @@ def drop_episodes(path: Path | str, episodes: Collection[int | str]) -> list[Pat
         if missing:
             valid = f"{there[0].number} to {there[-1].number}" if there else "none"
             raise UsageError(f"Dataset {path} has no episode {missing[0]}. There: {valid}.")
+        for number in sorted(episode for episode in episodes if isinstance(episode, int)):
+            names = [file.path.name for file in there if file.number == number]
+            if len(names) > 1:
+                raise UsageError(
+                    f"Dataset {path} holds {len(names)} episodes of number {number}: {', '.join(names)}. "
+                    "Name the files to be dropped."
+                )
         dropped = [file.path for file in there if {file.number, file.path.name} & set(episodes)]
         for file in dropped:
             file.unlink()

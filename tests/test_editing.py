@@ -125,10 +125,12 @@ def test_what_the_error_advises_mends_it(copied_together: Path, tmp_path: Path) 
     assert len(Dataset(copied_together)) == 2
 
 
-def test_a_number_drops_every_file_that_has_it(copied_together: Path) -> None:
-    result = CliRunner().invoke(app, ["data", "drop", str(copied_together), "0"])
-    assert result.output.count("dropped episode_000000.") == 2
-    assert len(list(copied_together.glob("episode_*"))) == 2
+def test_a_number_that_two_episodes_have_drops_neither(copied_together: Path) -> None:
+    before = sorted(copied_together.glob("episode_*"))
+    result = CliRunner().invoke(app, ["data", "drop", str(copied_together), str(before[-1].name), "0"])
+    assert result.exit_code == 2
+    assert all(file.name in result.stderr for file in copied_together.glob("episode_000000.*"))
+    assert sorted(copied_together.glob("episode_*")) == before
 
 
 def test_check_names_what_is_damaged(tmp_path: Path) -> None:

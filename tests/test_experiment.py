@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -185,13 +185,17 @@ def test_trainings_side_by_side_save_where_they_are_at_ctrl_c(data: Path, tmp_pa
     long = settings_of(data, "optim.updates=100000", "checkpoint_every=100000")
     runs = [tmp_path / "cotrain", tmp_path / "uot"]
     program = subprocess.Popen([sys.executable, "all.py", *long], cwd=tmp_path, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not all((run / "log.jsonl").exists() and (run / "log.jsonl").stat().st_size for run in runs):
-        assert program.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: parent and trainings
-    assert program.wait(30) == 130
+    deadline = time.monotonic() + 120
+    try:
+        while not all((run / "log.jsonl").exists() and (run / "log.jsonl").stat().st_size for run in runs):
+            assert program.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(program.pid, signal.SIGINT)  # as a terminal does: parent and trainings
+        assert program.wait(30) == 130
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
     for run in runs:
         (saved,) = list_checkpoints(run)
         assert 0 < saved < 100_000

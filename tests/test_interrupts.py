@@ -49,7 +49,7 @@ def interrupted(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not when():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
@@ -93,7 +93,7 @@ def test_demonstrations_are_kept_counted_and_added_to(command: str, recorded: Pa
 def test_a_command_that_is_killed_loses_no_finished_episode(recorded: Path, tmp_path: Path) -> None:
     given = ["generate", str(recorded), "d", "--obs", "state", "--workers", "2", "--episodes"]
     process = subprocess.Popen([SIMREAL, *given, "5000"], cwd=tmp_path, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds(tmp_path / "d", 4)():
         assert process.poll() is None
         assert time.monotonic() < deadline
