@@ -26,8 +26,8 @@ AXES = {
 ARROWS = {"up": "w", "down": "s", "left": "a", "right": "d"}
 GRIPS: dict[str, Grip] = {"c": "close", "v": "open"}
 
-FIRST_STEPS = 14
-"""A key counts as held for 0.7 s after its first signal: terminals repeat it after 0.25 to 0.66 s only."""
+FIRST_STEPS = 15
+"""A key counts as held for 0.75 s after its first signal: terminals repeat it after 0.25 to 0.66 s only."""
 HOLD_STEPS = 3
 """And for 0.15 s after a repetition: these come every 30 to 90 ms."""
 START = 0.25
