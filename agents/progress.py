@@ -1,9 +1,9 @@
-"""Progress bars: what every one shows, and that of an evaluation, with the success rate so far."""
+"""What every progress bar shows, and the bar of a dataset that is filled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from simreal_agents.episode_log import EpisodeResult
-from simreal_datasets.fill import Attempt, count_files
+from simreal_datasets.making.fill import Attempt, count_files
 
 
 def bar_columns(detail: str = "") -> tuple[ProgressColumn, ...]:
@@ -47,23 +46,3 @@ def shown_attempts(
             rate = f"{solved}/{tried} succeed"
             progress.update(bar, advance=attempt.episode is not None, rate=rate)
             yield attempt
-
-
-@contextmanager
-def success_bar(total: int, title: str = "evaluate") -> Iterator[Callable[[EpisodeResult], None]]:
-    """Show a bar on stderr; pass what it yields to :func:`simreal_agents.evaluation.evaluate`."""
-    counts: dict[tuple[str, str], list[int]] = {}
-    progress = Progress(*bar_columns("{task.fields[rates]}"), console=Console(stderr=True))
-    bar = progress.add_task(title, total=total, rates="")
-
-    def show(result: EpisodeResult) -> None:
-        if not counts:  # nothing can be wrong with the arguments any more
-            stack.enter_context(progress)
-        count = counts.setdefault((result.name, result.region), [0, 0])
-        count[0] += result.success
-        count[1] += 1
-        rates = f"{result.name} {result.region} {100 * count[0] / count[1]:.0f} %"
-        progress.update(bar, advance=1, rates=rates)
-
-    with ExitStack() as stack:
-        yield show

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
-from simreal_agents.footing import WORLD
-from simreal_agents.report import pool, report
+from simreal_agents.evaluation.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
+from simreal_agents.evaluation.footing import WORLD
+from simreal_agents.evaluation.report import pool, report
 from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.tasks import get_task
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simreal_agents.experiment import Experiment, run_experiment
+from simreal_agents.study.experiment import Experiment, run_experiment
 from simreal_envs.errors import SimrealError
 
 

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from simreal_datasets.pairing import pair
+from simreal_datasets.loading.pairing import pair
 
 
 def random_paths(count: int, rng: np.random.Generator) -> list[np.ndarray]:

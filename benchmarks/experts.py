@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from simreal_agents.experts import EXPERTS, make_expert
-from simreal_agents.statistics import wilson_interval
+from simreal_agents.actors.experts import EXPERTS, make_expert
+from simreal_agents.evaluation.statistics import wilson_interval
 from simreal_envs.loop import run_episode
 from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise

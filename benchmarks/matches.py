@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from simreal_agents.alignment import solve, squared_distances
-from simreal_agents.batches import Draw
-from simreal_agents.config import TrainConfig, load_config
-from simreal_agents.learner import Learner
-from simreal_agents.train import load_domains
-from simreal_datasets.frames import Frames
-from simreal_datasets.store import Dataset
+from simreal_agents.policies.config import TrainConfig, load_config
+from simreal_agents.training.alignment import solve, squared_distances
+from simreal_agents.training.batches import Draw
+from simreal_agents.training.learner import Learner
+from simreal_agents.training.train import load_domains
+from simreal_datasets.loading.frames import Frames
+from simreal_datasets.store.dataset import Dataset
 from simreal_envs.errors import DataError, SimrealError
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task

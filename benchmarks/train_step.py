@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 
-from simreal_agents import alignment
-from simreal_agents.config import load_config
-from simreal_agents.learner import Learner
-from simreal_agents.transport import Solution
-from simreal_datasets.frames import Frames
+from simreal_agents.policies.config import load_config
+from simreal_agents.training import alignment
+from simreal_agents.training.learner import Learner
+from simreal_agents.training.transport import Solution
+from simreal_datasets.loading.frames import Frames
 
 
 def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Generator) -> Frames:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from simreal_agents.encoders import DomainView, move
-from simreal_agents.policy import load_policy
-from simreal_datasets.store import Dataset
+from simreal_agents.policies.encoders import DomainView, move
+from simreal_agents.policies.policy import load_policy
+from simreal_datasets.store.dataset import Dataset
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import SimrealError, UsageError
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simreal_agents.progress import shown_attempts
-from simreal_datasets.fill import Attempt, count_files
+from simreal_datasets.making.fill import Attempt, count_files
 
 
 def show_attempts(attempts: Generator[Attempt, None, None], dataset: Path, episodes: int) -> None:

@@ -62,11 +62,11 @@ def collect(
 
     `simreal collect data/lift-policy --task Lift --by runs/uot`
     """
-    from simreal_agents.collect import ActorRecorder
-    from simreal_agents.session import BY_HAND, run_session
-    from simreal_agents.sources import TrainedPolicy, named_source
+    from simreal_agents.actors.sources import TrainedPolicy, named_source
+    from simreal_agents.operators.session import BY_HAND, run_session
+    from simreal_agents.study.collect import ActorRecorder
     from simreal_cli.attempts import show_attempts
-    from simreal_datasets.fill import fill_dataset
+    from simreal_datasets.making.fill import fill_dataset
     from simreal_envs.errors import UsageError
     from simreal_envs.spec import HORIZON
     from simreal_envs.world import World

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from simreal_datasets.store import Dataset
+    from simreal_datasets.store.dataset import Dataset
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Fetch, import, look at, merge and mend datasets."
@@ -39,7 +39,7 @@ def fetch(
 
     `SIMREAL_CACHE=/data/cache simreal data fetch Stack`
     """
-    from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
+    from simreal_datasets.making.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
 
     for task, path in fetch_demonstrations(tasks or HUMAN_DEMONSTRATIONS).items():
         typer.echo(f"{task}: {path}")
@@ -70,9 +70,9 @@ def import_(
 
     `simreal data import demo.hdf5 data/stack-human --task Stack`
     """
-    from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
-    from simreal_datasets.robosuite_import import read_demonstrations
-    from simreal_datasets.store import Dataset, DatasetWriter
+    from simreal_datasets.making.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
+    from simreal_datasets.making.robosuite_import import read_demonstrations
+    from simreal_datasets.store.dataset import Dataset, DatasetWriter
 
     if str(file) in HUMAN_DEMONSTRATIONS and not file.exists():
         file = fetch_demonstrations([str(file)])[str(file)]
@@ -114,7 +114,7 @@ def info(
 
     `simreal data info data/source --json | jq .episodes`
     """
-    from simreal_datasets.store import Dataset
+    from simreal_datasets.store.dataset import Dataset
 
     summary = summarise(Dataset(dataset))
     if as_json:
@@ -140,7 +140,7 @@ def check(dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_d
 
     `simreal data check data/source && simreal train runs/source -m source --source data/source`
     """
-    from simreal_datasets.store import Dataset
+    from simreal_datasets.store.dataset import Dataset
     from simreal_envs.errors import DataError
 
     there = Dataset(dataset)
@@ -173,7 +173,7 @@ def merge(
 
     `simreal data merge data/mended data/copied-together`
     """
-    from simreal_datasets.editing import merge as copy_episodes
+    from simreal_datasets.store.editing import merge as copy_episodes
 
     copied: Counter[Path] = Counter()
     skipped: Counter[Path] = Counter()
@@ -203,8 +203,8 @@ def drop(
 
     `simreal data drop data/stack-real 3 7 episode_000008.5f0c3a9e81d2b740.hdf5`
     """
-    from simreal_datasets.catalogue import list_episodes
-    from simreal_datasets.editing import drop_episodes
+    from simreal_datasets.store.catalogue import list_episodes
+    from simreal_datasets.store.editing import drop_episodes
 
     there = {info.path: info for info in list_episodes(dataset).infos} if dataset.is_dir() else {}
     wanted = [int(text) if text.isdecimal() else Path(text).name for text in episodes]
@@ -222,8 +222,8 @@ def drop(
 
 def summarise(dataset: Dataset) -> dict[str, Any]:
     """What is in a dataset, JSON-able; counts are of episodes."""
-    from simreal_datasets.choice import masks
-    from simreal_datasets.metadata import how_it_ended
+    from simreal_datasets.store.choice import masks
+    from simreal_datasets.store.metadata import how_it_ended
 
     metas = [info.meta for info in dataset.infos]
     lengths = sorted(info.length for info in dataset.infos)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from simreal_agents.experiment import Experiment
+    from simreal_agents.study.experiment import Experiment
 
 
 def demo(
@@ -41,7 +41,7 @@ def demo(
 
     `simreal demo --env rig --quick`
     """
-    from simreal_agents.experiment import run_experiment
+    from simreal_agents.study.experiment import run_experiment
     from simreal_envs.spec import check_choice
 
     check_choice("task", task, DURATIONS_MINUTES)
@@ -80,7 +80,7 @@ RIG_TEST_EPISODES = {False: 20, True: 5}
 
 def demo_experiment(task: str, quick: bool, env: str = "sim") -> Experiment:
     """The sizes of the demo."""
-    from simreal_agents.experiment import Experiment
+    from simreal_agents.study.experiment import Experiment
 
     sizes = dict(SIZES[task])
     if quick:

@@ -180,7 +180,7 @@ def _torch() -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS
+    from simreal_datasets.making.fetch import HUMAN_DEMONSTRATIONS
     from simreal_envs.folders import cache_dir
 
     folder = cache_dir()

@@ -15,7 +15,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.spec import REGIONS, check_choice
 
 if TYPE_CHECKING:
-    from simreal_agents.sources import ActorSource
+    from simreal_agents.actors.sources import ActorSource
     from simreal_envs.world import World
 
 EXPERT = "expert"
@@ -79,11 +79,11 @@ def evaluate_runs(
 
     `simreal eval runs/uot --env real --host 172.16.0.2 --episodes 20`
     """
-    from simreal_agents.attended_evaluation import evaluate_attended
-    from simreal_agents.evaluation import evaluate
-    from simreal_agents.progress import success_bar
-    from simreal_agents.report import report
-    from simreal_agents.videos import record_failures
+    from simreal_agents.evaluation.play import evaluate
+    from simreal_agents.evaluation.progress import success_bar
+    from simreal_agents.evaluation.report import report
+    from simreal_agents.evaluation.videos import record_failures
+    from simreal_agents.operators.attended_evaluation import evaluate_attended
     from simreal_envs.seeds import describe
     from simreal_envs.tasks import get_task
 
@@ -142,7 +142,7 @@ def _seeds(asked: str, episodes: int) -> range:
 
 def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
     """Sources by name: the folder's name, or its path where two have the same name."""
-    from simreal_agents.sources import Expert, TrainedPolicy
+    from simreal_agents.actors.sources import Expert, TrainedPolicy
 
     if checkpoint != "last" and all(run == EXPERT for run in runs):
         raise UsageError(f"--checkpoint {checkpoint} is of a trained policy; the expert has none.")
@@ -158,7 +158,7 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
 
 def _world(actors: dict[str, ActorSource], task: str | None, shift: str) -> World:
     """What all of them were made for, in simulation."""
-    from simreal_agents.sources import TrainedPolicy
+    from simreal_agents.actors.sources import TrainedPolicy
     from simreal_envs.world import World
 
     trained = {name: source.world() for name, source in actors.items() if isinstance(source, TrainedPolicy)}

@@ -47,8 +47,8 @@ def generate(
     `simreal generate data/lift-human data/lift-rig --env rig --shift viewpoint --region in --episodes 20`
     """
     from simreal_cli.attempts import show_attempts
-    from simreal_datasets.fill import fill_dataset
-    from simreal_datasets.generate import Generator, load_segments
+    from simreal_datasets.making.fill import fill_dataset
+    from simreal_datasets.making.generate import Generator, load_segments
     from simreal_envs.world import World
 
     cores = worker_count(workers)

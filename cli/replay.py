@@ -36,8 +36,8 @@ def replay(
 
     `simreal replay data/stack-real --env real --host 172.16.0.2`
     """
-    from simreal_agents.replay import replay as execute
-    from simreal_datasets.store import Dataset
+    from simreal_agents.operators.replay import replay as execute
+    from simreal_datasets.store.dataset import Dataset
 
     stored = Dataset(dataset)
     numbers = [info.number for info in stored.infos]

@@ -53,9 +53,9 @@ def train(
 
     `simreal train runs/uot --resume`
     """
-    from simreal_agents.config import config_values, load_config
-    from simreal_agents.train import stored_config
-    from simreal_agents.train import train as run_training
+    from simreal_agents.policies.config import config_values, load_config
+    from simreal_agents.training.train import stored_config
+    from simreal_agents.training.train import train as run_training
     from simreal_envs.errors import UsageError
 
     named = {

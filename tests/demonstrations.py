@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simreal_datasets.episode import Episode
-from simreal_datasets.store import DatasetWriter
+from simreal_datasets.store.dataset import DatasetWriter
+from simreal_datasets.store.episode import Episode
 
 
 def random_episode(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simreal_datasets.episode import DatagenInfo, Episode
-from simreal_datasets.store import DatasetWriter
+from simreal_datasets.store.dataset import DatasetWriter
+from simreal_datasets.store.episode import DatagenInfo, Episode
 from simreal_envs.poses import pose_from_action
 from simreal_envs.spec import PROPRIOCEPTION
 

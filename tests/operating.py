@@ -16,7 +16,7 @@ from types import TracebackType
 
 import numpy as np
 
-from simreal_agents.devices.keyboard import START
+from simreal_agents.operators.devices.keyboard import START
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from simreal_agents.alignment import align, energy_distance, normalize, rbf, solve, squared_distances
-from simreal_agents.config import AlignmentConfig
-from simreal_agents.transport import pot_plan, transport_plan
+from simreal_agents.policies.config import AlignmentConfig
+from simreal_agents.training.alignment import align, energy_distance, normalize, rbf, solve, squared_distances
+from simreal_agents.training.transport import pot_plan, transport_plan
 
 KINDS = ("uot", "ot", "diagonal")
 

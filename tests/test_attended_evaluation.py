@@ -12,8 +12,8 @@ from demonstrations import write_dataset
 from operating import Person
 from typer.testing import CliRunner
 
-from simreal_agents.config import load_config
-from simreal_agents.train import train
+from simreal_agents.policies.config import load_config
+from simreal_agents.training.train import train
 from simreal_cli.main import app
 from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from simreal_agents.episode_log import EpisodeLog, EpisodeResult
+from simreal_agents.evaluation.episode_log import EpisodeLog, EpisodeResult
 from simreal_cli.main import app
 from simreal_envs.seeds import SEEDS, TEST
 
@@ -38,7 +38,7 @@ def run_script(monkeypatch, capsys):
 
 
 def test_train_step_times_each_method_and_its_solver(run_script, monkeypatch):
-    from simreal_agents import alignment
+    from simreal_agents.training import alignment
 
     monkeypatch.setattr(alignment, "transport_plan", alignment.transport_plan)  # the script wraps it
     arguments = ["--sizes", "32x40", "--methods", "cotrain", "uot", "--amp", "none", "--updates", "2"]

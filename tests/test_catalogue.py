@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from episodes import make_episode, store
 
-from simreal_datasets.catalogue import read_catalogue
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.store.catalogue import read_catalogue
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
 from simreal_envs.errors import DataError
 
 

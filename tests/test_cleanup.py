@@ -18,11 +18,11 @@ import pytest
 from demonstrations import write_dataset
 from typer.testing import CliRunner
 
-from simreal_agents.episode_log import EpisodeLog, EpisodeResult
-from simreal_agents.terminal import Terminal
+from simreal_agents.evaluation.episode_log import EpisodeLog, EpisodeResult
+from simreal_agents.operators.terminal import Terminal
 from simreal_cli.main import app
-from simreal_datasets.fill import only_filling
-from simreal_datasets.store import DatasetWriter
+from simreal_datasets.making.fill import only_filling
+from simreal_datasets.store.dataset import DatasetWriter
 from simreal_envs.cleanup import do_after, finally_do
 from simreal_envs.errors import DataError, RobotError
 from simreal_envs.loop import run_episode

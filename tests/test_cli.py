@@ -15,7 +15,7 @@ from demonstrations import write_dataset
 from PIL import Image
 from typer.testing import CliRunner
 
-from simreal_agents.episode_log import LOG_NAME
+from simreal_agents.evaluation.episode_log import LOG_NAME
 from simreal_cli.main import Program, app
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from simreal_agents.collect import ActorRecorder
-from simreal_agents.config import load_config
-from simreal_agents.sources import Expert, TrainedPolicy, named_source
-from simreal_agents.train import train
+from simreal_agents.actors.sources import Expert, TrainedPolicy, named_source
+from simreal_agents.policies.config import load_config
+from simreal_agents.study.collect import ActorRecorder
+from simreal_agents.training.train import train
 from simreal_cli.main import app
-from simreal_datasets.fill import fill_dataset
-from simreal_datasets.store import Dataset
+from simreal_datasets.making.fill import fill_dataset
+from simreal_datasets.store.dataset import Dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.world import World
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simreal_agents.config import (
+from simreal_agents.policies.config import (
     METHODS,
     TrainConfig,
     config_values,
@@ -18,7 +18,7 @@ from simreal_agents.config import (
     load_config,
     presets,
 )  # fmt: skip
-from simreal_agents.migrations import FORMAT_VERSION, MEANT_BEFORE, READABLE, read_config
+from simreal_agents.policies.migrations import FORMAT_VERSION, MEANT_BEFORE, READABLE, read_config
 from simreal_envs.errors import DataError, UsageError
 
 
@@ -88,7 +88,7 @@ def test_unknown_presets_and_methods_are_named() -> None:
 def test_every_value_has_a_help_text() -> None:
     import inspect
 
-    from simreal_agents import config
+    from simreal_agents.policies import config
 
     source = inspect.getsource(config)
     for key in config_values(TrainConfig()):

@@ -16,12 +16,12 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize, VecTransposeImage
 
 import simreal_envs  # noqa: F401  registers the tasks
-from simreal_agents.config import load_config
-from simreal_agents.experts import make_expert
-from simreal_agents.policy import Policy, build_network
-from simreal_agents.replay import ReplayActor
-from simreal_datasets.episode import Episode
-from simreal_datasets.recorder import EpisodeRecorder
+from simreal_agents.actors.experts import make_expert
+from simreal_agents.operators.replay import ReplayActor
+from simreal_agents.policies.config import load_config
+from simreal_agents.policies.policy import Policy, build_network
+from simreal_datasets.store.episode import Episode
+from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action

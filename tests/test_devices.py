@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simreal_agents.devices import DEVICES, Motion
-from simreal_agents.devices.keyboard import FINE, FIRST_STEPS, HOLD_STEPS, START, Keyboard
-from simreal_agents.teleoperation import GuidedHand, GuidedRecorder, Teleoperator, hand_pose_in_base
-from simreal_agents.terminal import Terminal, decode_keys
+from simreal_agents.operators.devices import DEVICES, Motion
+from simreal_agents.operators.devices.keyboard import FINE, FIRST_STEPS, HOLD_STEPS, START, Keyboard
+from simreal_agents.operators.teleoperation import GuidedHand, GuidedRecorder, Teleoperator, hand_pose_in_base
+from simreal_agents.operators.terminal import Terminal, decode_keys
 from simreal_envs.errors import MissingDependencyError, RobotError, UsageError
 from simreal_envs.loop import Step
 from simreal_envs.poses import pose_from_action
@@ -226,7 +226,7 @@ def gamepad() -> Iterator[tuple[object, int]]:
     evdev = pytest.importorskip("evdev", reason="needs the extra 'devices'")
     from evdev.eventio import EventIO
 
-    from simreal_agents.devices.gamepad import Gamepad
+    from simreal_agents.operators.devices.gamepad import Gamepad
 
     class Recorded(EventIO):
         """evdev's reader, on a pipe; an axis is 16 bit as of an Xbox pad, the direction pad -1 to 1."""
@@ -289,7 +289,7 @@ def test_spacemouse_reports_become_motion_in_the_base_frame() -> None:
     from pyspacemouse.device import SpaceMouseDevice
     from pyspacemouse.loader import get_device_specs
 
-    from simreal_agents.devices.spacemouse import SpaceMouse
+    from simreal_agents.operators.devices.spacemouse import SpaceMouse
 
     class Reports:
         """In place of the USB device alone: what it would send, one report a read."""

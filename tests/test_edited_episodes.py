@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simreal_cli.data import summarise
-from simreal_datasets.catalogue import digest_of
-from simreal_datasets.fill import resume_point
-from simreal_datasets.frames import Frames
-from simreal_datasets.generate import load_segments
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.loading.frames import Frames
+from simreal_datasets.making.fill import resume_point
+from simreal_datasets.making.generate import load_segments
+from simreal_datasets.store.catalogue import digest_of
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.world import World
 

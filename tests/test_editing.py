@@ -12,9 +12,9 @@ from episodes import make_episode, store
 from typer.testing import CliRunner
 
 from simreal_cli.main import app
-from simreal_datasets.editing import merge
-from simreal_datasets.frames import Frames
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.loading.frames import Frames
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.editing import merge
 from simreal_envs.errors import DataError, UsageError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from simreal_agents.config import EncoderConfig
-from simreal_agents.encoders import CNN, DomainView, SpatialSoftArgmax, move
+from simreal_agents.policies.config import EncoderConfig
+from simreal_agents.policies.encoders import CNN, DomainView, SpatialSoftArgmax, move
 
 IMAGES = torch.rand(6, 3, 36, 48, generator=torch.Generator().manual_seed(0)) - 0.5
 TARGET = torch.tensor([False, False, False, True, True, True])

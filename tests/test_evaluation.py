@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from simreal_agents.collect import ActorRecorder
-from simreal_agents.config import load_config
-from simreal_agents.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
-from simreal_agents.evaluation import _plan, evaluate
-from simreal_agents.experts import make_expert
-from simreal_agents.report import pool, report
-from simreal_agents.sources import Expert, TrainedPolicy
-from simreal_agents.train import train
-from simreal_agents.videos import record_failures
+from simreal_agents.actors.experts import make_expert
+from simreal_agents.actors.sources import Expert, TrainedPolicy
+from simreal_agents.evaluation.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
+from simreal_agents.evaluation.play import _plan, evaluate
+from simreal_agents.evaluation.report import pool, report
+from simreal_agents.evaluation.videos import record_failures
+from simreal_agents.policies.config import load_config
+from simreal_agents.study.collect import ActorRecorder
+from simreal_agents.training.train import train
 from simreal_cli.eval import _actors
-from simreal_datasets.fill import fill_dataset
+from simreal_datasets.making.fill import fill_dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.robot.safety import load_limits
 from simreal_envs.seeds import SEEDS as RANGES

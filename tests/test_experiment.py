@@ -21,16 +21,16 @@ from demonstrations import random_episode, settings_of, write_dataset
 from PIL import Image
 from rich.console import Console
 
-from simreal_agents.checkpoint import list_checkpoints
-from simreal_agents.collect import ActorRecorder
-from simreal_agents.config import load_config
-from simreal_agents.episode_log import LOG_NAME
-from simreal_agents.experiment import Experiment, _fill, checkpoints, claim_folder, run_experiment
-from simreal_agents.experiment_rollouts import final_test
-from simreal_agents.pictures import SuccessCount
-from simreal_agents.selection import best_checkpoints, candidates, equal_pairs
-from simreal_agents.train_all import train_all
-from simreal_datasets.fill import Attempt, fill_dataset
+from simreal_agents.evaluation.episode_log import LOG_NAME
+from simreal_agents.policies.checkpoint import list_checkpoints
+from simreal_agents.policies.config import load_config
+from simreal_agents.study.collect import ActorRecorder
+from simreal_agents.study.experiment import Experiment, _fill, checkpoints, claim_folder, run_experiment
+from simreal_agents.study.experiment_rollouts import final_test
+from simreal_agents.study.pictures import SuccessCount
+from simreal_agents.study.selection import best_checkpoints, candidates, equal_pairs
+from simreal_agents.training.train_all import train_all
+from simreal_datasets.making.fill import Attempt, fill_dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.seeds import describe
@@ -58,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("experiment", "experiment_rollouts"):  # as many processes as cores
             patch.setattr(f"simreal_agents.{module}.available_cores", lambda: 1)
-        patch.setattr("simreal_agents.train_all.available_cores", lambda: 1)
+        patch.setattr("simreal_agents.training.train_all.available_cores", lambda: 1)
         run_experiment(TINY, folder, Console(quiet=True))
     return folder
 
@@ -103,7 +103,7 @@ def test_the_report_says_how_its_checkpoints_were_chosen(finished: Path) -> None
 def test_a_checkpoint_that_is_given_is_tested_beside_the_last_and_called_so(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simreal_agents.experiment_rollouts.available_cores", lambda: 1)
+    monkeypatch.setattr("simreal_agents.study.experiment_rollouts.available_cores", lambda: 1)
     given = final_test(replace(TINY, test_checkpoint=3), finished, {})
     assert [(c.first, c.second) for c in given.comparisons if c.region == "in"] == [
         ("uot@3 (given)", "cotrain@3 (given)"), ("uot@6 (last)", "cotrain@6 (last)"),
@@ -157,7 +157,7 @@ def test_a_training_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pyt
         tmp_path / "long": load_config("cpu", "source", long),
         tmp_path / "fails": load_config("cpu", "source", [f"data.source={tmp_path / 'nothing'}"]),
     }
-    monkeypatch.setattr("simreal_agents.train_all.available_cores", lambda: 2)
+    monkeypatch.setattr("simreal_agents.training.train_all.available_cores", lambda: 2)
     with pytest.raises(DataError, match="nothing does not exist"):
         train_all(configs, Console(quiet=True))
 
@@ -166,11 +166,11 @@ TRAIN_ALL = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from simreal_agents.config import load_config
-from simreal_agents.experiment_rollouts import final_test
-from simreal_agents.pictures import SuccessCount
-from simreal_agents.selection import best_checkpoints, candidates, equal_pairs
-from simreal_agents.train_all import train_all
+from simreal_agents.policies.config import load_config
+from simreal_agents.study.experiment_rollouts import final_test
+from simreal_agents.study.pictures import SuccessCount
+from simreal_agents.study.selection import best_checkpoints, candidates, equal_pairs
+from simreal_agents.training.train_all import train_all
 if __name__ == "__main__":
     configs = {Path(method): load_config("cpu", method, sys.argv[1:]) for method in ("cotrain", "uot")}
     try:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simreal_datasets import fetch
-from simreal_datasets.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
+from simreal_datasets.making import fetch
+from simreal_datasets.making.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
 from simreal_envs import folders
 from simreal_envs.errors import DataError, UsageError
 

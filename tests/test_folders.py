@@ -22,10 +22,10 @@ USE = """
 import sys
 from pathlib import Path
 from episodes import make_episode
-from simreal_agents.episode_log import EpisodeLog
-from simreal_datasets.editing import drop_episodes, merge
-from simreal_datasets.fill import only_filling
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_agents.evaluation.episode_log import EpisodeLog
+from simreal_datasets.store.editing import drop_episodes, merge
+from simreal_datasets.making.fill import only_filling
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
 from simreal_envs.errors import DataError
 from simreal_envs.folders import only_process
 

@@ -14,10 +14,10 @@ import pytest
 from demonstrations import random_episode, write_dataset
 from scipy.spatial.transform import Rotation
 
-from simreal_agents.actions import ActionCodec
-from simreal_datasets.editing import drop_episodes
-from simreal_datasets.frames import Frames
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_agents.policies.actions import ActionCodec
+from simreal_datasets.loading.frames import Frames
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.editing import drop_episodes
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.kinematics import inverse
 from simreal_envs.poses import pose

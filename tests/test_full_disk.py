@@ -10,10 +10,10 @@ import pytest
 from demonstrations import settings_of
 from mounting import run_with_mount
 
-from simreal_agents.checkpoint import list_checkpoints
-from simreal_agents.policy import load_policy
-from simreal_datasets.fetch import fetch_demonstrations
-from simreal_datasets.store import Dataset
+from simreal_agents.policies.checkpoint import list_checkpoints
+from simreal_agents.policies.policy import load_policy
+from simreal_datasets.making.fetch import fetch_demonstrations
+from simreal_datasets.store.dataset import Dataset
 
 SIMREAL = Path(sys.executable).with_name("simreal")
 KEEP = """

@@ -16,14 +16,11 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from worker_memory import Measured
 
-from simreal_agents.collect import ActorRecorder
-from simreal_agents.experts import make_expert
-from simreal_datasets.editing import drop_episodes
-from simreal_datasets.episode import DatagenInfo
-from simreal_datasets.fill import LAST_SEED, Attempt, fill_dataset
-from simreal_datasets.generate import SELECTIONS, Generator, SegmentActor, load_segments, select
-from simreal_datasets.recorder import EpisodeRecorder
-from simreal_datasets.segments import (
+from simreal_agents.actors.experts import make_expert
+from simreal_agents.study.collect import ActorRecorder
+from simreal_datasets.making.fill import LAST_SEED, Attempt, fill_dataset
+from simreal_datasets.making.generate import SELECTIONS, Generator, SegmentActor, load_segments, select
+from simreal_datasets.making.segments import (
     MAX_SPEED_MPS,
     MAX_TURN_RADPS,
     STEPS_AFTER_SWITCH,
@@ -34,7 +31,10 @@ from simreal_datasets.segments import (
     move,
     retime,
 )
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.editing import drop_episodes
+from simreal_datasets.store.episode import DatagenInfo
+from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.parallel import Work, run_in_processes

@@ -19,10 +19,10 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from simreal_cli.data import app
-from simreal_datasets.episode import encode
-from simreal_datasets.fetch import fetch_demonstrations
-from simreal_datasets.robosuite_import import import_demonstrations, read_demonstrations
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.making.fetch import fetch_demonstrations
+from simreal_datasets.making.robosuite_import import import_demonstrations, read_demonstrations
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.episode import encode
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.poses import pose_from_action
 from simreal_envs.spec import BASE_IN_WORLD_M

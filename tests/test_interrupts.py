@@ -20,12 +20,12 @@ import pytest
 from demonstrations import settings_of
 from typer.testing import CliRunner
 
-from simreal_agents.collect import ActorRecorder
+from simreal_agents.study.collect import ActorRecorder
 from simreal_cli.main import app
-from simreal_datasets.episode import Episode
-from simreal_datasets.fetch import fetch_demonstrations
-from simreal_datasets.fill import fill_dataset
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.making.fetch import fetch_demonstrations
+from simreal_datasets.making.fill import fill_dataset
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.episode import Episode
 from simreal_envs.world import World
 
 SIMREAL = Path(sys.executable).with_name("simreal")
@@ -200,7 +200,7 @@ def test_a_training_that_did_not_begin_is_not_said_to_be_saved(
 
     given = ["train", str(tmp_path / "run"), *(f"--set={setting}" for setting in settings_of(data))]
     with monkeypatch.context() as patch:
-        patch.setattr("simreal_agents.train.load_domains", press)
+        patch.setattr("simreal_agents.training.train.load_domains", press)
         result = CliRunner().invoke(app, given)
     assert (result.exit_code, result.stderr) == (130, GOES_ON + "\n")
     assert CliRunner().invoke(app, given).exit_code == 0
@@ -241,7 +241,7 @@ def test_where_nothing_is_kept_nothing_is_promised(
     def press(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simreal_agents.replay.replay", press)
+    monkeypatch.setattr("simreal_agents.operators.replay.replay", press)
     monkeypatch.setattr("simreal_cli.doctor.examine", press)
     monkeypatch.setattr("simreal_envs.robot.charuco.Board.write", press)
     monkeypatch.setattr("simreal_cli.data.summarise", press)

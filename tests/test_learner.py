@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from demonstrations import settings_of
 
-from simreal_agents.batches import Sampler, clone_counts
-from simreal_agents.config import load_config
-from simreal_agents.learner import Learner
-from simreal_agents.train import load_domains
-from simreal_datasets.pairing import pair
+from simreal_agents.policies.config import load_config
+from simreal_agents.training.batches import Sampler, clone_counts
+from simreal_agents.training.learner import Learner
+from simreal_agents.training.train import load_domains
+from simreal_datasets.loading.pairing import pair
 from simreal_envs.errors import DataError
 
 

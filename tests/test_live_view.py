@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simreal_agents.live_view import LineView, State, Status, TerminalView, draw_window, picture_lines
+from simreal_agents.operators.live_view import (
+    LineView,
+    State,
+    Status,
+    TerminalView,
+    draw_window,
+    picture_lines,
+)
 
 READY = Status(State.READY, "demonstration 1 of 2", "q stop")
 RED = np.full((48, 64, 3), (200, 10, 20), np.uint8)

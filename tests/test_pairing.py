@@ -10,7 +10,7 @@ from dtaidistance import dtw_ndim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simreal_datasets.pairing import Pairing, dtw, pair
+from simreal_datasets.loading.pairing import Pairing, dtw, pair
 from simreal_envs.errors import DataError, UsageError
 
 

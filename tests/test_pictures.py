@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simreal_agents.pictures import (
+from simreal_agents.study.pictures import (
     METHOD_LOOKS,
     SuccessCount,
     features_tsne,

@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from simreal_agents.actions import ActionCodec, policy_inputs, rotation_from_six, six_from_rotation
-from simreal_agents.augment import augment, random_shift, rotate_hue, saturate, to_network
-from simreal_agents.checkpoint import STATE, WEIGHTS, find_checkpoint
-from simreal_agents.config import AugmentConfig, HeadConfig, load_config
-from simreal_agents.heads import FlowHead
-from simreal_agents.normalize import Normalizer
-from simreal_agents.policy import Policy, load_policy
-from simreal_agents.train import train
+from simreal_agents.policies.actions import ActionCodec, policy_inputs, rotation_from_six, six_from_rotation
+from simreal_agents.policies.checkpoint import STATE, WEIGHTS, find_checkpoint
+from simreal_agents.policies.config import AugmentConfig, HeadConfig, load_config
+from simreal_agents.policies.encoders import to_network
+from simreal_agents.policies.heads import FlowHead
+from simreal_agents.policies.normalize import Normalizer
+from simreal_agents.policies.policy import Policy, load_policy
+from simreal_agents.training.augment import augment, random_shift, rotate_hue, saturate
+from simreal_agents.training.train import train
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.spec import ObservationSpec, action_space
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import simreal_envs  # noqa: F401 - registers the worlds
-from simreal_datasets.episode import Episode
-from simreal_datasets.recorder import EpisodeRecorder
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.episode import Episode
+from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.loop import Outcome, run_episode
 from simreal_envs.poses import pose_from_action, reachable_action
 from simreal_envs.wrappers import DeltaActions

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simreal_agents.collect import ActorRecorder
-from simreal_agents.config import load_config
-from simreal_agents.policy import load_policy
-from simreal_agents.rectify import HEIGHT_M, Rectifier
-from simreal_agents.train import train
-from simreal_datasets.fill import fill_dataset
-from simreal_datasets.frames import Frames
+from simreal_agents.policies.config import load_config
+from simreal_agents.policies.policy import load_policy
+from simreal_agents.policies.rectify import HEIGHT_M, Rectifier
+from simreal_agents.study.collect import ActorRecorder
+from simreal_agents.training.train import train
+from simreal_datasets.loading.frames import Frames
+from simreal_datasets.making.fill import fill_dataset
 from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON
 from simreal_envs.world import World
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from simreal_agents.collect import ActorRecorder
-from simreal_agents.replay import interpolate, pose_actions, recorded_placement, replay
+from simreal_agents.operators.replay import interpolate, pose_actions, recorded_placement, replay
+from simreal_agents.study.collect import ActorRecorder
 from simreal_cli.main import app
-from simreal_datasets.episode import Episode
-from simreal_datasets.fill import fill_dataset
-from simreal_datasets.recorder import EpisodeRecorder
-from simreal_datasets.store import Dataset
+from simreal_datasets.making.fill import fill_dataset
+from simreal_datasets.store.dataset import Dataset
+from simreal_datasets.store.episode import Episode
+from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import pose
 from simreal_envs.rig.launch import Rig

@@ -17,11 +17,11 @@ import pytest
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import simreal_envs  # noqa: F401  registers the tasks
-from simreal_agents.experts import make_expert
-from simreal_agents.rectify import Rectifier
-from simreal_datasets.frames import Frames
-from simreal_datasets.recorder import TIMING, EpisodeRecorder
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_agents.actors.experts import make_expert
+from simreal_agents.policies.rectify import Rectifier
+from simreal_datasets.loading.frames import Frames
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.recorder import TIMING, EpisodeRecorder
 from simreal_envs import kinematics
 from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.errors import RobotError

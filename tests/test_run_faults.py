@@ -16,10 +16,10 @@ from demonstrations import settings_of, write_dataset
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from simreal_agents.checkpoint import TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
-from simreal_agents.config import load_config
-from simreal_agents.learner import Learner
-from simreal_agents.train import DEMONSTRATIONS, train
+from simreal_agents.policies.checkpoint import TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
+from simreal_agents.policies.config import load_config
+from simreal_agents.training.learner import Learner
+from simreal_agents.training.train import DEMONSTRATIONS, train
 from simreal_cli.main import app
 from simreal_envs.errors import DataError, UsageError
 
@@ -36,7 +36,7 @@ def test_a_full_disk_is_named_and_leaves_earlier_checkpoints(
                 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
             super().save(run)
 
-    monkeypatch.setattr("simreal_agents.train.Learner", Full)
+    monkeypatch.setattr("simreal_agents.training.train.Learner", Full)
     try:
         with pytest.raises(DataError, match=r"Cannot write a checkpoint .* Those before are intact"):
             train(config, tmp_path / "run")

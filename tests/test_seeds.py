@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simreal_agents.experiment import TARGET_SEED, Experiment
+from simreal_agents.study.experiment import TARGET_SEED, Experiment
 from simreal_cli.eval import _seeds
-from simreal_datasets.fill import LAST_SEED
+from simreal_datasets.making.fill import LAST_SEED
 from simreal_envs.errors import UsageError
 from simreal_envs.seeds import DEMONSTRATIONS, SEEDS, SELECTION, TEST, describe, purpose_of, seeds_for
 

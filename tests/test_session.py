@@ -13,7 +13,7 @@ from operating import Person
 from typer.testing import CliRunner
 
 from simreal_cli.main import app
-from simreal_datasets.store import Dataset
+from simreal_datasets.store.dataset import Dataset
 from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig
 from simreal_envs.world import World

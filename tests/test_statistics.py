@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simreal_agents.statistics import compare_trainings, holm, mcnemar, wilson_interval
+from simreal_agents.evaluation.statistics import compare_trainings, holm, mcnemar, wilson_interval
 from simreal_envs.errors import UsageError
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -13,9 +13,9 @@ from episodes import META, make_episode, store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simreal_datasets.editing import drop_episodes
-from simreal_datasets.episode import GRIP_SITE_IN_END_EFFECTOR, encode
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
+from simreal_datasets.store.editing import drop_episodes
+from simreal_datasets.store.episode import GRIP_SITE_IN_END_EFFECTOR, encode
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.poses import actions_from_poses, pose_from_action
 from simreal_envs.spec import BASE_IN_WORLD_M
@@ -198,8 +198,8 @@ def test_missing_and_empty_datasets_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simreal_datasets.episode.FORMAT_VERSION", 99)
-    monkeypatch.setattr("simreal_datasets.catalogue.FORMAT_VERSION", 99)
+    monkeypatch.setattr("simreal_datasets.store.episode.FORMAT_VERSION", 99)
+    monkeypatch.setattr("simreal_datasets.store.catalogue.FORMAT_VERSION", 99)
     store(tmp_path)
     monkeypatch.undo()
     with pytest.raises(DataError, match="format version 99; this simreal reads 1"):

@@ -14,13 +14,13 @@ import pytest
 from demonstrations import write_dataset
 from mounting import run_with_mount
 
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
 
 RECORD = """
 import sys, numpy as np
 from pathlib import Path
-from simreal_datasets.episode import Episode
-from simreal_datasets.store import DatasetWriter
+from simreal_datasets.store.episode import Episode
+from simreal_datasets.store.dataset import DatasetWriter
 
 meta = dict(task="Lift", action_kind="pose", obs=["state"], image_size=None, writer=sys.argv[2])
 with DatasetWriter(Path(sys.argv[1])) as writer:
@@ -92,8 +92,8 @@ import sys
 exec(sys.argv[1])
 sys.argv = sys.argv[1:]
 import numpy as np
-from simreal_datasets.episode import Episode
-from simreal_datasets.store import DatasetWriter
+from simreal_datasets.store.episode import Episode
+from simreal_datasets.store.dataset import DatasetWriter
 from simreal_envs.errors import DataError
 
 meta = dict(task="Lift", action_kind="pose", obs=["state"], image_size=None)
@@ -143,9 +143,8 @@ def test_a_read_only_folder_stays_readable(tmp_path: Path) -> None:
     write_dataset(tmp_path, 3)
     steps = len(Dataset(tmp_path).read(1))
     (tmp_path / "dataset.hdf5").unlink()
-    script = (
-        "import sys; from simreal_datasets.store import Dataset; print(len(Dataset(sys.argv[1]).read(1)))"
-    )
+    script = "import sys; from simreal_datasets.store.dataset import Dataset; "
+        "print(len(Dataset(sys.argv[1]).read(1)))"
     mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}"
     done = run_with_mount(mount, [sys.executable, "-c", script, str(tmp_path)])
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from robosuite.models import objects
 
 import simreal_envs  # noqa: F401
-from simreal_agents.experts import make_expert
+from simreal_agents.actors.experts import make_expert
 from simreal_envs import spec
 from simreal_envs.errors import UsageError
 from simreal_envs.poses import reachable_action

@@ -20,21 +20,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from simreal_agents.batches import clone_counts
-from simreal_agents.checkpoint import STATE, TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
-from simreal_agents.config import METHODS, load_config
-from simreal_agents.learner import Learner
-from simreal_agents.migrations import FORMAT_VERSION
-from simreal_agents.policy import load_policy
-from simreal_agents.train import CONFIG, DEMONSTRATIONS, load_domains, stored_config, train
-from simreal_datasets.frames import Frames
-from simreal_datasets.store import Dataset, DatasetWriter
+from simreal_agents.policies.checkpoint import STATE, TRAINING, WEIGHTS, find_checkpoint, list_checkpoints
+from simreal_agents.policies.config import METHODS, load_config
+from simreal_agents.policies.migrations import FORMAT_VERSION
+from simreal_agents.policies.policy import load_policy
+from simreal_agents.training.batches import clone_counts
+from simreal_agents.training.learner import Learner
+from simreal_agents.training.train import CONFIG, DEMONSTRATIONS, load_domains, stored_config, train
+from simreal_datasets.loading.frames import Frames
+from simreal_datasets.store.dataset import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 
 TRAIN_IN_A_PROCESS = """
 import sys
-from simreal_agents.train import train, stored_config
-from simreal_agents.config import load_config
+from simreal_agents.training.train import train, stored_config
+from simreal_agents.policies.config import load_config
 config = stored_config(sys.argv[1]) if sys.argv[2] == "resume" else load_config("cpu", "uot", sys.argv[3:])
 try:
     train(config, sys.argv[1], resume=sys.argv[2] == "resume")
@@ -135,7 +135,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     config = load_config("cpu", "uot", settings_of(data, "optim.updates=20", f"head.kind={head}"))
     train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("simreal_agents.train.Learner", StopAt)
+        patch.setattr("simreal_agents.training.train.Learner", StopAt)
         with pytest.raises(KeyboardInterrupt, match="stopped at update 10"):
             train(config, tmp_path / "parts")
     assert list_checkpoints(tmp_path / "parts") == [10]
@@ -183,7 +183,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_begun_again(
             raise DataError("the first update fails")
 
     wrong = load_config("cpu", "cotrain", settings_of(data))
-    monkeypatch.setattr("simreal_agents.train.Learner", Fails)
+    monkeypatch.setattr("simreal_agents.training.train.Learner", Fails)
     with pytest.raises(DataError, match="first update"):
         train(wrong, tmp_path)
     monkeypatch.undo()

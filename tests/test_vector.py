@@ -16,12 +16,12 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import simreal_envs  # noqa: F401  registers the tasks
-from simreal_agents.config import load_config
-from simreal_agents.devices import Motion
-from simreal_agents.experts import make_expert
-from simreal_agents.policy import Policy, build_network
-from simreal_agents.replay import ReplayActor
-from simreal_agents.teleoperation import Teleoperator
+from simreal_agents.actors.experts import make_expert
+from simreal_agents.operators.devices import Motion
+from simreal_agents.operators.replay import ReplayActor
+from simreal_agents.operators.teleoperation import Teleoperator
+from simreal_agents.policies.config import load_config
+from simreal_agents.policies.policy import Policy, build_network
 from simreal_envs.errors import UsageError
 from simreal_envs.vector import OneEach
 

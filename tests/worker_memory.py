@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from simreal_datasets.fill import Attempt, Recipe
+from simreal_datasets.making.fill import Attempt, Recipe
 from simreal_envs.parallel import Heartbeat, Work
 
 

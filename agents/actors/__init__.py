@@ -1,0 +1,1 @@
+"""Who acts: scripted experts, and what names and run folders stand for."""

@@ -1,0 +1,1 @@
+"""How actors are judged: episodes played, logged, counted and reported."""

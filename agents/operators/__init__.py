@@ -1,0 +1,1 @@
+"""A person beside the robot: devices, sessions, replay and attended evaluation."""

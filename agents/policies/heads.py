@@ -1,0 +1,88 @@
+"""Action heads: from a condition (feature and proprioception) to a chunk of normalised actions."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from simreal_agents.policies.config import HeadConfig
+
+
+class Head(nn.Module):
+    """What a head can do. ``shape`` is (horizon, action size) of a chunk."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    @abstractmethod
+    def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean loss of conditions (B, D) with demonstrated chunks (B, H, A)."""
+
+    @abstractmethod
+    def sample(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """Chunks (B, H, A) for conditions (B, D) and standard normal noise (B, H, A)."""
+
+
+class MSEHead(Head):
+    """Regression: the mean of what was demonstrated."""
+
+    def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
+        super().__init__(shape)
+        self.network = _mlp(condition_size, config.hidden, math.prod(shape))
+
+    def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean squared error."""
+        return (self.network(condition) - chunk.flatten(1)).square().mean()
+
+    def sample(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """The prediction; there is nothing random in it."""
+        return self.network(condition).unflatten(1, self.shape)
+
+
+class FlowHead(Head):
+    """Flow matching (Lipman et al., 2023) on straight lines: a chunk is noise carried by a learnt velocity.
+
+    ``x_t = (1 - t) noise + t chunk``, ``velocity(x_t, t, condition) ~ chunk - noise``; sampled by Euler.
+    """
+
+    FREQUENCIES = 8
+
+    def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
+        super().__init__(shape)
+        numbers = math.prod(shape)
+        self.steps = config.flow_steps
+        self.network = _mlp(condition_size + numbers + 2 * self.FREQUENCIES, config.hidden, numbers)
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """(B, H A), (B, 1), (B, D) -> (B, H A)."""
+        angles = t * math.pi * 2.0 ** torch.arange(self.FREQUENCIES, device=t.device) / 2
+        return self.network(torch.cat([condition, x, angles.sin(), angles.cos()], dim=1))
+
+    def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean squared error of the velocity at a random time."""
+        target = chunk.flatten(1)
+        noise = torch.randn(target.shape, generator=generator, device=target.device)
+        t = torch.rand((len(target), 1), generator=generator, device=target.device)
+        predicted = self.velocity((1 - t) * noise + t * target, t, condition)
+        return (predicted - (target - noise)).square().mean()
+
+    def sample(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """Integrate from the noise."""
+        x = noise.flatten(1)
+        for step in range(self.steps):
+            t = condition.new_full((len(condition), 1), step / self.steps)
+            x = x + self.velocity(x, t, condition) / self.steps
+        return x.unflatten(1, self.shape)
+
+
+HEADS: dict[str, type[MSEHead] | type[FlowHead]] = {"mse": MSEHead, "flow": FlowHead}
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )

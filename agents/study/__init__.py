@@ -1,0 +1,1 @@
+"""Everything in one call: demonstrations, trainings, evaluations, tables and pictures."""

@@ -1,0 +1,1 @@
+"""How a policy is trained: batches, augmentation, alignment, updates and runs."""

@@ -1,0 +1,55 @@
+"""Random changes of training images, one draw an image, by a generator that is passed in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from simreal_agents.policies.config import AugmentConfig
+
+
+def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Shift and recolour (B, 3, H, W) images in [-0.5, 0.5]; ``generator`` lives on the images' device."""
+    return random_colour(random_shift(images, config.shift_px, generator), config, generator)
+
+
+def random_shift(images: Tensor, most_px: int, generator: torch.Generator) -> Tensor:
+    """Move each image by up to ``most_px`` pixels in x and y, repeating the edge."""
+    if most_px == 0:
+        return images
+    batch, _, height, width = images.shape
+    offsets = (
+        torch.randint(2 * most_px + 1, (2, batch, 1), generator=generator, device=images.device) - most_px
+    )
+    rows = (torch.arange(height, device=images.device) + offsets[0]).clamp_(0, height - 1)
+    columns = (torch.arange(width, device=images.device) + offsets[1]).clamp_(0, width - 1)
+    index = rows[:, None, :, None] * width + columns[:, None, None, :]
+    flat = index.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, flat).view_as(images)
+
+
+def random_colour(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """One affine map of the colour space an image: hue, then saturation, then contrast, then brightness."""
+    strengths = (config.brightness, config.contrast, config.saturation, config.hue_rad)
+    if not any(strengths):
+        return images
+    draw = torch.rand((4, len(images), 1, 1), generator=generator, device=images.device) * 2 - 1
+    brightness, contrast, saturation = (1 + draw[i] * strengths[i] for i in range(3))
+    linear = contrast * brightness * saturate(saturation) @ rotate_hue(draw[3] * config.hue_rad)
+    offset = 0.5 * (brightness - 1)  # brightness scales about black, which is at -0.5
+    return torch.baddbmm(offset, linear, images.flatten(2)).view_as(images)
+
+
+def saturate(factor: Tensor) -> Tensor:
+    """(B, 1, 1) -> (B, 3, 3): move colours from (factor 0) or away from (above 1) their grey."""
+    identity = torch.eye(3, device=factor.device)
+    return factor * identity + (1 - factor) / 3
+
+
+def rotate_hue(angle_rad: Tensor) -> Tensor:
+    """(B, 1, 1) -> (B, 3, 3): rotation of RGB about the grey axis (Rodrigues' formula)."""
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle_rad.device) / math.sqrt(3)
+    identity = torch.eye(3, device=angle_rad.device)
+    return identity + torch.sin(angle_rad) * cross + (1 - torch.cos(angle_rad)) * (cross @ cross)

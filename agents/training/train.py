@@ -1,0 +1,331 @@
+"""The trainer: one network, one loss, the same loop for every method.
+
+A run can be stopped at any update and goes on to the same weights, bit for bit on one machine with as many
+threads: a checkpoint holds weights, optimiser and the state of every generator.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from simreal_agents.policies.checkpoint import find_checkpoint, list_checkpoints, write_json
+from simreal_agents.policies.config import METHODS, TrainConfig, differences
+from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE, read_config
+from simreal_agents.progress import bar_columns
+from simreal_agents.training.learner import Learner
+from simreal_datasets.loading.frames import Frames
+from simreal_envs.errors import DataError, UsageError
+from simreal_envs.folders import only_process
+
+CONFIG = "config.json"
+DEMONSTRATIONS = "demonstrations.json"
+"""In a run folder: names of the episodes' files that it is trained on, by domain."""
+LOCK = ".lock"
+MAX_PLAN_ERROR = 0.01
+"""A transport plan with a larger error is told of, once a sitting."""
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: TrainConfig,
+    run: Path | str,
+    resume: bool = False,
+    console: Console | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train, or go on with, the run in folder ``run``; returns the folder of its last checkpoint.
+
+    A finished run of the same configuration is left as it is. One that goes on reads the demonstrations that
+    it began with, whatever was added to the datasets since.
+
+    Args:
+        console: where to show progress; None shows none.
+        should_stop: asked after every update; stops the run as Ctrl-C does.
+
+    Raises:
+        UsageError: the folder holds a run of another configuration, or an unfinished one and ``resume`` is
+            not set; or a budget larger than the data.
+        DataError: data or a checkpoint that cannot be used, or another process trains in the folder.
+        KeyboardInterrupt: after Ctrl-C, SIGTERM or ``should_stop``, once a checkpoint is written.
+    """
+    run = Path(run)
+    done = _check_run(config, run, resume)
+    if done == config.optim.updates:
+        return find_checkpoint(run)
+    source, target = load_domains(config, demonstrations(run) if done else {})
+    learner = Learner(config, source, target)
+    run.mkdir(parents=True, exist_ok=True)
+    with only_process(
+        run / LOCK, f"Another training is writing {run}; wait for it, or choose another folder."
+    ):
+        if done != _check_run(config, run, resume):
+            raise UsageError(f"Run {run} was trained by another process meanwhile; start again.")
+        if done:
+            learner.restore(find_checkpoint(run))
+        else:
+            write_json(run / CONFIG, {"format_version": FORMAT_VERSION} | config.to_dict())
+            used = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
+            write_json(run / DEMONSTRATIONS, used)
+        _update_until_done(learner, run, console, should_stop)
+    return find_checkpoint(run)
+
+
+def _update_until_done(
+    learner: Learner, run: Path, console: Console | None, should_stop: Callable[[], bool]
+) -> None:
+    config = learner.config
+    with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
+        warned = False
+        while learner.update < config.optim.updates:
+            values = _step(learner, run)
+            finished = learner.update == config.optim.updates
+            stopped = stop.is_set() or should_stop()
+            saves = learner.update % config.checkpoint_every == 0 or finished or stopped
+            if saves or learner.update % config.log_every == 0:
+                _require_finite(values, learner.update, run)
+            if learner.update % config.log_every == 0 or finished:
+                _write(log, learner.update, values, run)
+                warned = warned or _warn_of_plan(values, learner.update)
+            show(learner.update, float(values["clone"]))
+            if saves:
+                learner.save(run)
+            if stopped and not finished:
+                raise KeyboardInterrupt(f"stopped at update {learner.update}, which is saved in {run}")
+
+
+def _step(learner: Learner, run: Path) -> dict[str, Tensor | float]:
+    try:
+        return learner.step()
+    except torch.linalg.LinAlgError as error:  # features that are not finite, or all alike
+        raise _diverged(learner.update + 1, run) from error
+
+
+def _write(log: Log, update: int, values: Mapping[str, Tensor | float], run: Path) -> None:
+    try:
+        log.write(update, {name: float(value) for name, value in values.items()})
+    except OSError as error:
+        again = "go on with --resume" if list_checkpoints(run) else "run the same command again"
+        raise DataError(
+            f"Cannot write the log of {run} at update {update}: {error.strerror or error}; {_kept(run)}. "
+            f"Free some space and {again}."
+        ) from error
+
+
+def _kept(run: Path) -> str:
+    saved = list_checkpoints(run)
+    return f"the checkpoint at update {saved[-1]} is intact" if saved else "nothing was saved"
+
+
+def _warn_of_plan(values: Mapping[str, Tensor | float], update: int) -> bool:
+    """Warn if the transport plan is not the one that was asked for, and say whether it was so."""
+    error = float(values.get("plan_error", 0.0))
+    if error <= MAX_PLAN_ERROR:
+        return False
+    logger.warning(
+        "The transport plan did not converge at update %d: its rows and columns have %.2g of mass 1 too much "
+        "or too little (plan_error in the log). Give alignment.max_iterations or alignment.epsilon more.",
+        update, error,
+    )  # fmt: skip
+    return True
+
+
+def _require_finite(values: Mapping[str, Tensor | float], update: int, run: Path) -> None:
+    """Raises DataError before anything is saved that no policy could act by."""
+    if not all(math.isfinite(float(values[name])) for name in ("loss", "gradient_norm")):
+        raise _diverged(update, run)
+
+
+def _diverged(update: int, run: Path) -> DataError:
+    return DataError(
+        f"The training in {run} diverged: at update {update} its loss is no finite number; {_kept(run)}. "
+        "Train in another folder with a lower optim.learning_rate."
+    )
+
+
+def load_domains(
+    config: TrainConfig, files: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> tuple[Frames | None, Frames | None]:
+    """The demonstrations the method uses, cut to their budgets.
+
+    Args:
+        files: names of the episodes' files of a domain (``source``, ``target``), to read exactly these.
+
+    Raises:
+        UsageError: a dataset that is not named, a budget that it cannot meet, or a mask that it has not.
+        DataError: a dataset that cannot be used, two of different worlds, or a file missing or damaged.
+    """
+    method, data = METHODS[config.method], config.data
+    loaded: list[Frames | None] = []
+    for used, domain, path, budget, which in (
+        (method.uses_source, "source", data.source, data.source_demos, data.source_episodes),
+        (method.uses_target, "target", data.target, data.target_demos, data.target_episodes),
+    ):
+        if used and not path:
+            raise UsageError(
+                f"Method {config.method!r} needs a {domain} dataset: give --{domain} (data.{domain})."
+            )
+        loaded.append(Frames.load(path, budget, config.seed, files.get(domain), which) if used else None)
+    source, target = loaded
+    if source and target:
+        source.require_same_world(target, f"Target dataset {data.target}")
+    return source, target
+
+
+def stored_config(run: Path | str) -> TrainConfig:
+    """The configuration of the run in a folder.
+
+    Raises:
+        DataError: no run there, or one that is damaged or of another version.
+    """
+    file = Path(run) / CONFIG
+    values = _read_json(file)
+    version = values.pop("format_version", min(READABLE))  # which was not written into this file
+    return read_config(values, version, str(file))
+
+
+def demonstrations(run: Path) -> dict[str, list[str]]:
+    """Names of the files that a run is trained on, by domain.
+
+    Raises:
+        DataError: no run there, or a damaged one.
+    """
+    files: dict[str, list[str]] = _read_json(run / DEMONSTRATIONS)
+    if not all(isinstance(names, list) for names in files.values()):
+        raise DataError(f"{run / DEMONSTRATIONS} is damaged: lists of file names are expected.")
+    return files
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(file.read_text())
+    except OSError as error:
+        raise DataError(f"There is no run in {file.parent}: {file.name}: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"{file} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{file} is damaged: it holds no JSON object.")
+    return values
+
+
+def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
+    """The update that the folder's run has reached; 0 if there is none.
+
+    Raises:
+        UsageError: the folder belongs to something else.
+    """
+    if not (run / CONFIG).exists() and not resume:
+        if run.exists() and (
+            not run.is_dir() or any(not file.name.startswith(".") for file in run.iterdir())
+        ):
+            raise UsageError(
+                f"{run} exists and is not a run; choose a folder that is empty or does not exist."
+            )
+        return 0
+    changed = differences(stored_config(run), config)
+    updates = list_checkpoints(run)
+    if not updates:  # it failed, or was killed, before anything worth keeping
+        return 0
+    if changed:
+        raise UsageError(
+            f"{run} holds a run of another configuration ({'; '.join(changed)}); use another folder."
+        )
+    done = updates[-1]
+    if done < config.optim.updates and not resume:
+        raise UsageError(
+            f"{run} holds this run up to update {done} of {config.optim.updates}; "
+            "add --resume to go on with it."
+        )
+    return done
+
+
+class Log:
+    """``log.jsonl``, one line of losses every so many updates, and the same for TensorBoard.
+
+    When a run goes on from an update, what was logged after it is dropped: it will come again. So is a line
+    that a crash of the machine damaged.
+    """
+
+    def __init__(self, run: Path, update: int) -> None:
+        path = run / "log.jsonl"
+        lines = (
+            path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
+        )  # a crash may cut the last one
+        kept = [line for line in lines if _update_of(line) <= update]
+        aside = path.with_name(".log.jsonl")
+        aside.write_text("".join(f"{line}\n" for line in kept))
+        aside.replace(path)
+        self._before_s = float(json.loads(kept[-1])["time_s"]) if kept else 0.0
+        self._started = time.perf_counter()
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(run / "tensorboard", purge_step=update + 1)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for part in (self._file, self._board):
+            with suppress(OSError) if error else nullcontext():  # a full disk has been told of
+                part.close()
+
+    def write(self, update: int, values: dict[str, float]) -> None:
+        """Add a line; ``time_s`` is the training time up to here over all sittings."""
+        time_s = self._before_s + time.perf_counter() - self._started
+        self._file.write(json.dumps({"update": update, "time_s": round(time_s, 3), **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, update)
+
+
+def _update_of(line: str) -> float:
+    """Infinite for a line that says nothing."""
+    try:
+        values = json.loads(line)
+        return float(values["update"]) if "time_s" in values else math.inf
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+
+
+@contextmanager
+def _progress(
+    console: Console | None, config: TrainConfig, update: int
+) -> Iterator[Callable[[int, float], None]]:
+    """A progress bar; yields what to call after each update with the cloning loss."""
+    columns = bar_columns("loss {task.fields[loss]:.4f}")
+    with Progress(*columns, console=console, disable=console is None, refresh_per_second=2) as bar:
+        task = bar.add_task(f"train {config.method}", total=config.optim.updates, completed=update, loss=0.0)
+        yield lambda done, loss: bar.update(task, completed=done, loss=loss)
+
+
+@contextmanager
+def _stop() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that an update is never cut in two."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main one may handle signals
+        yield event
+        return
+    before = {
+        number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

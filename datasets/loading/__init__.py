@@ -1,0 +1,1 @@
+"""Episodes in memory for training, and which of them resemble each other."""

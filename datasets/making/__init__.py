@@ -1,0 +1,1 @@
+"""Where episodes come from besides recording: files of others, and generation."""

@@ -1,0 +1,278 @@
+"""Reads robosuite's ``demo.hdf5``, from 1.0 to 1.5, as state episodes that generation can start from.
+
+A demonstration is a sequence of simulator states. What they mean is read by setting each of them in the
+model that it was recorded in and letting MuJoCo compute the poses: only kinematics and the boxes that
+touch are needed, so meshes, textures and cameras are dropped first and the model compiles on any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import h5py
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from simreal_datasets.making.robosuite_file import group, model_xml, numbers, world_args
+from simreal_datasets.store.episode import DatagenInfo, Episode
+from simreal_envs.errors import DataError
+from simreal_envs.poses import actions_from_poses
+from simreal_envs.registration import TASK_NAMES
+from simreal_envs.sim import mujoco
+from simreal_envs.sim.physics import Physics
+from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
+from simreal_envs.tasks import Task, get_task
+from simreal_envs.tasks.progress import Progress
+
+_LAYOUT_TOLERANCE_M = 0.002
+_KEPT_SECTIONS = ("compiler", "option", "default", "worldbody", "actuator")
+
+logger = logging.getLogger(__name__)
+
+
+class Demonstrations(NamedTuple):
+    """The demonstrations of a file that can be read, and of each other one the reason why not."""
+
+    episodes: list[Episode]
+    left_out: list[str]
+
+
+def import_demonstrations(path: Path | str, task_name: str | None = None) -> list[Episode]:
+    """What :func:`read_demonstrations` finds; warns of demonstrations that are left out."""
+    found = read_demonstrations(path, task_name)
+    for reason in found.left_out:
+        logger.warning("Not imported: %s", reason)
+    return found.episodes
+
+
+def read_demonstrations(path: Path | str, task_name: str | None = None) -> Demonstrations:
+    """Every demonstration of a robosuite ``demo.hdf5``, in the order of their numbers, judged one by one.
+
+    The frame is ours: robosuite's world frame with the origin at ``BASE_IN_WORLD_M``, on the table top.
+    robosuite mounts its Panda 11 cm higher, so ``robot0_joint_pos`` are the joints of that arm while
+    ``robot0_eef_pos`` and the objects keep their true heights over the table.
+
+    The action of a step is the pose that the end effector had reached at the next one, with the gripper
+    command of the step: what the recorded action asked for depends on a controller that is not here.
+
+    Args:
+        task_name: refuse the file unless it holds this task; None takes the task from the file.
+
+    Raises:
+        DataError: the file is missing or of another kind, or none of its demonstrations can be read; the
+            message says what.
+        UsageError: unknown task.
+    """
+    path = Path(path)
+    wanted = None if task_name is None else get_task(task_name)
+    if not path.is_file():
+        raise DataError(
+            f"Demonstration file {path} does not exist. By name there are: {', '.join(TASK_NAMES)}."
+        )
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            found = _read_all(file, path, wanted)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as HDF5: {error}") from error
+    if not found.episodes:
+        reasons = "; ".join(found.left_out)
+        raise DataError(reasons or f"{path} holds no demonstrations under 'data'.")
+    return found
+
+
+def _read_all(file: h5py.File, path: Path, wanted: Task | None) -> Demonstrations:
+    try:
+        data = group(file, "data")
+    except DataError as error:
+        raise DataError(f"{path} holds no group 'data', as a robosuite demo.hdf5 has: {error}.") from error
+    world = world_args(data, path)
+    task = get_task(world["env_name"].split("_")[0])
+    if wanted is not None and task is not wanted:
+        raise DataError(f"{path} holds {task.name} demonstrations, not {wanted.name}.")
+    source = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    found = Demonstrations([], [])
+    for key in sorted(data, key=_number):
+        where = f"{path}, {key}"
+        try:
+            episode = _import_one(group(data, key), task, path.parent, where)
+        except DataError as error:
+            found.left_out.append(f"{where}: {error}")
+            continue
+        episode.meta["source"] = {"file": path.name, "demo": key, "sha256": source}
+        episode.meta["versions"] = {"robosuite": world["version"]}
+        found.episodes.append(episode)
+    return found
+
+
+def kinematic_model(xml: str) -> mujoco.MjModel:
+    """Compile any robosuite version's MJCF without its files, under the names of robosuite 1.5.
+
+    Raises:
+        DataError: not an MJCF.
+    """
+    # 1.0 ... 1.4 wrote gripper0_x and finger1_tip_collision, 1.0 also bodies without _main and x_jnt0.
+    xml = re.sub(r"\bgripper0_(?!right_)", "gripper0_right_", xml).replace("_tip_collision", "_pad_collision")
+    xml = re.sub(r"_jnt0\b", "_joint0", xml)
+    try:
+        root = ElementTree.fromstring(xml)
+        for section in list(root):
+            if section.tag not in _KEPT_SECTIONS:
+                root.remove(section)
+        for parent in list(root.iter()):
+            for child in list(parent):
+                if child.tag in ("camera", "light") or child.get("mesh") is not None:
+                    parent.remove(child)
+            parent.attrib.pop("material", None)
+        for body in root.iter("body"):
+            joint = body.find("joint")
+            if joint is not None and joint.get("type") == "free":
+                body.set("name", body.get("name", "").removesuffix("_main") + "_main")
+        compiler = ElementTree.SubElement(root, "compiler")
+        compiler.attrib.update(boundmass="1e-6", boundinertia="1e-9")  # links that were meshes only
+        return mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f"its model does not compile: {error}") from error
+
+
+def _import_one(demo: h5py.Group, task: Task, folder: Path, where: str) -> Episode:
+    states, actions = numbers(demo, "states"), numbers(demo, "actions")
+    if len(states) == len(actions) + 1:  # the state that the last action led to
+        states = states[:-1]
+    if len(states) != len(actions) or len(states) < 2:
+        raise DataError(f"{len(states)} states and {len(actions)} actions; needed are as many, and two.")
+    xml = model_xml(demo, task, folder, where)
+    try:
+        model = kinematic_model(xml)
+        physics = Physics(model, mujoco.MjData(model), task.objects)
+        expected = 1 + model.nq + model.nv
+        if states.shape[1] != expected:
+            raise DataError(f"a state has {states.shape[1]} numbers; its model's has {expected}.")
+        physics.set_state(states[0])
+        _check_layout(physics)
+    except (KeyError, ValueError) as error:
+        raise DataError(f"its model does not fit the task: {error.args[0]}") from error
+    gripper = np.clip(actions[:, -1], -1.0, 1.0)
+    return _episode(_replay(physics, task, states), task, states, gripper, xml)
+
+
+@dataclass(frozen=True)
+class _Track:
+    """What the T states of a demonstration show; poses (T, 4, 4) in the base frame."""
+
+    hand: np.ndarray
+    joints_rad: np.ndarray
+    fingers_m: np.ndarray
+    objects: dict[str, np.ndarray]
+    signals: dict[str, np.ndarray]
+
+
+def _replay(physics: Physics, task: Task, states: np.ndarray) -> _Track:
+    """Read poses, proprioception and stages from every state."""
+    hand, joints, fingers = [], [], []
+    objects: dict[str, list[np.ndarray]] = {name: [] for name in task.objects}
+    signals: dict[str, list[bool]] = {stage: [] for stage in task.stages}
+    for state in states:
+        physics.set_state(state)
+        hand.append(physics.end_effector_pose_in_base())
+        joints.append(physics.joint_positions_rad.copy())
+        fingers.append(physics.finger_positions_m.copy())
+        for name in task.objects:
+            objects[name].append(physics.object_pose_in_base(name))
+        for stage, now in task.stages_reached(physics).items():
+            signals[stage].append(now)
+    return _Track(
+        np.stack(hand),
+        np.stack(joints),
+        np.stack(fingers),
+        {name: np.stack(poses) for name, poses in objects.items()},
+        {stage: np.array(values, dtype=np.int64) for stage, values in signals.items()},
+    )
+
+
+def _episode(track: _Track, task: Task, states: np.ndarray, gripper: np.ndarray, xml: str) -> Episode:
+    target = np.concatenate([track.hand[1:], track.hand[-1:]])
+    objects = [part for pose in track.objects.values() for part in (pose[:, :3, 3], _quaternions_xyzw(pose))]
+    return Episode(
+        observations={
+            "robot0_eef_pos": track.hand[:, :3, 3].astype(np.float32),
+            "robot0_eef_quat": _quaternions_xyzw(track.hand),
+            "robot0_joint_pos": track.joints_rad.astype(np.float32),
+            "robot0_gripper_qpos": track.fingers_m.astype(np.float32),
+            OBJECT_KEY: np.concatenate(objects, axis=1).astype(np.float32),
+        },
+        actions=actions_from_poses(target, gripper),
+        rewards=_after_each_action(track.signals[task.stages[-1]]),
+        dones=np.arange(len(states)) == len(states) - 1,
+        meta=_meta(track, task),
+        states=states,
+        model_xml=xml,
+        datagen=DatagenInfo(
+            eef_pose=track.hand,
+            object_poses=track.objects,
+            subtask_term_signals=track.signals,
+            target_pose=target,
+            gripper_action=gripper[:, None],
+        ),
+    )
+
+
+def _after_each_action(signal: np.ndarray) -> np.ndarray:
+    """A reward (T,) is for the state that its action led to, as recorded episodes and robomimic have it.
+
+    The state after the last action is not in the file; the last one that is stands for it.
+    """
+    return np.r_[signal[1:], signal[-1:]].astype(np.float64)
+
+
+def _meta(track: _Track, task: Task) -> dict[str, Any]:
+    progress = Progress(task.stages)
+    progress.update({stage: bool(values.any()) for stage, values in track.signals.items()})
+    return {
+        "task": task.name,
+        "env": "robosuite",
+        "shift": "none",
+        "region": "all",
+        "action_kind": "pose",
+        "obs": ["state"],
+        "image_size": None,
+        "control_hz": CONTROL_HZ,
+        "camera": None,
+        "seed": None,
+        "actor": "human",
+        **progress.to_json(),
+        "placement_region": task.region_of({name: _placement(p[0]) for name, p in track.objects.items()}),
+    }
+
+
+def _check_layout(physics: Physics) -> None:
+    """The arm and the table must stand where robosuite puts them, for the base frame to be ours."""
+    table, arm = physics.data.site("table_top").xpos, physics.data.body("robot0_link0")
+    off_m = np.r_[table - BASE_IN_WORLD_M - TABLE_CENTRE_IN_BASE_M, arm.xpos[:2] - BASE_IN_WORLD_M[:2]]
+    if np.abs(off_m).max() > _LAYOUT_TOLERANCE_M or not np.allclose(arm.xmat, np.eye(3).ravel(), atol=1e-3):
+        raise DataError(
+            f"the table top is at {table} and the arm at {arm.xpos}, rotation {arm.xmat}; only robosuite's "
+            "default can be read: table at (0, 0, 0.8), arm at (-0.56, 0), not rotated."
+        )
+
+
+def _placement(pose: np.ndarray) -> tuple[float, float, float]:
+    """(x, y, yaw) on the table."""
+    x, y = pose[:2, 3] - TABLE_CENTRE_IN_BASE_M[:2]
+    return float(x), float(y), float(np.arctan2(pose[1, 0], pose[0, 0]))
+
+
+def _quaternions_xyzw(poses: np.ndarray) -> np.ndarray:
+    """(T, 4) float32 with w >= 0."""
+    return Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True).astype(np.float32)
+
+
+def _number(key: str) -> tuple[int, str]:
+    """For sorting: demo_2 comes before demo_10."""
+    digits = re.sub(r"[^0-9]", "", key).lstrip("0")
+    return len(digits), digits

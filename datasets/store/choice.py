@@ -1,0 +1,71 @@
+"""Which episodes of a dataset are meant: the successful ones, all of them, or those of a mask.
+
+Masks are robomimic's filter keys: lists of demonstrations under ``mask/`` in the index.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from simreal_datasets.store.dataset import Dataset
+from simreal_datasets.store.index import read_index
+from simreal_datasets.store.metadata import how_it_ended
+from simreal_envs.errors import DataError
+from simreal_envs.spec import check_choice
+
+SUCCESS, ALL = "success", "all"
+
+logger = logging.getLogger(__name__)
+
+
+def choose(dataset: Dataset, which: str = SUCCESS) -> list[int]:
+    """Positions of the episodes that a word stands for; says aloud how many are left out, and why.
+
+    Args:
+        which: ``success``, ``all``, or the name of a mask of the dataset.
+
+    Raises:
+        UsageError: no such mask; lists those that are there.
+        DataError: no episode is chosen.
+    """
+    chosen = _choose(dataset, which)
+    endings = [how_it_ended(info.meta) for info in dataset.infos]
+    left_out = [endings[i] for i in sorted(set(range(len(dataset))) - set(chosen))]
+    used = [endings[i] for i in chosen]
+    reason = _unsolved(left_out) if which == SUCCESS else f"not in the mask {which!r}"
+    counted = f"{len(left_out)} of {len(dataset)} episodes are left out: {reason}"
+    if not chosen:
+        valid = ", ".join([SUCCESS, ALL, *masks(dataset)])
+        raise DataError(f"Dataset {dataset.path}: {counted}. Episodes can be {valid}.")
+    if left_out:
+        logger.warning("Dataset %s: %s.", dataset.path, counted)
+    if unsolved := _unsolved(used):
+        logger.warning("Dataset %s: of %d episodes used, %s.", dataset.path, len(used), unsolved)
+    return chosen
+
+
+def masks(dataset: Dataset) -> dict[str, list[int]]:
+    """Positions of the episodes of each mask that the index holds."""
+    index, position = read_index(dataset.path), {info.path.name: i for i, info in enumerate(dataset.infos)}
+    return {
+        name: sorted({position[file] for demo in demos if (file := index.files.get(demo)) in position})
+        for name, demos in index.masks.items()
+    }
+
+
+def _choose(dataset: Dataset, which: str) -> list[int]:
+    if which == ALL:
+        return list(range(len(dataset)))
+    if which == SUCCESS:  # also where there is no index
+        return [i for i, info in enumerate(dataset.infos) if how_it_ended(info.meta) == "success"]
+    there = masks(dataset)
+    names = list(dict.fromkeys([SUCCESS, ALL, *there]))
+    return there[check_choice(f"choice of episodes in {dataset.path}", which, names)]
+
+
+def _unsolved(endings: Iterable[str]) -> str:
+    """``2 failed, 1 interrupted``; empty if there is none."""
+    counts = Counter(endings)
+    return ", ".join(f"{counts[how]} {how}" for how in ("failed", "interrupted") if counts[how])
