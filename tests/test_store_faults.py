@@ -143,8 +143,10 @@ def test_a_read_only_folder_stays_readable(tmp_path: Path) -> None:
     write_dataset(tmp_path, 3)
     steps = len(Dataset(tmp_path).read(1))
     (tmp_path / "dataset.hdf5").unlink()
-    script = "import sys; from simreal_datasets.store.dataset import Dataset; "
+    script = (
+        "import sys; from simreal_datasets.store.dataset import Dataset; "
         "print(len(Dataset(sys.argv[1]).read(1)))"
+    )
     mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}"
     done = run_with_mount(mount, [sys.executable, "-c", script, str(tmp_path)])
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ def evaluate_attended(
     output: Path,
     redo_interrupted: bool = False,
 ) -> list[EpisodeResult]:
-    """:func:`~simreal_agents.evaluation.play.evaluate` with an operator, at the terminal and before the live view.
+    """:func:`evaluate` with an operator, at the terminal and before the live view.
 
     Raises:
         KeyboardInterrupt: the operator stops; what was finished is in the log.

@@ -1,7 +1,7 @@
 """What a person moves the arm with: keyboard, gamepad, 6-DoF mouse. Hand guiding has its own room.
 
-A device says in which direction and how fast; ``Teleoperator`` (:mod:`simreal_agents.operators.teleoperation`)
-makes absolute targets of that. Axes are those of the robot base: x forward, y left, z up.
+A device says in which direction and how fast; :mod:`simreal_agents.operators.teleoperation` makes absolute
+targets of that. Axes are those of the robot base: x forward, y left, z up.
 """
 
 from __future__ import annotations
