@@ -5,8 +5,8 @@ Poses are of the camera in the robot base frame, in metres, as on a calibrated r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -78,6 +78,60 @@ class Camera:
         }
 
 
+@dataclass(frozen=True)
+class CameraSpec:
+    """A camera, and what it is mounted on.
+
+    Attributes:
+        name: as the keys of its images have it.
+        mount: ``base``, where it stands still, or ``hand``, with which it moves.
+        size: (height, width) in pixels.
+        intrinsics: (3, 3) matrix K in pixels.
+        pose_in_mount: (4, 4) pose of the camera in the base frame, or in that of the end effector.
+    """
+
+    name: str
+    mount: Literal["base", "hand"]
+    size: tuple[int, int]
+    intrinsics: FloatArray
+    pose_in_mount: FloatArray
+
+    @classmethod
+    def fixed(cls, name: str, camera: Camera) -> CameraSpec:
+        """A camera that stands still."""
+        return cls(name, "base", camera.size, camera.intrinsics, camera.pose_in_base)
+
+    def at(self, hand_in_base: FloatArray) -> Camera:
+        """The camera, while the end effector has this pose (4, 4) in the base frame."""
+        pose_in_base = self.pose_in_mount if self.mount == "base" else hand_in_base @ self.pose_in_mount
+        return Camera(self.size, self.intrinsics, pose_in_base)
+
+    def resized(self, size: tuple[int, int]) -> CameraSpec:
+        """See :meth:`Camera.resized`."""
+        camera = Camera(self.size, self.intrinsics, self.pose_in_mount).resized(size)
+        return replace(self, size=camera.size, intrinsics=camera.intrinsics)
+
+    def moved(self, pose_in_mount: FloatArray) -> CameraSpec:
+        """The same camera elsewhere on its mount."""
+        return replace(self, pose_in_mount=pose_in_mount)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able description, recorded with every episode."""
+        return {
+            "size": list(self.size),
+            "intrinsics": self.intrinsics.tolist(),
+            f"pose_camera_in_{self.mount}": self.pose_in_mount.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, name: str, values: dict[str, Any]) -> CameraSpec:
+        """The inverse of :meth:`to_json`."""
+        mount: Literal["base", "hand"] = "hand" if "pose_camera_in_hand" in values else "base"
+        height, width = values["size"]
+        pose_in_mount = np.array(values[f"pose_camera_in_{mount}"])
+        return cls(name, mount, (height, width), np.array(values["intrinsics"]), pose_in_mount)
+
+
 def between(start: FloatArray, end: FloatArray, fraction: float) -> FloatArray:
     """The pose a fraction of the way along, position linear and rotation on the geodesic.
 
@@ -104,3 +158,21 @@ OTHER_VIEWPOINT_IN_BASE = pose(
     Rotation.from_euler("xyz", [-2.519, 0.0, 1.9]).as_matrix(), np.array([0.87, 0.13, 0.42])
 )
 """Pose of the ``viewpoint`` shift: 23.2 degrees and 0.187 m from the default."""
+
+_WRIST_TILT_RAD = np.deg2rad(20.0)
+
+WRIST = CameraSpec(
+    "wrist",
+    "hand",
+    THIRD_PERSON.size,
+    THIRD_PERSON.intrinsics,
+    pose(
+        np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # image downwards is towards the hand
+        @ Rotation.from_euler("x", -_WRIST_TILT_RAD).as_matrix(),
+        np.array([0.07, 0.0, -0.08]),
+    ),
+)
+"""A D435 in front of the hand, 8 cm above the fingertips, tilted so that they show at the lower border."""
+
+CAMERA_SPECS = {"agentview": CameraSpec.fixed("agentview", THIRD_PERSON), "wrist": WRIST}
+"""The cameras that a world may have, by name."""

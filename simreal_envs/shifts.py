@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageFilter
 
-from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, Camera, between
+from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, CameraSpec, between
 from simreal_envs.errors import UsageError, unknown
 from simreal_envs.gains import ROBOSUITE, Gains
 
@@ -30,8 +30,8 @@ class Shift:
     is_seen: ClassVar[bool] = True
     """Whether images show it; else it is of the simulated physics, which rig and robot have their own of."""
 
-    def move_camera(self, camera: Camera) -> Camera:
-        """Where the camera stands under this shift."""
+    def move_camera(self, camera: CameraSpec) -> CameraSpec:
+        """Where a camera that is not on the hand stands under this shift."""
         return camera
 
     def repaint(self, model: Any) -> None:
@@ -55,8 +55,8 @@ class Viewpoint(Shift):
 
     stream = 1
 
-    def move_camera(self, camera: Camera) -> Camera:
-        return camera.moved(between(camera.pose_in_base, OTHER_VIEWPOINT_IN_BASE, self.strength))
+    def move_camera(self, camera: CameraSpec) -> CameraSpec:
+        return camera.moved(between(camera.pose_in_mount, OTHER_VIEWPOINT_IN_BASE, self.strength))
 
 
 class Texture(Shift):
@@ -193,10 +193,11 @@ def parse_shift(text: str) -> list[Shift]:
     return list(shifts.values())
 
 
-def move_camera(camera: Camera, shifts: Sequence[Shift]) -> Camera:
-    """Apply every shift's :meth:`Shift.move_camera` in order."""
-    for shift in shifts:
-        camera = shift.move_camera(camera)
+def move_camera(camera: CameraSpec, shifts: Sequence[Shift]) -> CameraSpec:
+    """Apply every shift's :meth:`Shift.move_camera` in order; a camera on the hand stays where it is."""
+    if camera.mount == "base":
+        for shift in shifts:
+            camera = shift.move_camera(camera)
     return camera
 
 
@@ -220,20 +221,28 @@ class EpisodeDraws:
             gains = shift.change_gains(gains, self._stream(1, shift))
         return gains
 
-    def image(self, image: np.ndarray, shifts: Sequence[Shift], moment: int) -> np.ndarray:
-        """What the sensor makes of an RGB image (H, W, 3) uint8, ``moment`` control steps after the reset."""
+    def image(self, image: np.ndarray, shifts: Sequence[Shift], moment: int, camera: int = 0) -> np.ndarray:
+        """What the sensor makes of an RGB image (H, W, 3) uint8, ``moment`` control steps after the reset.
+
+        ``camera`` is its number among the world's cameras, each of which has streams of its own.
+        """
         for shift in _that_override("degrade", shifts):
-            image = shift.degrade(image, self._stream(2, shift, moment))
+            image = shift.degrade(image, self._stream(2, shift, moment, *_of_camera(camera)))
         return image
 
-    def depth(self, depth_m: np.ndarray, shifts: Sequence[Shift], moment: int) -> np.ndarray:
+    def depth(self, depth_m: np.ndarray, shifts: Sequence[Shift], moment: int, camera: int = 0) -> np.ndarray:
         """The same of a depth image (H, W) float32 metres."""
         for shift in _that_override("degrade_depth", shifts):
-            depth_m = shift.degrade_depth(depth_m, self._stream(3, shift, moment))
+            depth_m = shift.degrade_depth(depth_m, self._stream(3, shift, moment, *_of_camera(camera)))
         return depth_m
 
-    def _stream(self, use: int, shift: Shift, *moment: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, use, shift.stream, *moment])
+    def _stream(self, use: int, shift: Shift, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, use, shift.stream, *numbers])
+
+
+def _of_camera(number: int) -> list[int]:
+    """What makes the streams of a camera its own; nothing for the first one."""
+    return [number] if number else []
 
 
 def _that_override(hook: str, shifts: Sequence[Shift]) -> list[Shift]:

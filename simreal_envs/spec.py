@@ -1,6 +1,7 @@
 """The contract that every world keeps: simulation, virtual rig and robot.
 
-Names, shapes, dtypes, units and frames of observations and actions are defined here and nowhere else.
+Units, frames, ranges and actions are defined here, the arrays of an observation in
+:mod:`simreal_envs.features`, and nowhere else.
 
 Frames. Everything is expressed in the **robot base frame**: x forward, y left, z up, origin at the
 Panda's base on the table top. The end effector is the point between the fingertips; its axes are those of
@@ -14,7 +15,6 @@ end effector shall reach. Position in metres, orientation as a rotation vector i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,6 @@ START_JOINTS_RAD = np.array([0.0916, -0.1983, -0.0199, -2.4732, -0.0131, 2.3040,
 ENVS = ("sim", "rig", "real")
 REGIONS = ("in", "ood", "all")
 ACTION_KINDS = ("pose", "delta", "joint")
-OBSERVATION_GROUPS = ("state", "image", "depth")
-DEFAULT_IMAGE_SIZE = (72, 96)
-"""(height, width) in pixels; the camera's own 4:3, since a square would cut the table's corners off."""
 
 BASE_IN_WORLD_M = np.array([-0.56, 0.0, 0.8])
 """Robot base in robosuite's world frame, whose axes agree with ours; the table's top is at z = 0.8 m."""
@@ -69,57 +66,6 @@ PROPRIOCEPTION = {
 
 OBJECT_KEY = "object"
 """State group: for each of the task's objects position (3, m) and quaternion (4, xyzw), float32."""
-IMAGE_KEY = "agentview_image"
-"""Image group: (H, W, 3) uint8 RGB."""
-DEPTH_KEY = "agentview_depth"
-"""Depth group: (H, W) float32 metres along the optical axis; 0 where there is no reading."""
-
-
-@dataclass(frozen=True)
-class ObservationSpec:
-    """Which observations a world gives, and at what size.
-
-    Attributes:
-        groups: subset of :data:`OBSERVATION_GROUPS`, in that order; proprioception always comes along.
-        image_size: (height, width) in pixels.
-    """
-
-    groups: tuple[str, ...]
-    image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
-
-    @classmethod
-    def parse(cls, obs: str, image_size: Iterable[int] = DEFAULT_IMAGE_SIZE) -> ObservationSpec:
-        """Read ``"image+depth"`` and a size.
-
-        >>> ObservationSpec.parse("depth+image").groups
-        ('image', 'depth')
-
-        Raises:
-            UsageError: an unknown group, or a size that is not two positive integers.
-        """
-        names = obs.split("+")
-        for name in names:
-            if name not in OBSERVATION_GROUPS:
-                raise unknown("observation", name, OBSERVATION_GROUPS)
-        size = tuple(image_size)
-        if len(size) != 2 or any(int(s) != s or not 8 <= s <= 2048 for s in size):
-            raise UsageError(f"image_size {size} must be (height, width), each from 8 to 2048 pixels.")
-        return cls(tuple(g for g in OBSERVATION_GROUPS if g in names), (int(size[0]), int(size[1])))
-
-    def space(self, num_objects: int) -> spaces.Dict:
-        """The Gymnasium space; ``num_objects`` is the task's number of objects."""
-
-        def vector(length: int) -> spaces.Box:
-            return spaces.Box(-np.inf, np.inf, (length,), np.float32)
-
-        boxes: dict[str, spaces.Space[Any]] = {name: vector(n) for name, n in PROPRIOCEPTION.items()}
-        if "state" in self.groups:
-            boxes[OBJECT_KEY] = vector(7 * num_objects)
-        if "image" in self.groups:
-            boxes[IMAGE_KEY] = spaces.Box(0, 255, (*self.image_size, 3), np.uint8)
-        if "depth" in self.groups:
-            boxes[DEPTH_KEY] = spaces.Box(0.0, np.inf, self.image_size, np.float32)
-        return spaces.Dict(boxes)
 
 
 def action_space(kind: str) -> spaces.Box:

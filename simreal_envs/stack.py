@@ -188,9 +188,9 @@ def _changes(stack: list[Any]) -> list[str]:
 
 def _changes_in_place(world: Any, wrappers: list[Any]) -> list[str]:
     """What became of the world's own spaces; Stable-Baselines3's VecNormalize overwrites them."""
-    if not hasattr(world, "observation_spec"):
+    if not hasattr(world, "world_spec"):
         return []
-    described = world.observation_spec.space(len(world.task.objects))
+    described = world.world_spec.space
     found = [
         f"the observation space of the world itself, {difference}"
         for difference in _differences(described, world.observation_space)

@@ -14,12 +14,16 @@ import numpy as np
 from gymnasium import spaces
 
 from simreal_envs.errors import UsageError
+from simreal_envs.features import PROPRIOCEPTIVE
 from simreal_envs.loop import Actor
-from simreal_envs.spec import ObservationSpec, check_observation
-
-PROPRIOCEPTION_SPACE = ObservationSpec(()).space(0)
+from simreal_envs.spec import check_observation
 
 Predict = Callable[..., tuple[np.ndarray, Any]]
+
+
+def proprioception_space(history: int = 1, names: Sequence[str] = ()) -> spaces.Dict:
+    """The space of the proprioception that every world shows, or of what is named of it."""
+    return spaces.Dict({f.key: f.box(history) for f in PROPRIOCEPTIVE if not names or f.key in names})
 
 
 def states_of(state: Any, episode_start: Any, count: int | None) -> list[Any]:
@@ -49,7 +53,8 @@ def states_of(state: Any, episode_start: Any, count: int | None) -> list[Any]:
 def of_one_world(*reads: str) -> Callable[[Predict], Predict]:
     """Make of a ``predict`` for one world one that checks what it reads, and takes a batch of one as well.
 
-    The decorated method is given one environment's observation, and None as state where an episode starts.
+    The decorated method is given the present moment of one environment's observation, and None as state where
+    an episode starts. Where the environment shows a history, the actor's attribute ``history`` says how long.
 
     Args:
         reads: names of the proprioception that it reads.
@@ -57,7 +62,6 @@ def of_one_world(*reads: str) -> Callable[[Predict], Predict]:
     Raises:
         UsageError: when it predicts: see :func:`check_observation`, or a batch of more than one.
     """
-    space = spaces.Dict({name: PROPRIOCEPTION_SPACE[name] for name in reads or PROPRIOCEPTION_SPACE})
 
     def decorate(predict: Predict) -> Predict:
         @wraps(predict)
@@ -68,7 +72,8 @@ def of_one_world(*reads: str) -> Callable[[Predict], Predict]:
             episode_start: Any = None,
             deterministic: bool = True,
         ) -> tuple[np.ndarray, Any]:
-            count = check_observation(observation, space)
+            history = getattr(self, "history", 1)
+            count = check_observation(observation, proprioception_space(history, reads))
             if count not in (None, 1):
                 raise UsageError(
                     f"This {type(self).__name__} acts in one environment and was given observations of "
@@ -76,11 +81,10 @@ def of_one_world(*reads: str) -> Callable[[Predict], Predict]:
                     "make_expert(envs) does."
                 )
             (before,) = states_of(state, episode_start, count)
-            if count is None:
-                return predict(self, observation, before, episode_start, deterministic)
-            alone = {name: values[0] for name, values in observation.items()}
-            action, after = predict(self, alone, before, episode_start, deterministic)
-            return action[None], [after]
+            alone = observation if count is None else {name: v[0] for name, v in observation.items()}
+            present = alone if history == 1 else {name: v[-1] for name, v in alone.items()}
+            action, after = predict(self, present, before, episode_start, deterministic)
+            return (action, after) if count is None else (action[None], [after])
 
         return understood
 
@@ -105,7 +109,8 @@ class OneEach:
         Raises:
             UsageError: the observations are of another number of environments.
         """
-        count = check_observation(observation, PROPRIOCEPTION_SPACE)
+        history = getattr(self._actors[0], "history", 1)
+        count = check_observation(observation, proprioception_space(history))
         if count != len(self._actors):
             raise UsageError(
                 f"These are the actors of {len(self._actors)} environments, and the observations are "

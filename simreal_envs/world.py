@@ -8,16 +8,15 @@ from typing import Any
 import gymnasium as gym
 
 from simreal_envs.errors import UsageError
-from simreal_envs.registration import TASK_NAMES
-from simreal_envs.spec import (
-    ACTION_KINDS,
+from simreal_envs.features import (
+    DEFAULT_CAMERAS,
     DEFAULT_IMAGE_SIZE,
-    ENVS,
-    HORIZON,
-    REGIONS,
+    DEFAULT_POINTS,
     ObservationSpec,
-    check_choice,
+    WorldSpec,
 )
+from simreal_envs.registration import TASK_NAMES
+from simreal_envs.spec import ACTION_KINDS, ENVS, HORIZON, REGIONS, check_choice
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,9 @@ class World:
     host: str | None = None
     serial: str | None = None
     limits: str | None = None
+    cameras: str | tuple[str, ...] = DEFAULT_CAMERAS
+    points: int = DEFAULT_POINTS
+    history: int = 1
 
     def __post_init__(self) -> None:
         from simreal_envs.shifts import parse_seen, parse_shift
@@ -52,7 +54,7 @@ class World:
         check_choice("env", self.env, ENVS)
         check_choice("action kind", self.action_kind, ACTION_KINDS)
         (parse_shift if self.env == "sim" else parse_seen)(self.shift)
-        ObservationSpec.parse(self.obs, self.image_size)
+        self.observation_spec  # noqa: B018  raises what is wrong with it
         if self.max_steps < 1:
             raise UsageError(f"max_steps {self.max_steps} must be at least 1.")
         if self.env == "sim" and self._of_robot:
@@ -61,6 +63,35 @@ class World:
             raise UsageError(f"serial {self.serial} goes with env 'real'; the rig has one camera of its own.")
         if self.env == "real" and self.host is None:
             raise UsageError("env 'real' needs the address of the robot, for example --host 172.16.0.2.")
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """What it is asked to show."""
+        return ObservationSpec.parse(self.obs, self.image_size, self.cameras, self.points, self.history)
+
+    @property
+    def spec(self) -> WorldSpec:
+        """What it shows and takes."""
+        from simreal_envs.tasks import get_task
+
+        shown = self.observation_spec
+        features = shown.features(len(get_task(self.task).objects))
+        return WorldSpec(self.task, self.action_kind, features, shown.history)
+
+    @classmethod
+    def showing(cls, needed: WorldSpec, **kwargs: Any) -> World:
+        """The world that shows these features; the other arguments are as always."""
+        shown = ObservationSpec.of(needed.features, needed.history)
+        return cls(
+            needed.task,
+            obs="+".join(shown.groups) or "state",
+            image_size=shown.image_size,
+            action_kind=needed.action_kind,
+            cameras=shown.cameras,
+            points=shown.points,
+            history=shown.history,
+            **kwargs,
+        )
 
     @property
     def workers(self) -> int | None:
@@ -79,6 +110,9 @@ class World:
             shift=self.shift,
             obs=self.obs,
             image_size=self.image_size,
+            cameras=self.cameras,
+            points=self.points,
+            history=self.history,
             region=region,
             max_episode_steps=self.max_steps,
             actions="joint" if by_arm else "pose",

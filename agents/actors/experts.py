@@ -130,6 +130,7 @@ class ScriptedExpert:
 
     def __init__(self, world: Any, rule: Callable[[Scene], Command]) -> None:
         self._world, self._rule = world, rule
+        self.history = world.observation_spec.history
 
     @of_one_world("robot0_gripper_qpos")
     def predict(

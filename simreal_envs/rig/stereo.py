@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from simreal_envs.cameras import THIRD_PERSON, Camera
+from simreal_envs.cameras import CAMERA_SPECS, THIRD_PERSON, Camera
 from simreal_envs.poses import pose
 from simreal_envs.shifts import move_camera, parse_shift
 from simreal_envs.spec import FloatArray
@@ -46,7 +46,7 @@ FAULTS = np.dtype([("camera_stall", "u1"), ("camera_unplug", "u1")])
 
 def colour_camera(shift: str) -> Camera:
     """The colour sensor as a shift places it; this is the rig's true calibration."""
-    return move_camera(THIRD_PERSON, parse_shift(shift))
+    return THIRD_PERSON.moved(move_camera(CAMERA_SPECS["agentview"], parse_shift(shift)).pose_in_mount)
 
 
 def depth_camera(colour: Camera) -> Camera:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simreal_envs.cameras import THIRD_PERSON, Camera
+from simreal_envs.cameras import CAMERA_SPECS, Camera
 from simreal_envs.errors import UsageError
 from simreal_envs.robot.calibration import load_calibration
 from simreal_envs.robot.camera import RealSense
@@ -104,8 +104,8 @@ class VirtualRig:
 
     def calibrated(self, camera: RealSense) -> Camera:
         """Where the rig's camera really is."""
-        pose = move_camera(THIRD_PERSON, self._shifts).pose_in_base
-        return Camera(camera.size, camera.intrinsics, pose)
+        spec = move_camera(CAMERA_SPECS["agentview"], self._shifts)
+        return Camera(camera.size, camera.intrinsics, spec.pose_in_mount)
 
     def open_scene(self, task: Task, look: Look) -> Scene:
         """The rig itself looks after its table."""

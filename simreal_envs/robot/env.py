@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,9 +17,20 @@ import gymnasium as gym
 import numpy as np
 
 from simreal_envs import spec
-from simreal_envs.cameras import Camera
+from simreal_envs.cameras import Camera, CameraSpec
 from simreal_envs.cleanup import do_after
-from simreal_envs.errors import RobotError, UsageError
+from simreal_envs.errors import DataError, RobotError, UsageError
+from simreal_envs.features import (
+    DEFAULT_CAMERAS,
+    DEFAULT_IMAGE_SIZE,
+    DEFAULT_POINTS,
+    History,
+    ObservationSpec,
+    WorldSpec,
+    depth_key,
+    image_key,
+)
+from simreal_envs.pointcloud import VIEW_SIZE, View, shown
 from simreal_envs.poses import pose_from_action, quaternion_xyzw
 from simreal_envs.robot.arm import Arm, ArmState
 from simreal_envs.robot.backends import Backend
@@ -26,7 +38,7 @@ from simreal_envs.robot.frame import Frame
 from simreal_envs.robot.images import fit_colour, fit_depth, mark_old
 from simreal_envs.robot.pace import Pace
 from simreal_envs.robot.safety import Limits, load_limits
-from simreal_envs.spec import FloatArray, ObservationSpec
+from simreal_envs.spec import FloatArray
 from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import Placement, draw_start
@@ -54,6 +66,9 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         backend: what is robot, camera and table here.
         obs: observation groups; ``state`` only where object poses are known (the rig).
         image_size: (height, width) in pixels; cropped and scaled from the camera's 480 x 640.
+        cameras: ``agentview``, the one camera there is.
+        points: of a point cloud, made of the camera's depth.
+        history: moments in one observation, the oldest first.
         region: where objects start: ``in``, ``ood`` or ``all``.
         limits: file of safety limits; None takes the package's ``limits.yaml``.
         actions: ``pose`` (Cartesian impedance) or ``joint`` (joint impedance; the elbow goes along, too).
@@ -81,33 +96,49 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         task: str,
         backend: Backend,
         obs: str = "image",
-        image_size: tuple[int, int] = spec.DEFAULT_IMAGE_SIZE,
+        image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE,
+        cameras: str | Sequence[str] = DEFAULT_CAMERAS,
+        points: int = DEFAULT_POINTS,
+        history: int = 1,
         region: str = "all",
         limits: Path | str | None = None,
         render_mode: str | None = None,
         actions: str = "pose",
     ) -> None:
         self.task = get_task(task)
-        self.observation_spec = ObservationSpec.parse(obs, image_size)
+        self.observation_spec = ObservationSpec.parse(obs, image_size, cameras, points, history)
         self.region = spec.check_choice("region", region, spec.REGIONS)
         self.render_mode = render_mode
-        self.observation_space = self.observation_spec.space(len(self.task.objects))
         self.action_kind = spec.check_choice("actions", actions, ("pose", "joint"))
+        features = self.observation_spec.features(len(self.task.objects))
+        self.world_spec = WorldSpec(self.task.name, self.action_kind, features, self.observation_spec.history)
+        self.observation_space = self.world_spec.space
         self.action_space = spec.action_space(self.action_kind)
         self.ledger = Ledger()
         self.limits: Limits = load_limits(limits)
         self._backend = backend
         if "state" in self.observation_spec.groups and not backend.knows_objects:
-            raise UsageError("Unknown observation 'state' for env 'real'. Valid: image, depth.")
+            raise UsageError(
+                "Unknown observation 'state' for env 'real'. Valid: image, depth, pointcloud, pointcolour."
+            )
+        if self.observation_spec.cameras != DEFAULT_CAMERAS:
+            raise UsageError(
+                f"Env {backend.name!r} has one camera, agentview; cameras are "
+                f"{'+'.join(self.observation_spec.cameras)}."
+            )
+        needs_depth = "depth" in self.observation_spec.groups or self.observation_spec.sees_points
         with ExitStack() as stack:  # what was opened is closed again if the rest cannot be
             stack.enter_context(backend)
-            self._camera = backend.open_camera(depth="depth" in self.observation_spec.groups)
+            self._camera = backend.open_camera(depth=needs_depth)
             stack.callback(self._camera.close)
-            self.camera: Camera = backend.calibrated(self._camera).resized(self.observation_spec.image_size)
+            calibrated = CameraSpec.fixed("agentview", backend.calibrated(self._camera))
+            self.cameras = {"agentview": calibrated.resized(self.observation_spec.image_size)}
+            self._view = calibrated.resized(VIEW_SIZE)
             self.scene = backend.open_scene(self.task, self._look)
             self.arm = Arm(backend.host, self.limits)
             stack.callback(self.arm.close)
             self._open = stack.pop_all()
+        self._history = History(self.observation_spec.history)
         self._pace = Pace()
         self._progress = Progress(self.task.stages)
         self._interrupted = ""
@@ -129,7 +160,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._late_s = 0.0
         self.arm.events()  # those of the reset are no part of the episode
         state = self.arm.state()
-        return self._observation(state, frame), self._info(state, frame)
+        observation = self._history.begin(self._observation(state, frame))
+        return self.ledger.gives(observation), self._info(state, frame)
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         checked = spec.check_action(action, self.action_kind)
@@ -143,6 +175,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         state = self.arm.state()
         self._interrupted = self._interrupted or state.fault
         frame = self._frame_or_fault()
+        observation = self.ledger.gives(self._history.add(self._observation(state, frame)))
         info = self._info(state, frame)
         success = bool(info["success"])
         if success or self._interrupted:
@@ -151,7 +184,6 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         if self._interrupted:
             log.error("Episode interrupted: %s", self._interrupted)
         self.ledger.carried_out(action, float(success))
-        observation = self._observation(state, frame)
         return observation, float(success), success, bool(self._interrupted), info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
@@ -189,21 +221,20 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             self._guided = True
 
     def observe(self) -> dict[str, np.ndarray]:
-        """The observation of this moment."""
+        """What is to be seen at this moment, one moment whatever the history."""
         return self._observation(self.arm.state(), self._await_frame())
 
     def describe(self) -> dict[str, Any]:
         """What an episode recorded here should say about its world; JSON-able."""
         return {
-            "task": self.task.name,
+            **self.world_spec.to_json(),
             "env": self._backend.name,
             "shift": self._backend.shift,
             "region": self.region,
-            "action_kind": self.action_kind,
-            "obs": list(self.observation_spec.groups),
-            "image_size": list(self.observation_spec.image_size),
-            "control_hz": spec.CONTROL_HZ,
-            "camera": self.camera.to_json() | {"serial": self._camera.serial},
+            "cameras": {
+                name: camera.to_json() | {"serial": self._camera.serial}
+                for name, camera in self.cameras.items()
+            },
             "limits": self.limits.to_json(),
             "versions": dict(_versions("simreal", "panda-python", "pyrealsense2", "gymnasium")),
         }
@@ -295,10 +326,23 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             parts = [p for name in self.task.objects for p in _position_and_quaternion(poses[name])]
             observation[spec.OBJECT_KEY] = np.concatenate(parts).astype(np.float32)
         if "image" in groups:
-            observation[spec.IMAGE_KEY] = fit_colour(frame.colour, size)
+            observation[image_key("agentview")] = fit_colour(frame.colour, size)
         if "depth" in groups and frame.depth_m is not None:
-            observation[spec.DEPTH_KEY] = fit_depth(frame.depth_m, size)
-        return self.ledger.gives(observation)
+            observation[depth_key("agentview")] = fit_depth(frame.depth_m, size)
+        if self.observation_spec.sees_points:
+            observation |= self._point_cloud(state, frame)
+        return observation
+
+    def _point_cloud(self, state: ArmState, frame: Frame) -> dict[str, np.ndarray]:
+        """The arrays of a point cloud; where the camera sees nothing the episode ends, and they are zero."""
+        assert frame.depth_m is not None
+        depth_m, colour = fit_depth(frame.depth_m, VIEW_SIZE), fit_colour(frame.colour, VIEW_SIZE)
+        view = View(self._view.at(state.pose_in_base), depth_m, colour)
+        try:
+            return shown(self.observation_spec.groups, [view], self.observation_spec.points)
+        except DataError as error:
+            self._interrupted = self._interrupted or str(error)
+            return {f.key: np.zeros(f.shape, f.dtype) for f in self.world_spec.of("pointcloud")}
 
     def _info(self, state: ArmState, frame: Frame) -> dict[str, Any]:
         signals = self.scene.subtask_signals()

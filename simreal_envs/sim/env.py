@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -11,13 +12,24 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_envs import spec
-from simreal_envs.cameras import THIRD_PERSON, Camera
+from simreal_envs.cameras import CAMERA_SPECS, THIRD_PERSON, Camera
+from simreal_envs.features import (
+    DEFAULT_CAMERAS,
+    DEFAULT_IMAGE_SIZE,
+    DEFAULT_POINTS,
+    History,
+    ObservationSpec,
+    WorldSpec,
+    depth_key,
+    image_key,
+)
+from simreal_envs.pointcloud import VIEW_SIZE, View, shown
 from simreal_envs.poses import pose, quaternion_xyzw
 from simreal_envs.shifts import EpisodeDraws, move_camera, parse_shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import compiled_scene  # after the renderer, which chooses the GL backend
-from simreal_envs.spec import FloatArray, ObservationSpec
+from simreal_envs.spec import FloatArray
 from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import draw_start
@@ -31,8 +43,11 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     Args:
         task: name of the task.
-        obs: observation groups joined by ``+``, see :class:`simreal_envs.spec.ObservationSpec`.
+        obs: observation groups joined by ``+``, see :class:`simreal_envs.features.ObservationSpec`.
         image_size: (height, width) in pixels.
+        cameras: ``agentview``, ``wrist`` or both; joined by ``+``, or their names.
+        points: of a point cloud.
+        history: moments in one observation, the oldest first.
         shift: how the world looks and the arm follows, see :mod:`simreal_envs.shifts`.
         region: where objects start: ``in``, ``ood`` or ``all``.
         quality: ``fast`` or ``full`` rendering.
@@ -55,20 +70,31 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self,
         task: str,
         obs: str = "image",
-        image_size: tuple[int, int] = spec.DEFAULT_IMAGE_SIZE,
+        image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE,
+        cameras: str | Sequence[str] = DEFAULT_CAMERAS,
+        points: int = DEFAULT_POINTS,
+        history: int = 1,
         shift: str = "none",
         region: str = "all",
         quality: str = "fast",
         render_mode: str | None = None,
     ) -> None:
         self.task = get_task(task)
-        self.observation_spec = ObservationSpec.parse(obs, image_size)
+        self.observation_spec = ObservationSpec.parse(obs, image_size, cameras, points, history)
         self.region = spec.check_choice("region", region, spec.REGIONS)
         self.shift, self._shifts = shift, parse_shift(shift)
         self.quality = spec.check_choice("quality", quality, QUALITIES)
         self.render_mode = render_mode
-        self.camera = move_camera(THIRD_PERSON.resized(self.observation_spec.image_size), self._shifts)
-        self.observation_space = self.observation_spec.space(len(self.task.objects))
+        shown_size = self.observation_spec.image_size
+        self._sized = {
+            (name, size): move_camera(CAMERA_SPECS[name], self._shifts).resized(size)
+            for name in self.observation_spec.cameras
+            for size in (shown_size, VIEW_SIZE, THIRD_PERSON.size)
+        }
+        self.cameras = {name: self._sized[name, shown_size] for name in self.observation_spec.cameras}
+        features = self.observation_spec.features(len(self.task.objects))
+        self.world_spec = WorldSpec(self.task.name, self.action_kind, features, self.observation_spec.history)
+        self.observation_space = self.world_spec.space
         self.action_space = spec.action_space(self.action_kind)
         self.ledger = Ledger()
         scene = compiled_scene(task)
@@ -76,6 +102,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.physics = Physics(scene.model, mujoco.MjData(scene.model), self.task.objects)
         self._renderers: dict[tuple[int, int], Renderer] = {}
         """By image size, each made when it is first needed: a process may fork before."""
+        self._history = History(self.observation_spec.history)
         self._draws = EpisodeDraws(0)
         self._progress = Progress(self.task.stages)
         self._placement_region = region
@@ -91,7 +118,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.physics.reset(joints_rad, placement, self._draws.gains(self._shifts))
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
-        return self.observe(), self._info()
+        return self.ledger.gives(self._history.begin(self.observe())), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         checked = spec.check_action(action, self.action_kind)
@@ -100,13 +127,15 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         info = self._info()
         success = info["success"]
         self.ledger.carried_out(action, float(success))
-        return self.observe(), float(success), success, False, info
+        observation = self.ledger.gives(self._history.add(self.observe()))
+        return observation, float(success), success, False, info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """A large picture (480, 640, 3) of what the camera sees under the shifts; changes no observation."""
+        """A large picture (480, 640, 3) of what the first camera sees; changes no observation."""
         if self.render_mode != "rgb_array":
             return None
-        return self._look(move_camera(THIRD_PERSON, self._shifts))[0]
+        name = self.observation_spec.cameras[0]
+        return self._look(name, THIRD_PERSON.size)[0]
 
     def stop(self) -> None:
         """Nothing moves between steps, so there is nothing to stop."""
@@ -119,7 +148,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     # --- what recording, generation and evaluation read ---------------------------------------------
 
     def observe(self) -> dict[str, np.ndarray]:
-        """The observation of the present state."""
+        """What is to be seen of the present state, one moment whatever the history."""
         physics, groups = self.physics, self.observation_spec.groups
         hand = physics.end_effector_pose_in_base()
         observation = {
@@ -132,13 +161,16 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             poses = [physics.object_pose_in_base(name) for name in self.task.objects]
             parts = [part for p in poses for part in (p[:3, 3], quaternion_xyzw(p[:3, :3]))]
             observation[spec.OBJECT_KEY] = np.concatenate(parts).astype(np.float32)
-        if {"image", "depth"} & set(groups):
-            image, depth_m = self._look(self.camera, depth="depth" in groups)
+        for camera in self.observation_spec.cameras if {"image", "depth"} & set(groups) else ():
+            image, depth_m = self._look(camera, self.observation_spec.image_size, depth="depth" in groups)
             if "image" in groups:
-                observation[spec.IMAGE_KEY] = image
+                observation[image_key(camera)] = image
             if depth_m is not None:
-                observation[spec.DEPTH_KEY] = depth_m
-        return self.ledger.gives(observation)
+                observation[depth_key(camera)] = depth_m
+        if self.observation_spec.sees_points:
+            views = [self._view(camera) for camera in self.observation_spec.cameras]
+            observation |= shown(groups, views, self.observation_spec.points)
+        return observation
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         """Each object's (4, 4) pose."""
@@ -159,30 +191,42 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     def describe(self) -> dict[str, Any]:
         """What an episode recorded here should say about its world; JSON-able."""
         return {
-            "task": self.task.name,
+            **self.world_spec.to_json(),
             "env": "sim",
             "shift": self.shift,
             "region": self.region,
-            "action_kind": self.action_kind,
-            "obs": list(self.observation_spec.groups),
-            "image_size": list(self.observation_spec.image_size),
             "quality": self.quality,
-            "control_hz": spec.CONTROL_HZ,
-            "camera": self.camera.to_json(),
+            "cameras": {name: camera.to_json() for name, camera in self.cameras.items()},
             "versions": {name: version(name) for name in ("simreal", "robosuite", "mujoco", "gymnasium")},
         }
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _look(self, camera: Camera, depth: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    def camera_now(self, name: str, size: tuple[int, int]) -> Camera:
+        """Where a camera stands at this moment, for images of this size."""
+        return self._sized[name, size].at(self.physics.end_effector_pose_in_base())
+
+    def _look(
+        self, name: str, size: tuple[int, int], depth: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Colour and, if asked for, depth of the present state, as the camera's sensors measure them."""
-        if camera.size not in self._renderers:
-            self._renderers[camera.size] = Renderer(self.physics.model, camera, self._shifts, self.quality)
-        image, depth_m = self._renderers[camera.size].render(self.physics.data, depth)
+        camera = self.camera_now(name, size)
+        if size not in self._renderers:
+            self._renderers[size] = Renderer(self.physics.model, camera, self._shifts, self.quality)
+        renderer = self._renderers[size]
+        renderer.camera = camera
+        image, depth_m = renderer.render(self.physics.data, depth)
         moment = round(self.physics.time_s * spec.CONTROL_HZ)
+        number = tuple(CAMERA_SPECS).index(name)
         if depth_m is not None:
-            depth_m = self._draws.depth(depth_m, self._shifts, moment)
-        return self._draws.image(image, self._shifts, moment), depth_m
+            depth_m = self._draws.depth(depth_m, self._shifts, moment, number)
+        return self._draws.image(image, self._shifts, moment, number), depth_m
+
+    def _view(self, name: str) -> View:
+        """What a point cloud takes from a camera."""
+        colour, depth_m = self._look(name, VIEW_SIZE, depth=True)
+        assert depth_m is not None
+        return View(self.camera_now(name, VIEW_SIZE), depth_m, colour)
 
     def _info(self) -> dict[str, Any]:
         now = self.task.stages_reached(self.physics)
