@@ -159,7 +159,7 @@ OTHER_VIEWPOINT_IN_BASE = pose(
 )
 """Pose of the ``viewpoint`` shift: 23.2 degrees and 0.187 m from the default."""
 
-_WRIST_TILT_RAD = np.deg2rad(20.0)
+_WRIST_TILT_RAD = np.deg2rad(8.0)
 
 WRIST = CameraSpec(
     "wrist",
@@ -169,10 +169,10 @@ WRIST = CameraSpec(
     pose(
         np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # image downwards is towards the hand
         @ Rotation.from_euler("x", -_WRIST_TILT_RAD).as_matrix(),
-        np.array([0.07, 0.0, -0.08]),
+        np.array([0.06, 0.0, -0.13]),
     ),
 )
-"""A D435 in front of the hand, 8 cm above the fingertips, tilted so that they show at the lower border."""
+"""A D435 in front of the hand, 13 cm above the fingertips, tilted so that they show at the lower border."""
 
 CAMERA_SPECS = {"agentview": CameraSpec.fixed("agentview", THIRD_PERSON), "wrist": WRIST}
 """The cameras that a world may have, by name."""

@@ -178,15 +178,10 @@ class ObservationSpec:
                 )
             if "depth" in self.groups:
                 found.append(Feature(depth_key(camera), "depth", self.image_size, "float32", "m", camera))
-        clouds = (
-            ("pointcloud", POINTS_KEY, "float32", "m"),
-            ("pointcolour", POINT_COLOUR_KEY, "uint8", "RGB"),
-        )
-        found += [
-            Feature(key, "pointcloud", (self.points, 3), dtype, unit)
-            for group, key, dtype, unit in clouds
-            if group in self.groups
-        ]
+        if "pointcloud" in self.groups:
+            found.append(Feature(POINTS_KEY, "pointcloud", (self.points, 3), "float32", "m"))
+        if "pointcolour" in self.groups:
+            found.append(Feature(POINT_COLOUR_KEY, "pointcloud", (self.points, 3), "uint8", "RGB"))
         return tuple(found)
 
     @property
