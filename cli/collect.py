@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from simreal_cli.options import Env, Host, LimitsFile, Region, Serial, Shift, Workers, worker_count
+from simreal_cli.options import (
+    Cameras,
+    Env,
+    History,
+    Host,
+    ImageSize,
+    LimitsFile,
+    Obs,
+    Points,
+    Region,
+    Serial,
+    Shift,
+    Workers,
+    worker_count,
+)
 
 BY_HAND_STEPS = 1200
 """People take their time: 60 s."""
@@ -30,8 +44,11 @@ def collect(
     limits: LimitsFile = None,
     shift: Shift = "none",
     region: Region = "all",
-    obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
-    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.")] = (72, 96),
+    obs: Obs = "image",
+    image_size: ImageSize = (72, 96),
+    cameras: Cameras = "agentview",
+    points: Points = 1024,
+    history: History = 1,
     noise: Annotated[
         float, typer.Option(help="Disturb the arm by this many metres, to show recovery; 0 to 0.05.")
     ] = 0.0,
@@ -74,9 +91,21 @@ def collect(
     cores = worker_count(workers)
     source = None if by in BY_HAND else named_source(by, BY_HAND)
     steps = max_steps or (HORIZON if source else BY_HAND_STEPS)
-    kind = source.world()["action_kind"] if isinstance(source, TrainedPolicy) else "pose"
-    limits_file = str(limits) if limits else None
-    world = World(task, env, shift, obs, image_size, steps, kind, host, serial, limits_file)
+    world = World(
+        task,
+        env,
+        shift,
+        obs,
+        image_size,
+        steps,
+        source.world()["action_kind"] if isinstance(source, TrainedPolicy) else "pose",
+        host,
+        serial,
+        str(limits) if limits else None,
+        cameras,
+        points,
+        history if isinstance(source, TrainedPolicy) else 1,
+    )
     if source is None or world.env == "real":
         if noise:
             raise UsageError(f"--noise {noise} disturbs scripted experts and policies on sim and rig only.")

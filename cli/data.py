@@ -237,8 +237,8 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
     return {
         "task": first["task"],
         "action_kind": first["action_kind"],
-        "observations": first["obs"],
-        "image_size": first["image_size"],
+        "observations": [str(feature) for feature in dataset.infos[0].spec.features],
+        "cameras": [*(first.get("cameras") or {})],
         "episodes": len(metas),
         "steps": sum(lengths),
         "shortest_median_longest": [lengths[0], lengths[len(lengths) // 2], lengths[-1]],

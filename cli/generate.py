@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from simreal_cli.options import Host, LimitsFile, Region, Shift, Workers, worker_count
+from simreal_cli.options import (
+    Cameras,
+    History,
+    Host,
+    ImageSize,
+    LimitsFile,
+    Obs,
+    Points,
+    Region,
+    Shift,
+    Workers,
+    worker_count,
+)
 
 
 def generate(
@@ -21,8 +33,11 @@ def generate(
     limits: LimitsFile = None,
     shift: Shift = "none",
     region: Region = "all",
-    obs: Annotated[str, typer.Option(help="Observations: state, image, depth, joined by +.")] = "image",
-    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.")] = (72, 96),
+    obs: Obs = "image",
+    image_size: ImageSize = (72, 96),
+    cameras: Cameras = "agentview",
+    points: Points = 1024,
+    history: History = 1,
     selection: Annotated[
         str,
         typer.Option(help="Which demonstration a part is taken from: random, nearest_object, nearest_robot."),
@@ -54,7 +69,18 @@ def generate(
     cores = worker_count(workers)
     limits_file = str(limits) if limits else None
     task = load_segments(source).task
-    world = World(task, env, shift, obs, image_size, host=host, limits=limits_file)
+    world = World(
+        task,
+        env,
+        shift,
+        obs,
+        image_size,
+        host=host,
+        limits=limits_file,
+        cameras=cameras,
+        points=points,
+        history=history,
+    )
     recipe = Generator(source, world, region, selection, noise)
     recipe.check()
     attempts = fill_dataset(dataset, recipe, episodes, seed, world.workers or cores)

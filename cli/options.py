@@ -21,6 +21,18 @@ Shift = Annotated[
     ),
 ]
 Region = Annotated[str, typer.Option(help="Where objects start: in, ood or all.")]
+Obs = Annotated[
+    str, typer.Option(help="Observations, joined by +: state, image, depth, pointcloud, pointcolour.")
+]
+ImageSize = Annotated[tuple[int, int], typer.Option(help="Height and width in pixels.")]
+Cameras = Annotated[str, typer.Option(help="agentview, wrist (on the hand; sim only), or agentview+wrist.")]
+Points = Annotated[int, typer.Option(help="Of a point cloud.")]
+History = Annotated[
+    int,
+    typer.Option(
+        help="Moments in one observation, for a policy that acts; a dataset holds each moment once."
+    ),
+]
 Workers = Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")]
 LimitsFile = Annotated[Path | None, typer.Option(help="File of safety limits in place of the package's.")]
 

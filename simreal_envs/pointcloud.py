@@ -82,8 +82,12 @@ def point_cloud(views: Sequence[View], points: int) -> tuple[NDArray[np.float32]
 def shown(groups: Sequence[str], views: Sequence[View], points: int) -> Observation:
     """What an observation holds of a point cloud, see :func:`point_cloud`."""
     positions, colours = point_cloud(views, points)
-    arrays = {"pointcloud": (POINTS_KEY, positions), "pointcolour": (POINT_COLOUR_KEY, colours)}
-    return dict(arrays[group] for group in groups if group in arrays)
+    arrays: dict[str, np.ndarray] = {}
+    if "pointcloud" in groups:
+        arrays[POINTS_KEY] = positions
+    if "pointcolour" in groups:
+        arrays[POINT_COLOUR_KEY] = colours
+    return arrays
 
 
 def farthest_points(positions: NDArray[np.float32], count: int) -> NDArray[np.int64]:

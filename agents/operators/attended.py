@@ -192,7 +192,7 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         self.operator.poll()
         self._pace.start()
         while True:
-            observation: Observation = self._world.observe()
+            observation: Observation = self._world.begin()
             self._show(State.READY, f"{self.progress}: {how}", keys)
             self._pace.wait()
             typed = self.operator.poll()
@@ -212,8 +212,9 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
                 self._world.scene.solved()
 
     def _describe(self, observation: Observation, info: dict[str, Any]) -> str:
-        x, y, z = observation["robot0_eef_pos"]
-        finger, other = observation["robot0_gripper_qpos"]
+        # The last moment, where there is a history.
+        x, y, z = observation["robot0_eef_pos"].reshape(-1, 3)[-1]
+        finger, other = observation["robot0_gripper_qpos"].reshape(-1, 2)[-1]
         steps = len(self._ends_s) - 1
         rate = f"{steps / (self._ends_s[-1] - self._ends_s[0]):.1f} Hz" if steps > 0 else ""
         parts = [

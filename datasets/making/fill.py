@@ -7,16 +7,14 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from simreal_datasets.store.dataset import Dataset, DatasetWriter, refuse_other_kind
 from simreal_datasets.store.episode import Episode
-from simreal_datasets.store.metadata import identity
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 from simreal_envs.parallel import Work, run_in_processes
 from simreal_envs.seeds import DEMONSTRATIONS, SEEDS
-from simreal_envs.spec import ObservationSpec
 from simreal_envs.world import World
 
 LAST_SEED = SEEDS[DEMONSTRATIONS].stop
@@ -148,10 +146,7 @@ def resume_point(path: Path, world: World, region: str, episodes: int, first_see
 
 
 def _check_same_kind(dataset: Dataset, world: World, region: str) -> None:
-    seen = ObservationSpec.parse(world.obs, world.image_size)
-    kind: dict[str, Any] = {"obs": seen.groups, "image_size": list(seen.image_size)}
-    kind |= {"task": world.task, "action_kind": world.action_kind}
-    refuse_other_kind(dataset.path, identity(dataset.infos[0].meta), identity(kind))
+    refuse_other_kind(dataset.path, dataset.spec, world.spec.one_moment)
     for key, value in {"env": world.env, "shift": world.shift, "region": region}.items():
         others = {str(info.meta.get(key)) for info in dataset.infos} - {value}
         if others:

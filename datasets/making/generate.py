@@ -271,13 +271,14 @@ class Generator:
 
         leave_out_torch()
         demonstrations = load_segments(self.source).segments
-        if self.world.env != "sim":  # in real time nothing can be shown afterwards
-            live = ActionNoise(open_world(replace(self.world, max_steps=MAX_STEPS)), self.noise_m)
+        world = replace(self.world, history=1)
+        if world.env != "sim":  # in real time nothing can be shown afterwards
+            live = ActionNoise(open_world(replace(world, max_steps=MAX_STEPS)), self.noise_m)
             return partial(_attempt, self, live, None, demonstrations)
-        blind = World(self.world.task, shift=self.world.shift, obs="state", max_steps=MAX_STEPS)
+        blind = World(world.task, shift=world.shift, obs="state", max_steps=MAX_STEPS)
         env = ActionNoise(open_world(blind), self.noise_m)
-        looks = self.world.obs != "state" or self.world.shift != "none"
-        shown = open_world(self.world) if looks else None
+        looks = world.obs != "state" or world.shift != "none"
+        shown = open_world(world) if looks else None
         return partial(_attempt, self, env, shown, demonstrations)
 
 

@@ -22,14 +22,16 @@ from scipy.spatial.transform import Rotation
 from simreal_datasets.making.robosuite_file import group, model_xml, numbers, world_args
 from simreal_datasets.store.episode import DatagenInfo, Episode
 from simreal_envs.errors import DataError
+from simreal_envs.features import ObservationSpec, WorldSpec
 from simreal_envs.poses import actions_from_poses
 from simreal_envs.registration import TASK_NAMES
 from simreal_envs.sim import mujoco
 from simreal_envs.sim.physics import Physics
-from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
+from simreal_envs.spec import BASE_IN_WORLD_M, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import Task, get_task
 from simreal_envs.tasks.progress import Progress
 
+SHOWN = ObservationSpec(("state",))
 _LAYOUT_TOLERANCE_M = 0.002
 _KEPT_SECTIONS = ("compiler", "option", "default", "worldbody", "actuator")
 
@@ -234,15 +236,11 @@ def _meta(track: _Track, task: Task) -> dict[str, Any]:
     progress = Progress(task.stages)
     progress.update({stage: bool(values.any()) for stage, values in track.signals.items()})
     return {
-        "task": task.name,
+        **WorldSpec(task.name, "pose", SHOWN.features(len(task.objects))).to_json(),
         "env": "robosuite",
         "shift": "none",
         "region": "all",
-        "action_kind": "pose",
-        "obs": ["state"],
-        "image_size": None,
-        "control_hz": CONTROL_HZ,
-        "camera": None,
+        "cameras": {},
         "seed": None,
         "actor": "human",
         **progress.to_json(),

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simreal_datasets.store.episode import decode_meta
-from simreal_datasets.store.metadata import FORMAT_VERSION, check_meta
+from simreal_datasets.store.metadata import FORMAT_VERSION, read_meta
 from simreal_envs.errors import DataError
+from simreal_envs.features import WorldSpec
 
 CATALOGUE_NAME = ".catalogue"
 DAMAGED = "its content is not what was written (truncated or flipped bits)"
@@ -46,6 +47,11 @@ class EpisodeInfo:
     meta: dict[str, Any]
     length: int
     stamp: Stamp
+
+    @property
+    def spec(self) -> WorldSpec:
+        """What its world showed."""
+        return WorldSpec.from_json(self.meta)
 
 
 class EpisodeFile(NamedTuple):
@@ -171,7 +177,7 @@ def _parse(folder: Path, line: bytes) -> EpisodeInfo | None:
     try:
         name, size, mtime_ns, length, meta = json.loads(entry)
         match = _FILE_NAME.fullmatch(name)
-        check_meta(meta)
+        meta = read_meta(meta)
     except (ValueError, TypeError, DataError):  # another version's
         return None
     if match is None:

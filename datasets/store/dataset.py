@@ -20,7 +20,6 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import h5py
 
@@ -40,9 +39,9 @@ from simreal_datasets.store.catalogue import (
 from simreal_datasets.store.episode import Episode, decode, decode_meta, encode
 from simreal_datasets.store.files import ASIDE, explain_os_errors, locked, write_durably
 from simreal_datasets.store.index import INDEX_NAME, encode_index, indexed_files, read_index
-from simreal_datasets.store.metadata import identity
 from simreal_envs.cleanup import do_after
 from simreal_envs.errors import DataError
+from simreal_envs.features import WorldSpec
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +61,12 @@ class DatasetWriter:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._identity: dict[str, Any] | None = None
+        self._spec: WorldSpec | None = None
         with explain_os_errors(f"Cannot write the dataset {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             with locked(self.path):
                 (self.path / ASIDE).unlink(missing_ok=True)
-        self._identity = self._stored_identity()
+        self._spec = self._stored_spec()
 
     def add(self, episode: Episode) -> Path:
         """Store an episode; when this returns, it survives a crash of the process or the machine.
@@ -83,8 +82,8 @@ class DatasetWriter:
         """The same for what :func:`simreal_datasets.store.episode.encode` made, or a file that holds it."""
         meta, length = decode_meta(content)
         with explain_os_errors(f"Cannot store an episode in {self.path}"), locked(self.path):
-            self._identity = self._identity or self._stored_identity()
-            refuse_other_kind(self.path, self._identity, identity(meta))
+            self._spec = self._spec or self._stored_spec()
+            refuse_other_kind(self.path, self._spec, WorldSpec.from_json(meta))
             number = max((file.number for file in episode_files(self.path)), default=-1) + 1
             name = episode_name(number, content)
             write_durably(self.path, name, content)
@@ -114,14 +113,14 @@ class DatasetWriter:
         except OSError as error:
             logger.warning("The catalogue of %s is not up to date: %s", self.path, error.strerror)
 
-    def _stored_identity(self) -> dict[str, Any] | None:
+    def _stored_spec(self) -> WorldSpec | None:
         """Of the first episode that can be read; None in an empty dataset."""
         noted, files = read_catalogue(self.path), episode_files(self.path)
         refuse_twins(self.path, [(file.number, file.path) for file in files])
         for file in files:
             info = look_at(file, noted)
             if isinstance(info, EpisodeInfo):
-                return identity(info.meta)
+                return info.spec
         return None
 
 
@@ -189,32 +188,19 @@ class Dataset:
             return found
         return []
 
-    def require(
-        self,
-        *,
-        task: str | None = None,
-        action_kind: str | None = None,
-        image_size: tuple[int, int] | None = None,
-        obs: Iterable[str] | None = None,
-    ) -> None:
-        """Refuse the dataset if an episode is not of this kind; ``obs`` names groups that must be there.
+    @property
+    def spec(self) -> WorldSpec:
+        """What the worlds of all episodes showed.
 
         Raises:
-            DataError: names the episode, what it has and what was asked for.
+            DataError: an episode is of another kind than the first one; names it.
         """
-        wanted = {"task": task, "action_kind": action_kind}
+        first = self.infos[0]
         for info in self.infos:
-            where = f"Dataset {self.path} ({info.path.name})"
-            for key, value in wanted.items():
-                if value is not None and info.meta[key] != value:
-                    raise DataError(f"{where} has {key} {info.meta[key]!r}; needed is {value!r}.")
-            missing = [group for group in obs or () if group not in info.meta["obs"]]
-            if missing:
-                there = "+".join(info.meta["obs"]) or "none"
-                raise DataError(f"{where} lacks the observations {'+'.join(missing)}. There: {there}.")
-            size = identity(info.meta)["image_size"]
-            if image_size is not None and (size is None or tuple(size) != tuple(image_size)):
-                raise DataError(f"{where} has image_size {size}; needed is {tuple(image_size)}.")
+            # Most are alike to the letter; comparing text is much faster than reading it.
+            if info.meta["features"] != first.meta["features"] or info.meta["task"] != first.meta["task"]:
+                refuse_other_kind(info.path, first.spec, info.spec)
+        return first.spec
 
     def _find_damage(self, info: EpisodeInfo) -> str:
         """What is wrong with an episode's file; empty if its content is what was written."""
@@ -264,13 +250,10 @@ class Dataset:
         return [info for name, info in noted.items() if name in there - damaged]
 
 
-def refuse_other_kind(path: Path, there: dict[str, Any] | None, new: dict[str, Any]) -> None:
-    """Raise a DataError if the identity of an episode is not that of the dataset (None: it is empty)."""
-    for key, value in (there or {}).items():
-        if new[key] != value:
-            raise DataError(
-                f"Dataset {path} holds {key} {value!r}; an episode with {new[key]!r} cannot be added."
-            )
+def refuse_other_kind(path: Path, there: WorldSpec | None, new: WorldSpec) -> None:
+    """Raise a DataError if an episode's world showed other than the dataset's did (None: it is empty)."""
+    if there and (differences := there.differences(new)):
+        raise DataError(f"Dataset {path} holds episodes of another kind: {'; '.join(differences)}.")
 
 
 def refuse_twins(path: Path, numbered: Sequence[tuple[int, Path]]) -> None:

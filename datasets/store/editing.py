@@ -17,7 +17,6 @@ from simreal_datasets.store.catalogue import (
 from simreal_datasets.store.dataset import Dataset, DatasetWriter, refuse_other_kind
 from simreal_datasets.store.files import explain_os_errors, force_to_disk, locked, write_durably
 from simreal_datasets.store.index import INDEX_NAME, encode_index, read_index
-from simreal_datasets.store.metadata import identity
 from simreal_envs.errors import DataError, UsageError
 
 
@@ -94,7 +93,7 @@ def merge(into: Path | str, sources: Sequence[Path | str]) -> Iterator[Copied]:
     for _, infos in listed:
         for info in infos:
             try:
-                refuse_other_kind(first.path.parent, identity(first.meta), identity(info.meta))
+                refuse_other_kind(first.path.parent, first.spec, info.spec)
             except DataError as error:
                 raise DataError(f"{info.path} cannot be merged: {error}") from error
     return _merge(into, listed)

@@ -25,9 +25,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from simreal_datasets.store.metadata import FORMAT_VERSION, IDENTITY_KEYS, check_meta
+from simreal_datasets.store.metadata import FORMAT_VERSION, check_meta, read_meta
 from simreal_envs.errors import DataError, UsageError
-from simreal_envs.spec import BASE_IN_WORLD_M, IMAGE_KEY, PROPRIOCEPTION
+from simreal_envs.features import WorldSpec
+from simreal_envs.spec import BASE_IN_WORLD_M
 
 DEMO = "data/demo_0"
 
@@ -107,17 +108,18 @@ def encode(episode: Episode) -> bytes:
         UsageError: metadata missing or not JSON, no steps, lengths that differ, or an action that is not
             finite.
     """
-    _check(episode)
-    task = episode.meta["task"]
     try:
         meta = json.dumps(
             episode.meta | {"format_version": FORMAT_VERSION}, default=_plain, allow_nan=False, sort_keys=True
         )
-        check_meta(json.loads(meta))
+        spec = check_meta(json.loads(meta))
     except DataError as error:
         raise UsageError(f"An episode that cannot be stored: {error}.") from error
     except (TypeError, ValueError) as error:
         raise UsageError(f"Episode metadata must be JSON: {error}") from error
+    if missing := [feature.key for feature in spec.features if feature.key not in episode.observations]:
+        raise UsageError(f"Episode lacks the observations {', '.join(missing)} that its metadata describe.")
+    _check(episode, spec)
     with h5py.File("episode", "w", driver="core", backing_store=False) as file:
         demo = file.create_group(DEMO)
         file["data"].attrs.update(total=len(episode), env_args=env_args(episode.meta))
@@ -134,7 +136,7 @@ def encode(episode: Episode) -> bytes:
         for name, values in episode.timing.items():
             demo[f"timing/{name}"] = np.asarray(values, dtype=np.float64)
         if episode.datagen is not None:
-            _write_datagen(demo.create_group("datagen_info"), episode.datagen, task)
+            _write_datagen(demo.create_group("datagen_info"), episode.datagen, spec.task)
         file.flush()
         return file.id.get_file_image()
 
@@ -173,10 +175,9 @@ def decode_meta(content: bytes) -> tuple[dict[str, Any], int]:
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             demo = file[DEMO]
-            meta, length = json.loads(text(demo.attrs["simreal"])), int(demo.attrs["num_samples"])
+            meta, length = read_meta(json.loads(text(demo.attrs["simreal"]))), int(demo.attrs["num_samples"])
             if demo["actions"].shape[:1] != (length,):
                 raise DataError(f"it says {length} steps and holds actions {demo['actions'].shape}")
-        check_meta(meta)
     except (OSError, DataError, *NOT_AS_EXPECTED) as error:
         raise DataError(f"not a simreal episode ({error})") from error
     return meta, length
@@ -203,24 +204,20 @@ def decode(file: h5py.File, keys: Iterable[str] | None = None) -> Episode:
             actions=demo["actions"][()],
             rewards=demo["rewards"][()],
             dones=demo["dones"][()].astype(bool),
-            meta=json.loads(text(demo.attrs["simreal"])),
+            meta=read_meta(json.loads(text(demo.attrs["simreal"]))),
             states=demo["states"][()] if "states" in demo else None,
             model_xml=text(demo.attrs["model_file"]) if "model_file" in demo.attrs else None,
             datagen=_read_datagen(demo["datagen_info"]) if "datagen_info" in demo else None,
             timing={name: values[()] for name, values in demo.get("timing", {}).items()},
         )
-        _check(episode)
-        check_meta(episode.meta)
+        _check(episode, WorldSpec.from_json(episode.meta))
     except NOT_AS_EXPECTED as error:
         raise DataError(f"It is not a simreal episode ({error}).") from error
     return episode
 
 
-def _check(episode: Episode) -> None:
+def _check(episode: Episode, spec: WorldSpec) -> None:
     """Raises UsageError for what cannot be the record of one episode."""
-    missing = [key for key in IDENTITY_KEYS if key not in episode.meta]
-    if missing:
-        raise UsageError(f"Episode metadata lacks {', '.join(missing)}.")
     if episode.actions.ndim != 2:
         raise UsageError(f"Episode actions have shape {episode.actions.shape}; needed is (steps, numbers).")
     length = len(episode)
@@ -238,13 +235,14 @@ def _check(episode: Episode) -> None:
             raise UsageError(f"Episode has {length} actions but {len(np.atleast_1d(values))} {name}.")
         if values.dtype.kind not in "buif":
             raise UsageError(f"Episode {name} are not numbers: {values.dtype}.")
-        if name in PROPRIOCEPTION and values.shape != (length, PROPRIOCEPTION[name]):
+    for feature in spec.features:
+        if feature.key not in episode.observations:
+            continue
+        values = np.asarray(episode.observations[feature.key])
+        if values.shape[1:] != feature.shape or values.dtype != feature.dtype:
             raise UsageError(
-                f"Episode {name} has shape {values.shape}; needed is {(length, PROPRIOCEPTION[name])}."
-            )
-        if name == IMAGE_KEY and (values.ndim != 4 or values.shape[3] != 3 or values.dtype != np.uint8):
-            raise UsageError(
-                f"Episode {name} is {values.dtype} {values.shape}; needed is uint8 (T, H, W, 3)."
+                f"Episode {feature.key} is {values.dtype} {values.shape}; "
+                f"needed is {feature.dtype} {(length, *feature.shape)}."
             )
     if not np.isfinite(episode.actions).all():
         raise UsageError("Episode actions must be finite.")

@@ -1,73 +1,90 @@
-"""What is said of an episode beside its arrays: which kind it is, and how it ended."""
+"""What is said of an episode beside its arrays: what its world showed, and how it ended."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from simreal_envs.cameras import Camera
+from simreal_envs.cameras import CameraSpec
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.features import DEFAULT_IMAGE_SIZE, ObservationSpec, WorldSpec
 from simreal_envs.shifts import parse_shift
+from simreal_envs.spec import CONTROL_HZ
+from simreal_envs.tasks import get_task
 
-FORMAT_VERSION = 1
-IDENTITY_KEYS = ("task", "action_kind", "obs", "image_size")
-
-
-def identity(meta: dict[str, Any]) -> dict[str, Any]:
-    """What all episodes of a dataset must agree in; the size only where there are images."""
-    found: dict[str, Any] = {key: meta[key] for key in IDENTITY_KEYS}
-    found["obs"] = sorted(found["obs"])
-    if not {"image", "depth"} & set(found["obs"]):
-        found["image_size"] = None
-    return found
-
+FORMAT_VERSION = 2
 
 _META_TYPES: dict[str, tuple[type, ...]] = {
-    "task": (str,), "action_kind": (str,), "obs": (list,), "image_size": (list,), "env": (str,),
-    "shift": (str,), "region": (str,), "camera": (dict,), "seed": (int,), "actor": (str,),
+    "env": (str,), "shift": (str,), "region": (str,), "cameras": (dict,), "seed": (int,), "actor": (str,),
     "success": (bool,), "stage": (str,), "stages_reached": (int,), "placement_region": (str,),
     "interrupted": (str,), "events": (list,), "versions": (dict,), "source": (dict,),
-    "control_hz": (int, float), "format_version": (int,),
+    "format_version": (int,),
 }  # fmt: skip
-"""Of the metadata that simreal reads; null stands for what nobody knows."""
+"""Of the metadata that simreal reads besides its :class:`WorldSpec`; null stands for what nobody knows."""
 
 
-def check_meta(meta: Any) -> None:
-    """Refuse metadata that cannot be an episode's.
+def read_meta(values: Any) -> dict[str, Any]:
+    """An episode's metadata in today's format, of those that were stored.
 
     Raises:
-        DataError: names the key, and what it holds.
+        DataError: they cannot be an episode's; names the key, and what it holds.
     """
-    if not isinstance(meta, dict):
-        raise DataError(f"its metadata are {meta!r:.40}, not names and values")
-    if missing := [key for key in IDENTITY_KEYS if key not in meta]:
-        raise DataError(f"its metadata lack {', '.join(missing)}")
-    known = {key: value for key, value in meta.items() if key in _META_TYPES and value is not None}
-    known |= {key: meta[key] for key in ("task", "action_kind", "obs", "shift") if key in meta}
+    if not isinstance(values, dict):
+        raise DataError(f"its metadata are {values!r:.40}, not names and values")
+    meta = _from_version_1(values) if values.get("format_version") == 1 else values
+    check_meta(meta)
+    return meta
+
+
+def check_meta(meta: dict[str, Any]) -> WorldSpec:
+    """What its world showed; a DataError names the key of metadata that cannot be an episode's."""
+    spec = WorldSpec.from_json(meta)
+    if spec.history != 1:
+        raise DataError(f"its history is {spec.history}; an episode holds each moment once")
+    known = {key: meta[key] for key in _META_TYPES if meta.get(key) is not None}
+    if "shift" in meta:  # which everybody reads
+        known["shift"] = meta["shift"]
     for key, value in known.items():
         if not isinstance(value, _META_TYPES[key]):
             valid = " or ".join(kind.__name__ for kind in _META_TYPES[key])
             raise DataError(f"its {key} is {value!r:.40}, not a {valid}")
-    if not all(isinstance(group, str) for group in meta["obs"]):
-        raise DataError(f"its obs are {meta['obs']!r:.40}, not names")
-    size = meta["image_size"]
-    if size is not None and not (len(size) == 2 and all(type(pixels) is int for pixels in size)):
-        raise DataError(f"its image_size is {size!r:.40}, not [height, width]")
     try:
         parse_shift(meta.get("shift", "none"))
     except UsageError as error:
         raise DataError(f"its shift cannot be read: {error}") from error
-    if meta.get("camera"):
-        _check_camera(meta["camera"])
+    for name, camera in (meta.get("cameras") or {}).items():
+        _check_camera(name, camera)
+    return spec
 
 
-def _check_camera(values: dict[str, Any]) -> None:
+def _from_version_1(meta: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 named groups of observations and one camera, where version 2 has features and cameras."""
+    meta = dict(meta)
     try:
-        camera = Camera.from_json(values)
-        shapes = camera.intrinsics.shape, camera.pose_in_base.shape
+        groups, size = tuple(meta.pop("obs")), meta.pop("image_size")
+        camera = meta.pop("camera", None)
+        objects = len(get_task(meta["task"]).objects)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"its metadata of format version 1 lack {error}") from error
+    except UsageError as error:
+        raise DataError(f"its task cannot be read: {error}") from error
+    shown = ObservationSpec(groups, tuple(size or DEFAULT_IMAGE_SIZE))
+    spec = WorldSpec(meta["task"], meta.get("action_kind", ""), shown.features(objects))
+    return (
+        meta
+        | {"control_hz": meta.get("control_hz", CONTROL_HZ), "history": 1}
+        | {"features": spec.to_json()["features"], "cameras": {"agentview": camera} if camera else {}}
+        | {"format_version": FORMAT_VERSION}
+    )
+
+
+def _check_camera(name: str, values: dict[str, Any]) -> None:
+    try:
+        camera = CameraSpec.from_json(name, values)
+        shapes = camera.intrinsics.shape, camera.pose_in_mount.shape
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"its camera lacks {error}") from error
+        raise DataError(f"its camera {name} lacks {error}") from error
     if shapes != ((3, 3), (4, 4)):
-        raise DataError(f"its camera has matrices {shapes}, not (3, 3) and (4, 4)")
+        raise DataError(f"its camera {name} has matrices {shapes}, not (3, 3) and (4, 4)")
 
 
 Ending = Literal["success", "failed", "interrupted"]

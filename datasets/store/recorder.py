@@ -9,9 +9,10 @@ import numpy as np
 
 from simreal_datasets.store.episode import DatagenInfo, Episode
 from simreal_envs.errors import UsageError
+from simreal_envs.features import WorldSpec
 from simreal_envs.loop import Outcome, Step
 from simreal_envs.poses import pose_from_action
-from simreal_envs.spec import ObservationSpec, check_action, check_observation
+from simreal_envs.spec import check_action, check_observation
 from simreal_envs.stack import MEND, check_stack, suspects
 
 TIMING = ("time_s", "late_s", "frame_age_s")
@@ -66,6 +67,7 @@ class EpisodeRecorder:
         first = steps[0].info
         meta = env.unwrapped.describe() | {  # type: ignore[attr-defined]
             "action_kind": env.get_wrapper_attr("action_kind"),
+            "history": 1,
             "seed": outcome.seed,
             "actor": actor,
             "success": outcome.success,
@@ -78,10 +80,13 @@ class EpisodeRecorder:
         if "events" in first:
             meta["events"] = _events([*(step.info for step in steps), outcome.info])
         has_states = "sim_state" in first
+        spec = env.unwrapped.world_spec  # type: ignore[attr-defined]
         observations = {
             name: np.stack([step.observation[name] for step in steps]) for name in steps[0].observation
         }
-        _check_described(observations, steps, meta, len(env.unwrapped.task.objects))  # type: ignore[attr-defined]
+        if spec.history > 1:  # each moment is stored once
+            observations = {name: values[:, -1] for name, values in observations.items()}
+        _check_described(observations, steps, spec.one_moment, meta["action_kind"])
         return Episode(
             observations=observations,
             actions=np.stack([step.action for step in steps]),
@@ -98,15 +103,15 @@ class EpisodeRecorder:
 
 
 def _check_described(
-    observations: dict[str, np.ndarray], steps: list[Step], meta: dict[str, Any], num_objects: int
+    observations: dict[str, np.ndarray], steps: list[Step], spec: WorldSpec, action_kind: str
 ) -> None:
-    """Refuse observations and actions that are not what the metadata promise."""
-    described = ObservationSpec(tuple(meta["obs"]), tuple(meta["image_size"])).space(num_objects)
+    """Refuse observations and actions that are not what the world promises."""
+    described = spec.space
     check_observation(observations, described)
     if more := set(observations) - set(described):
         raise UsageError(f"Observations {sorted(more)} are not described. Described: {', '.join(described)}.")
     for step in steps:
-        check_action(step.action, meta["action_kind"])
+        check_action(step.action, action_kind)
 
 
 def _events(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -220,6 +220,10 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             self.arm.guide(True)
             self._guided = True
 
+    def begin(self) -> dict[str, np.ndarray]:
+        """The observation of an episode that begins at this moment, later than at its reset."""
+        return self.ledger.gives(self._history.begin(self.observe()))
+
     def observe(self) -> dict[str, np.ndarray]:
         """What is to be seen at this moment, one moment whatever the history."""
         return self._observation(self.arm.state(), self._await_frame())

@@ -118,7 +118,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.physics.reset(joints_rad, placement, self._draws.gains(self._shifts))
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
-        return self.ledger.gives(self._history.begin(self.observe())), self._info()
+        return self.begin(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         checked = spec.check_action(action, self.action_kind)
@@ -146,6 +146,10 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._renderers.clear()
 
     # --- what recording, generation and evaluation read ---------------------------------------------
+
+    def begin(self) -> dict[str, np.ndarray]:
+        """The observation of an episode that begins at this moment, later than at its reset."""
+        return self.ledger.gives(self._history.begin(self.observe()))
 
     def observe(self) -> dict[str, np.ndarray]:
         """What is to be seen of the present state, one moment whatever the history."""
