@@ -98,7 +98,7 @@ def collect(
         obs,
         image_size,
         steps,
-        source.world()["action_kind"] if isinstance(source, TrainedPolicy) else "pose",
+        source.world().action_kind if isinstance(source, TrainedPolicy) else "pose",
         host,
         serial,
         str(limits) if limits else None,

@@ -166,14 +166,10 @@ def _world(actors: dict[str, ActorSource], task: str | None, shift: str) -> Worl
         if task is None:
             raise UsageError("The expert alone does not say which task: give --task.")
         return World(task, shift=shift, obs="state")
-    (first, about), *others = trained.items()
-    for what in ("task", "image_size", "action_kind"):
-        for name, other in others:
-            if other[what] != about[what]:
-                raise UsageError(
-                    f"{first!r} and {name!r} cannot be compared: {what} {about[what]!r} and {other[what]!r}."
-                )
-    if task not in (None, about["task"]):
-        raise UsageError(f"--task is {task}, but {first!r} was trained for {about['task']}.")
-    height, width = about["image_size"]
-    return World(about["task"], shift=shift, image_size=(height, width), action_kind=about["action_kind"])
+    (first, spec), *others = trained.items()
+    for name, other in others:
+        if differing := spec.differences(other):
+            raise UsageError(f"{first!r} and {name!r} cannot be compared: {', '.join(differing)}.")
+    if task not in (None, spec.task):
+        raise UsageError(f"--task is {task}, but {first!r} was trained for {spec.task}.")
+    return World.showing(spec, shift=shift)

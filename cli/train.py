@@ -19,6 +19,13 @@ def train(
     target: Annotated[Path | None, typer.Option(help="Dataset of the target domain.")] = None,
     source_demos: Annotated[int | None, typer.Option(help="Budget of source demonstrations.")] = None,
     target_demos: Annotated[int | None, typer.Option(help="Budget of target demonstrations.")] = None,
+    obs: Annotated[
+        str | None,
+        typer.Option(help="What the policy sees, joined by +: image, depth, pointcloud, pointcolour, state."),
+    ] = None,
+    cameras: Annotated[str | None, typer.Option(help="agentview, wrist, or agentview+wrist.")] = None,
+    points: Annotated[int | None, typer.Option(help="Of a point cloud.")] = None,
+    history: Annotated[int | None, typer.Option(help="Moments that the policy sees at once.")] = None,
     updates: Annotated[int | None, typer.Option(help="Length of the run.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Updates between checkpoints.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
@@ -51,6 +58,8 @@ def train(
 
     `simreal train runs/tau1 --source data/sim --target data/real --set alignment.tau=1 --set head.kind=flow`
 
+    `simreal train runs/both -m source --source data/sim --obs image+depth --cameras agentview+wrist`
+
     `simreal train runs/uot --resume`
     """
     from simreal_agents.policies.config import config_values, load_config
@@ -62,7 +71,8 @@ def train(
         "data.source": source and source.resolve(), "data.target": target and target.resolve(),
         "data.source_demos": source_demos,
         "data.target_demos": target_demos, "optim.updates": updates, "checkpoint_every": checkpoint_every,
-        "seed": seed, "device": device,
+        "seed": seed, "device": device, "observation.obs": obs, "observation.cameras": cameras,
+        "observation.points": points, "observation.history": history,
     }  # fmt: skip
     overrides = [f"{key}={value}" for key, value in named.items() if value is not None] + (settings or [])
     if resume:

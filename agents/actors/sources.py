@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from simreal_envs.errors import unknown
+from simreal_envs.features import WorldSpec
 from simreal_envs.loop import Actor
 
 
@@ -48,12 +49,11 @@ class TrainedPolicy:
 
         return cls(run, find_checkpoint(run, checkpoint).name)
 
-    def world(self) -> dict[str, Any]:
-        """What the policy was trained for: ``task``, ``image_size``, ``action_kind``."""
+    def world(self) -> WorldSpec:
+        """What the policy was trained for, and reads."""
         from simreal_agents.policies.checkpoint import find_checkpoint, read_state
 
-        world: dict[str, Any] = read_state(find_checkpoint(self.run, self.checkpoint))["world"]
-        return world
+        return WorldSpec.from_json(read_state(find_checkpoint(self.run, self.checkpoint))["world"])
 
     def identity(self) -> str:
         """Number of updates, and the beginning of the SHA-256 of the weights and of how they are used."""

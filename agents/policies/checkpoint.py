@@ -23,14 +23,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE
+from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE, read_world
 from simreal_datasets.store.files import force_to_disk
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.features import WorldSpec
 
 WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state.json"
 POLICY_KEYS = ("update", "config", "world", "looks", "cameras")
 """What the state of every checkpoint holds; none of it has a default."""
-WORLD_KEYS = ("task", "action_kind", "image_size")
 TRAINING_KEYS = ("sampler", "device")
 """What going on needs besides."""
 
@@ -103,7 +103,7 @@ def find_checkpoint(run: Path, checkpoint: str | int = "last") -> Path:
 
 
 def read_state(folder: Path, keys: Sequence[str] = POLICY_KEYS) -> dict[str, Any]:
-    """``state.json`` of a checkpoint, as it was written; its configuration is for ``read_config``.
+    """``state.json`` of a checkpoint. Its configuration is as it was written, and for ``read_config``.
 
     Args:
         keys: what must be in it.
@@ -126,9 +126,13 @@ def read_state(folder: Path, keys: Sequence[str] = POLICY_KEYS) -> dict[str, Any
     for key in ("config", "world", "looks", "cameras"):
         if not isinstance(state.get(key, {}), dict):
             raise DataError(f"Checkpoint {folder} is damaged: {key!r} of {STATE} is no JSON object.")
-    missing += [f"world.{key}" for key in WORLD_KEYS if key not in state.get("world", WORLD_KEYS)]
     if missing:
         raise DataError(f"Checkpoint {folder} is damaged: {STATE} lacks {', '.join(missing)}.")
+    try:
+        state = read_world(state)
+        WorldSpec.from_json(state["world"])
+    except DataError as error:
+        raise DataError(f"Checkpoint {folder} is damaged: {STATE}: {error}.") from error
     return state
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from simreal_agents.policies.overrides import assign, flatten, plain
 from simreal_envs.errors import UsageError, unknown
+from simreal_envs.features import ObservationSpec
 from simreal_envs.spec import PROPRIOCEPTION, check_choice
 
 AlignmentKind = Literal["none", "uot", "ot", "diagonal", "mmd"]
@@ -76,21 +77,46 @@ class BatchConfig:
 
 
 @dataclass
-class EncoderConfig:
-    """Image to feature."""
+class ObservationConfig:
+    """What the policy reads of the world beside ``head.proprioception``; each array has its own encoder."""
 
+    obs: str = "image"
+    """Joined by +: image, depth, pointcloud, pointcolour (of the points) and state."""
+    cameras: str = "agentview"
+    """Whose images and depths, joined by +: agentview, wrist."""
+    points: int | None = None
+    """Of a point cloud; null: as many as the demonstrations have."""
+    history: int = 1
+    """Moments, the present one among them."""
+
+    @property
+    def spec(self) -> ObservationSpec:
+        """The same; the sizes are those of the demonstrations."""
+        return ObservationSpec.parse(self.obs, cameras=self.cameras, history=self.history)
+
+
+@dataclass
+class EncoderConfig:
+    """What is seen to a feature."""
+
+    kind: str = "cnn"
+    """Encoder of images and depths: cnn, or that of another package."""
+    points_kind: str = "pointnet"
+    """Encoder of point clouds: pointnet, or that of another package."""
     width: int = 16
-    """Channels of the first layer; the next two have twice and four times as many."""
+    """Channels of cnn's first layer; the next two have twice and four times as many. pointnet's have four
+    times as many each."""
     stem_stride: int = 4
     """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
     keypoints: int = 16
     """Maps of the spatial soft-argmax."""
     view: Literal["none", "image", "domain", "calibrated"] = "domain"
-    """How another camera's images are brought into the source's view. calibrated: by the cameras' poses and
-    intrinsics, which the episodes hold. Else by an affine map of the keypoints; domain: one learnt map for
-    all images of the target, as a domain has one camera; image: the image as a whole decides its map."""
+    """How images of a camera that stands still are brought into the source's view. calibrated: by the
+    cameras' poses and intrinsics, which the episodes hold. Else by an affine map of the keypoints, if the
+    encoder finds such; domain: one learnt map for all images of the target, as a domain has one camera;
+    image: the image as a whole decides its map."""
     features: int = 16
-    """Length of the feature z."""
+    """Length of what each encoder says of each moment; joined, this is the feature z."""
     goal_weight: float = 0.0
     """Weight of the error of predicting, linearly from z, where the hand is sent at the next two keyframes
     (changes of the gripper's command). Actions alone say little of an object until the hand is near."""
@@ -100,8 +126,8 @@ class EncoderConfig:
 class HeadConfig:
     """Feature and proprioception to a chunk of actions."""
 
-    kind: Literal["mse", "flow"] = "mse"
-    """mse: regression. flow: flow matching, for demonstrations that disagree."""
+    kind: str = "mse"
+    """mse: regression. flow: flow matching, for demonstrations that disagree. Or that of another package."""
     predict: int = 8
     """Actions predicted at once."""
     execute: int = 4
@@ -156,6 +182,9 @@ class AlignmentConfig:
     normalize_features: Literal["none", "l2", "std", "whiten"] = "whiten"
     """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation;
     whiten makes the batch's covariance the identity, so that no direction can be aligned by shrinking it."""
+    projection: int = 32
+    """A longer feature is mapped to this length first, by orthonormal directions that the seed draws; 0:
+    never. whiten needs a batch of several times as many samples as there are numbers."""
     epsilon: float = 0.02
     """Weight of KL(P || p q^T)."""
     tau: float = 0.5
@@ -230,6 +259,7 @@ class TrainConfig:
     """Updates between checkpoints."""
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -311,7 +341,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 _AT_LEAST_ONE = (
     "batch.size", "batch.alignment_size", "encoder.stem_stride", "encoder.keypoints", "encoder.features",
     "head.predict", "head.execute", "head.hidden", "head.flow_steps", "optim.updates", "threads", "log_every",
-    "checkpoint_every", "alignment.max_iterations", "alignment.path_steps",
+    "checkpoint_every", "alignment.max_iterations", "alignment.path_steps", "observation.points",
 )  # fmt: skip
 _POSITIVE = (
     "alignment.epsilon", "alignment.tau", "alignment.tolerance", "optim.learning_rate", "optim.gradient_clip",
@@ -320,9 +350,26 @@ _POSITIVE = (
 
 def _check(config: TrainConfig) -> None:
     """What types cannot say."""
+    from simreal_agents.policies.encoders import ENCODERS
+    from simreal_agents.policies.heads import HEADS
+
     check_choice("method", config.method, METHODS)
+    for key, kind, valid in (
+        ("encoder.kind", config.encoder.kind, ENCODERS),
+        ("encoder.points_kind", config.encoder.points_kind, ENCODERS),
+        ("head.kind", config.head.kind, HEADS),
+    ):
+        check_choice(f"config {key}", kind, valid)
+    groups = set(config.observation.spec.groups)
+    if "pointcolour" in groups and "pointcloud" not in groups:
+        raise UsageError("observation.obs has colours of points without the points: add pointcloud.")
+    if groups == {"state"} and (config.alignment_kind != "none" or config.encoder.goal_weight > 0):
+        raise UsageError(
+            "observation.obs = 'state' leaves no feature to align or to predict goals from. Use another "
+            "method (source, target or cotrain) and encoder.goal_weight=0, or add image."
+        )
     for key, value in flatten(config.to_dict()):
-        if key in _AT_LEAST_ONE and value < 1:
+        if key in _AT_LEAST_ONE and value is not None and value < 1:
             raise UsageError(f"Config {key} = {value} must be at least 1.")
         if key in _POSITIVE and not value > 0:
             raise UsageError(f"Config {key} = {value} must be positive.")

@@ -1,17 +1,105 @@
-"""Image encoders."""
+"""Encoders: one feature of one moment to numbers; and what joins those of all features and moments.
+
+Another package adds an encoder by an entry point of the group ``simreal.encoders`` that names a subclass of
+:class:`Encoder`; ``--set encoder.kind=its-name`` takes it.
+"""
 
 from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from simreal_agents.policies.config import EncoderConfig
+from simreal_envs.cameras import CAMERA_SPECS
 from simreal_envs.errors import UsageError
+from simreal_envs.features import POINT_COLOUR_KEY, POINTS_KEY, Feature, WorldSpec
+from simreal_envs.plugins import Registry
+from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
+
+ENCODED = ("image", "depth", "pointcloud")
+"""The modalities that encoders take; numbers of the others reach the head as they are."""
+DEPTH_UNIT_M = 0.5
+"""A depth of so many metres is 1 to an encoder; a hole stays 0."""
+CLOUD_UNIT_M = 0.2
+"""Points reach an encoder in units of this, from the table's centre."""
 
 
 def to_network(images: Tensor) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-0.5, 0.5]."""
     return images.permute(0, 3, 1, 2).float().div_(255).sub_(0.5)
+
+
+def encoded_features(spec: WorldSpec) -> dict[str, Feature]:
+    """What is encoded of what a policy reads, one moment each; a cloud's colour is part of the cloud."""
+    found = {f.key: f for f in spec.features if f.modality in ENCODED}
+    colour = found.pop(POINT_COLOUR_KEY, None)
+    if colour:
+        points = spec.feature(POINTS_KEY)
+        found[POINTS_KEY] = Feature(POINTS_KEY, "pointcloud", (points.shape[0], 6), points.dtype, points.unit)
+    return found
+
+
+def prepared(arrays: Mapping[str, Tensor], spec: WorldSpec) -> dict[str, Tensor]:
+    """Arrays of an observation (B, ...), or (B, h, ...) with a history, as encoders take them: (B h, ...)."""
+    flat = {key: a if spec.history == 1 else a.flatten(0, 1) for key, a in arrays.items()}
+    ready: dict[str, Tensor] = {}
+    for key, feature in encoded_features(spec).items():
+        if feature.modality == "image":
+            ready[key] = to_network(flat[key])
+        elif feature.modality == "depth":
+            ready[key] = flat[key][:, None] / DEPTH_UNIT_M
+        else:
+            centre = torch.tensor(TABLE_CENTRE_IN_BASE_M, dtype=torch.float32, device=flat[key].device)
+            parts = [(flat[key] - centre) / CLOUD_UNIT_M]
+            if feature.shape[1] == 6:
+                parts.append(flat[POINT_COLOUR_KEY].float().div_(255).sub_(0.5))
+            ready[key] = torch.cat(parts, dim=2)
+    return ready
+
+
+class Encoder(nn.Module):
+    """One moment of one feature to numbers: (B, ...) -> (B, size) float32.
+
+    An image comes as (B, 3, H, W) in [-0.5, 0.5], a depth as (B, 1, H, W) and a cloud as (B, N, 3), or
+    (B, N, 6) with colours. Autocast may be on: only convolutions may run in bf16, whose 8 bits would round a
+    place in the image to half a pixel.
+
+    Attributes:
+        modalities: which features it takes.
+        size: how many numbers it gives.
+    """
+
+    modalities: ClassVar[tuple[str, ...]] = ()
+    size: int
+
+    def __init__(self, feature: Feature, config: EncoderConfig) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, size)."""
+
+
+class KeypointEncoder(Encoder):
+    """One whose numbers are places in the image, x..., y..., in [-1, 1]: a map of the view can move them.
+
+    Attributes:
+        channels: of the maps.
+    """
+
+    channels: int
+
+    @abstractmethod
+    def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, channels, h, w) and places (B, size)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The places."""
+        return self.locate(x)[1]
 
 
 class SpatialSoftArgmax(nn.Module):
@@ -23,6 +111,64 @@ class SpatialSoftArgmax(nn.Module):
         x = attention.sum(2) @ torch.linspace(-1, 1, width, device=maps.device)
         y = attention.sum(3) @ torch.linspace(-1, 1, height, device=maps.device)
         return torch.cat([x, y], dim=1)
+
+
+class CNN(KeypointEncoder):
+    """Three convolutions with GroupNorm, and keypoints by spatial soft-argmax.
+
+    A stem of stride 4 and a second stride of 2 spend the time where the maps are small: on two CPU cores a
+    forward and backward pass of 128 images of 84x84 takes a quarter of what a stem of stride 2 takes.
+    """
+
+    modalities = ("image", "depth")
+
+    def __init__(self, feature: Feature, config: EncoderConfig) -> None:
+        super().__init__(feature, config)
+        width, stride = config.width, config.stem_stride
+        check_stride(stride, (feature.shape[0], feature.shape[1]))
+        self.maps = nn.Sequential(
+            *_block(3 if feature.modality == "image" else 1, width, kernel=stride + 2, stride=stride),
+            *_block(width, 2 * width, kernel=3, stride=2),
+            *_block(2 * width, 4 * width, kernel=3, stride=1),
+        )
+        self.detectors = nn.Conv2d(4 * width, config.keypoints, 1)
+        self.keypoints = SpatialSoftArgmax()
+        self.channels, self.size = 4 * width, 2 * config.keypoints
+
+    def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, channels, h, w) and keypoints (B, 2 K) float32."""
+        maps = self.maps(x)
+        scores = self.detectors(maps)
+        with torch.autocast(x.device.type, enabled=False):
+            return maps, self.keypoints(scores.float())
+
+
+class PointNet(Encoder):
+    """The same three layers for each point, then the largest of each number over all points (Ze et al., 2024).
+
+    Without convolutions there is nothing that may run in bf16.
+    """
+
+    modalities = ("pointcloud",)
+
+    def __init__(self, feature: Feature, config: EncoderConfig) -> None:
+        super().__init__(feature, config)
+        width = 4 * config.width
+        sizes = (feature.shape[1], width, 2 * width, 4 * width)
+        layers: list[nn.Module] = []
+        for before, after in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU()]
+        self.points, self.size = nn.Sequential(*layers), sizes[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, 3 or 6) -> (B, size)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.points(x.float()).amax(dim=1)
+
+
+ENCODERS: Registry[type[Encoder]] = Registry(
+    "encoder", "simreal.encoders", {"cnn": CNN, "pointnet": PointNet}, Encoder
+)
 
 
 class DomainView(nn.Module):
@@ -68,38 +214,60 @@ def move(points: Tensor, change: Tensor) -> Tensor:
     return torch.cat([x + xx * x + xy * y + x0, y + yx * x + yy * y + y0], dim=1)
 
 
-class CNN(nn.Module):
-    """Three convolutions with GroupNorm, keypoints by spatial soft-argmax, a linear map.
+class Branch(nn.Module):
+    """An encoder, around it the map of the view if there is one, and a linear map to the feature's length.
 
-    A stem of stride 4 and a second stride of 2 spend the time where the maps are small: on two CPU cores a
-    forward and backward pass of 128 images of 84x84 takes a quarter of what a stem of stride 2 takes.
+    A map of the view moves keypoints of a camera that stands still. Where there are none of either kind,
+    there is no map.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, feature: Feature, config: EncoderConfig) -> None:
         super().__init__()
-        width, stride = config.width, config.stem_stride
-        self.maps = nn.Sequential(
-            *_block(3, width, kernel=stride + 2, stride=stride),
-            *_block(width, 2 * width, kernel=3, stride=2),
-            *_block(2 * width, 4 * width, kernel=3, stride=1),
-        )
-        self.detectors = nn.Conv2d(4 * width, config.keypoints, 1)
-        self.keypoints = SpatialSoftArgmax()
+        kind = config.points_kind if feature.modality == "pointcloud" else config.kind
+        encoder = ENCODERS[kind]
+        if feature.modality not in encoder.modalities:
+            raise UsageError(
+                f"Encoder {kind!r} takes {', '.join(encoder.modalities) or 'nothing'}, and {feature.key} is of "
+                f"modality {feature.modality}."
+            )
+        self.encoder = encoder(feature, config)
         self.view: nn.Module | None = None
-        if config.view in ("domain", "image"):
-            self.view = DomainView() if config.view == "domain" else ImageView(4 * width)
-        self.feature = nn.Linear(2 * config.keypoints, config.features)
+        stands_still = feature.camera in CAMERA_SPECS and CAMERA_SPECS[feature.camera].mount == "base"
+        if stands_still and isinstance(self.encoder, KeypointEncoder) and config.view in ("domain", "image"):
+            self.view = DomainView() if config.view == "domain" else ImageView(self.encoder.channels)
+        self.feature = nn.Linear(self.encoder.size, config.features)
 
-    def forward(self, images: Tensor, from_target: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-0.5, 0.5], whether from the target (B,) -> features (B, F) float32."""
-        maps = self.maps(images)
-        scores = self.detectors(maps)
-        # Only convolutions may run in bf16, whose 8 bits would round a place in the image to half a pixel.
-        with torch.autocast(images.device.type, enabled=False):
-            points = self.keypoints(scores.float())
+    def forward(self, x: Tensor, from_target: Tensor) -> Tensor:
+        """(B, ...) as the encoder takes it, whether from the target (B,) -> (B, features) float32."""
+        if self.view is None:
+            numbers = self.encoder(x)
+        else:
+            maps, numbers = self.encoder.locate(x)
+        with torch.autocast(x.device.type, enabled=False):
             if self.view is not None:
-                points = move(points, self.view(maps.float(), from_target))
-            return self.feature(points)
+                numbers = move(numbers, self.view(maps.float(), from_target))
+            return self.feature(numbers.float())
+
+
+class JoinedEncoder(nn.ModuleDict):
+    """A branch for each feature; what they say of all moments, one after the other.
+
+    Attributes:
+        size: length of the joined feature z.
+    """
+
+    def __init__(self, spec: WorldSpec, config: EncoderConfig) -> None:
+        super().__init__({key: Branch(f, config) for key, f in encoded_features(spec).items()})
+        self.history = spec.history
+        self.size = config.features * spec.history * len(self)
+
+    def forward(self, arrays: Mapping[str, Tensor], from_target: Tensor) -> Tensor:
+        """Prepared arrays (B h, ...), whether from the target (B,) -> z (B, size) float32."""
+        each = from_target.repeat_interleave(self.history)
+        found = [branch(arrays[key], each).unflatten(0, (-1, self.history)) for key, branch in self.items()]
+        if not found:
+            return torch.zeros(len(from_target), 0, device=from_target.device)
+        return torch.cat([features.flatten(1) for features in found], dim=1)
 
 
 def check_stride(stem_stride: int, image_size: tuple[int, int]) -> None:

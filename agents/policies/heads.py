@@ -1,4 +1,8 @@
-"""Action heads: from a condition (feature and proprioception) to a chunk of normalised actions."""
+"""Action heads: from a condition (feature and proprioception) to a chunk of normalised actions.
+
+Another package adds a head by an entry point of the group ``simreal.heads`` that names a subclass of
+:class:`Head`; ``--set head.kind=its-name`` takes it.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from simreal_agents.policies.config import HeadConfig
+from simreal_envs.plugins import Registry
 
 
 class Head(nn.Module):
     """What a head can do. ``shape`` is (horizon, action size) of a chunk."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
         super().__init__()
         self.shape = shape
 
@@ -31,7 +36,7 @@ class MSEHead(Head):
     """Regression: the mean of what was demonstrated."""
 
     def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
-        super().__init__(shape)
+        super().__init__(condition_size, shape, config)
         self.network = _mlp(condition_size, config.hidden, math.prod(shape))
 
     def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
@@ -52,7 +57,7 @@ class FlowHead(Head):
     FREQUENCIES = 8
 
     def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
-        super().__init__(shape)
+        super().__init__(condition_size, shape, config)
         numbers = math.prod(shape)
         self.steps = config.flow_steps
         self.network = _mlp(condition_size + numbers + 2 * self.FREQUENCIES, config.hidden, numbers)
@@ -79,7 +84,7 @@ class FlowHead(Head):
         return x.unflatten(1, self.shape)
 
 
-HEADS: dict[str, type[MSEHead] | type[FlowHead]] = {"mse": MSEHead, "flow": FlowHead}
+HEADS: Registry[type[Head]] = Registry("head", "simreal.heads", {"mse": MSEHead, "flow": FlowHead}, Head)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""What configurations that were stored before a key existed mean by not holding it.
+"""What configurations and checkpoints of earlier formats mean.
 
 A configuration is complete when it is written, in ``config.json`` and in each checkpoint's ``state.json``,
 with the format version of that moment. Whoever adds a key to :mod:`simreal_agents.policies.config` adds it to
@@ -11,19 +11,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from simreal_agents.policies.config import TrainConfig
 from simreal_agents.policies.overrides import flatten
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.features import ObservationSpec, WorldSpec
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Of configurations and checkpoints. It rises when a key is added after a release."""
-READABLE = (3, 4)
+READABLE = (3, 4, 5)
 
 MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
     4: {
         "pairing.path": "executed",  # where the hand went, as published
         "data.source_episodes": "all",
         "data.target_episodes": "all",
+    },
+    5: {  # one camera's image was all there was to see
+        "observation.obs": "image",
+        "observation.cameras": "agentview",
+        "observation.points": None,
+        "observation.history": 1,
+        "encoder.kind": "cnn",
+        "encoder.points_kind": "pointnet",
+        "alignment.projection": 0,
     },
 }
 """The keys that came with each format version (some while the one before was still written), and what every
@@ -52,3 +64,39 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
         return TrainConfig.from_dict(stored)
     except UsageError as error:
         raise DataError(f"{where} was written by another version, or is damaged: {error}") from error
+
+
+def read_world(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a checkpoint with its world and its cameras as today's format has them.
+
+    Raises:
+        DataError: of an earlier format, and without the keys that this had.
+    """
+    if state["format_version"] >= 5:
+        return state
+    world = state["world"]
+    if missing := [f"world.{key}" for key in ("task", "action_kind", "image_size") if key not in world]:
+        raise DataError(f"lacks {', '.join(missing)}")
+    height, width = world["image_size"]
+    shown = ObservationSpec(("image",), (height, width)).features(1)
+    spec = WorldSpec(world["task"], world["action_kind"], shown)
+    cameras = {domain: {"agentview": camera} for domain, camera in state["cameras"].items()}
+    return state | {"world": spec.to_json(), "cameras": cameras}
+
+
+def renamed(tensors: Mapping[str, Tensor], version: int, prefix: str = "") -> dict[str, Tensor]:
+    """Weights of a checkpoint by today's names: the only encoder was that of the image, in one piece.
+
+    Args:
+        prefix: before the names of the network's weights.
+    """
+    if version >= 5:
+        return dict(tensors)
+    old, new = f"{prefix}encoder.", f"{prefix}encoder.agentview_image."
+    named = {}
+    for name, tensor in tensors.items():
+        if name.startswith(old):
+            rest = name.removeprefix(old)
+            name = new + (f"encoder.{rest}" if rest.startswith(("maps.", "detectors.")) else rest)
+        named[name] = tensor
+    return named

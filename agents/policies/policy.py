@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -13,56 +14,75 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from simreal_agents.policies.actions import ActionCodec, policy_inputs
+from simreal_agents.policies.actions import ORIENTATION, ActionCodec, policy_inputs
 from simreal_agents.policies.checkpoint import WEIGHTS, find_checkpoint, read_state, read_tensors
 from simreal_agents.policies.config import TrainConfig
-from simreal_agents.policies.encoders import CNN, check_stride, to_network
+from simreal_agents.policies.encoders import ENCODED, JoinedEncoder, prepared
 from simreal_agents.policies.heads import HEADS
-from simreal_agents.policies.migrations import read_config
+from simreal_agents.policies.migrations import read_config, renamed
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.rectify import Rectifier, reference
 from simreal_datasets.loading.frames import END_EFFECTOR_POSITION, KEYFRAMES, look
-from simreal_envs.cameras import Camera
+from simreal_envs.cameras import CAMERA_SPECS, Camera, CameraSpec
 from simreal_envs.errors import DataError
+from simreal_envs.features import PROPRIOCEPTIVE, Feature, WorldSpec, hint
 from simreal_envs.loop import Observation
-from simreal_envs.spec import (
-    IMAGE_KEY,
-    PROPRIOCEPTION,
-    ObservationSpec,
-    action_space,
-    check_choice,
-    check_observation,
-)
+from simreal_envs.spec import OBJECT_KEY, action_space, check_choice, check_observation
 from simreal_envs.stack import changes, members
 from simreal_envs.vector import states_of
 
 
-class PolicyNetwork(nn.Module):
-    """Everything with weights or statistics: images and proprioception in, chunks of actions out."""
+def reads(config: TrainConfig, shown: WorldSpec) -> WorldSpec:
+    """What a policy of this configuration reads of demonstrations that show all it asks for.
 
-    def __init__(self, config: TrainConfig, world: dict[str, Any]) -> None:
+    Raises:
+        DataError: they have another number of points than it asks for.
+    """
+    points = config.observation.points
+    for feature in shown.of("pointcloud"):
+        if points not in (None, feature.shape[0]):
+            raise DataError(
+                f"The demonstrations have clouds of {feature.shape[0]} points, and observation.points is "
+                f"{points}: leave it out, or record with --points {points}."
+            )
+    wanted = [f.key for f in config.observation.spec.features(1) if f.modality != "proprioception"]
+    own = [f for f in PROPRIOCEPTIVE if f.key in (*config.head.proprioception, END_EFFECTOR_POSITION)]
+    features = (*own, *(shown.feature(key) for key in wanted))
+    return replace(shown, features=features, history=config.observation.history)
+
+
+def number_names(config: TrainConfig, spec: WorldSpec) -> tuple[str, ...]:
+    """The arrays that reach the head as they are: the chosen proprioception, and the objects' state."""
+    return (*config.head.proprioception, *(feature.key for feature in spec.of("state")))
+
+
+class PolicyNetwork(nn.Module):
+    """Everything with weights or statistics: observations in, chunks of actions out."""
+
+    def __init__(self, config: TrainConfig, spec: WorldSpec) -> None:
         super().__init__()
-        check_stride(config.encoder.stem_stride, world["image_size"])
-        self.codec = ActionCodec(world["action_kind"], config.head.action_frame)
-        numbers = len(zero_inputs(config.head.proprioception))
-        self.encoder = CNN(config.encoder)
+        self.spec = spec
+        self.codec = ActionCodec(spec.action_kind, config.head.action_frame)
+        numbers = len(_zero_inputs(number_names(config, spec), spec))
+        self.encoder = JoinedEncoder(spec, config.encoder)
         self.head = HEADS[config.head.kind](
-            config.encoder.features + numbers, (config.head.predict, self.codec.size), config.head
+            self.encoder.size + spec.history * numbers, (config.head.predict, self.codec.size), config.head
         )
-        self.goal = nn.Linear(config.encoder.features, 3 * KEYFRAMES)
+        self.goal = nn.Linear(self.encoder.size, 3 * KEYFRAMES)
         self.inputs = Normalizer(numbers)
         self.actions = Normalizer(self.codec.size)
         self.goals = Normalizer(3 * KEYFRAMES)
 
     def condition(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Features (B, F) and raw policy inputs (B, P) -> what the head is given (B, F + P)."""
-        return torch.cat([features, self.inputs(inputs)], dim=1)
+        """Features (B, F) and raw policy inputs (B, P) or (B, h, P) -> what the head is given (B, F + h P)."""
+        return torch.cat([features, self.inputs(inputs).flatten(1)], dim=1)
 
 
-def zero_inputs(names: tuple[str, ...]) -> NDArray[np.float32]:
+def _zero_inputs(names: tuple[str, ...], spec: WorldSpec) -> NDArray[np.float32]:
     """Policy inputs (P,) of a robot at zero, for their number."""
-    zeros = {name: np.zeros((1, size)) for name, size in PROPRIOCEPTION.items()}
-    zeros["robot0_eef_quat"][0, 3] = 1.0
+    zeros = {name: np.zeros((1, *spec.feature(name).shape)) for name in names}
+    if ORIENTATION in zeros:
+        zeros[ORIENTATION][0, 3] = 1.0
     return policy_inputs(zeros, names)[0]
 
 
@@ -74,10 +94,11 @@ class Policy:
 
     Attributes:
         config: the configuration it was trained with.
-        world: ``task``, ``action_kind``, ``image_size`` it was trained for.
+        spec: what it was trained for, and reads.
         update: the training update of its weights.
         looks: for each domain, the looks of its demonstrations, see :func:`look`.
-        cameras: for each domain its camera, if calibrations bring their images into one view; else empty.
+        cameras: for each domain its cameras that stand still, by name, if calibrations bring their images
+            into one view; else empty.
         domain: whose images it is shown; the target's until :meth:`face`.
     """
 
@@ -85,16 +106,15 @@ class Policy:
         self,
         network: PolicyNetwork,
         config: TrainConfig,
-        world: dict[str, Any],
         update: int,
         looks: dict[str, list[str]],
-        cameras: dict[str, Camera],
+        cameras: dict[str, dict[str, Camera]],
         device: torch.device,
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
-        self.config, self.world, self.update, self.device = config, world, update, device
+        self.config, self.spec, self.update, self.device = config, network.spec, update, device
         self.looks, self.cameras, self.domain = looks, cameras, "target"
-        self._reads = ObservationSpec(("image",), tuple(world["image_size"])).space(0)
+        self._reads, self._names = self.spec.space, number_names(config, self.spec)
         self.see(cameras.get("target"))
 
     def predict(
@@ -141,42 +161,75 @@ class Policy:
 
     def _chunks(self, observations: Observation, deterministic: bool) -> NDArray[np.float32]:
         """Chunks (B, execute, A) of observations with a leading batch axis."""
-        inputs = torch.from_numpy(policy_inputs(observations, self.config.head.proprioception))
-        images = torch.from_numpy(self._rectify(observations[IMAGE_KEY]))
+        positions_m = observations[END_EFFECTOR_POSITION]
+        if self.spec.history == 1:
+            numbers = policy_inputs(observations, self._names)
+        else:
+            moments = {
+                name: observations[name].reshape(-1, observations[name].shape[-1]) for name in self._names
+            }
+            numbers = policy_inputs(moments, self._names).reshape(*positions_m.shape[:2], -1)
+            positions_m = positions_m[:, -1]
+        inputs = torch.from_numpy(numbers)
+        arrays = self._arrays(observations, self._rectifiers)
         with torch.inference_mode():
-            features = self._features(images, self.domain)
+            features = self._features(arrays, self.domain, len(inputs))
             condition = self.network.condition(features, inputs.to(self.device))
-            noise = self._noise(images, inputs, deterministic).to(self.device)
+            noise = self._noise(arrays, inputs, deterministic).to(self.device)
             chunk = self.network.head.sample(condition, noise)
             chunk = self.network.actions.inverse(chunk)[:, : self.config.head.execute]
-        return self.network.codec.decode(chunk.cpu().numpy(), observations[END_EFFECTOR_POSITION])
+        return self.network.codec.decode(chunk.cpu().numpy(), positions_m)
 
-    def _noise(self, images: Tensor, inputs: Tensor, deterministic: bool) -> Tensor:
+    def _noise(self, arrays: Mapping[str, Tensor], inputs: Tensor, deterministic: bool) -> Tensor:
         """Standard normal noise (B, H, A); what is seen decides it, in every batch, order and process."""
-        generators: list[torch.Generator | None] = [None] * len(images)
+        generators: list[torch.Generator | None] = [None] * len(inputs)
         if deterministic:
-            seen = zip(images.numpy(), inputs.numpy(), strict=True)
-            generators = [torch.Generator().manual_seed(crc32(row, crc32(image))) for image, row in seen]
+            seeds = [0] * len(inputs)
+            for array in (*arrays.values(), inputs):
+                seeds = [crc32(row, seed) for row, seed in zip(array.numpy(), seeds, strict=True)]
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = self.network.head.shape
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
-    def encode(self, images: NDArray[np.uint8], domain: str) -> NDArray[np.float32]:
-        """Features (N, F) of images (N, H, W, 3) of the ``source`` or the ``target``."""
-        rectified = self._rectifier(self.cameras.get(domain))(np.ascontiguousarray(images))
+    def encode(self, observations: Mapping[str, NDArray[Any]], domain: str) -> NDArray[np.float32]:
+        """Features (N, F) of what the ``source`` or the ``target`` shows, (N, ...) or (N, h, ...) each."""
+        arrays = self._arrays(observations, self._rectifiers_of(self.cameras.get(domain)))
         with torch.inference_mode():
-            batches = torch.from_numpy(rectified).split(256)
-            features = [self._features(batch, domain) for batch in batches]
+            batches = zip(*(array.split(256) for array in arrays.values()), strict=True)
+            features = [
+                self._features(dict(zip(arrays, batch, strict=True)), domain, len(batch[0]))
+                for batch in batches
+            ]
         return torch.cat(features).cpu().numpy()
 
-    def _features(self, images: Tensor, domain: str) -> Tensor:
-        from_target = torch.full((len(images),), domain == "target", device=self.device)
-        return self.network.encoder(to_network(images.to(self.device)), from_target)
+    def _arrays(
+        self, observations: Mapping[str, NDArray[Any]], rectifiers: Mapping[str, Rectifier]
+    ) -> dict[str, Tensor]:
+        """What is encoded of observations, images in the view that the network knows."""
+        arrays = {}
+        for feature in self.spec.features:
+            if feature.modality in ENCODED:
+                array = np.ascontiguousarray(observations[feature.key])
+                if feature.key in rectifiers:
+                    images = array.reshape(-1, *feature.shape)
+                    array = rectifiers[feature.key](images).reshape(array.shape)
+                arrays[feature.key] = torch.from_numpy(array)
+        return arrays
 
-    def _rectifier(self, camera: Camera | None) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-        """What brings a camera's images into the view that the network knows."""
-        if camera is None or not self.cameras:
-            return lambda images: images
-        return Rectifier(camera, reference(self.cameras))
+    def _features(self, arrays: Mapping[str, Tensor], domain: str, count: int) -> Tensor:
+        from_target = torch.full((count,), domain == "target", device=self.device)
+        there = {key: array.to(self.device) for key, array in arrays.items()}
+        return self.network.encoder(prepared(there, self.spec), from_target)
+
+    def _rectifiers_of(self, cameras: Mapping[str, Camera] | None) -> dict[str, Rectifier]:
+        """What brings each camera's images into the view that the network knows, by the images' names."""
+        if not cameras or not self.cameras:
+            return {}
+        return {
+            feature.key: Rectifier(cameras[feature.camera], reference(self.cameras)[feature.camera])
+            for feature in rectified(self.spec)
+            if feature.camera in cameras
+        }
 
     def face(self, env: Any) -> None:
         """Prepare for the images of a world: whose they look like, and where its camera stands.
@@ -190,19 +243,19 @@ class Policy:
         """
         self.check_world(env)
         first, *others = members(env)
-        there, camera = look(_describe(first)), _camera(first)
+        there, cameras = look(_describe(first)), _cameras(first)
         for other in others:
-            if look(_describe(other)) != there or (self.cameras and _camera(other) != camera):
+            if look(_describe(other)) != there or (self.cameras and _cameras(other) != cameras):
                 raise DataError(
                     "The worlds of this vector environment differ in look or camera "
                     f"({there!r}, {look(_describe(other))!r}): each needs a policy of its own that faces it."
                 )
         self.domain = self.domain_of(first)
-        self.see(first.unwrapped.camera if self.cameras else None)  # type: ignore[attr-defined]
+        self.see({name: Camera.from_json(values) for name, values in cameras.items()})
 
-    def see(self, camera: Camera | None) -> None:
-        """Expect images of this camera; without one, images that need no rectifying."""
-        self._rectify = self._rectifier(camera)
+    def see(self, cameras: Mapping[str, Camera] | None) -> None:
+        """Expect images of these cameras; without any, images that need no rectifying."""
+        self._rectifiers = self._rectifiers_of(cameras)
 
     def domain_of(self, env: gym.Env[Any, Any]) -> str:
         """``source`` for a world that looks as the source's demonstrations and none of the target's."""
@@ -214,42 +267,30 @@ class Policy:
         """Refuse a world that means something else than the one the policy was trained for.
 
         Raises:
-            DataError: lists what differs: task, action kind, observations, image size, and what wrappers
-                change.
+            DataError: lists what differs, and the arguments that make a world that fits: task, action kind,
+                observations, their sizes, and what wrappers change.
             UsageError: the worlds of a vector environment are in other processes.
         """
         problems = changes(env)
         for member in members(env):
-            problems += self._differences(member)
+            world: WorldSpec = member.unwrapped.world_spec  # type: ignore[attr-defined]
+            world = replace(world, action_kind=member.get_wrapper_attr("action_kind"))
+            problems += self.spec.lacks(world)
+            own = action_space(self.spec.action_kind).shape
+            if member.action_space.shape != own:
+                problems.append(f"actions have shape {member.action_space.shape}, the policy's {own}")
         if problems:
             raise DataError(
-                f"This policy does not fit the environment: {'; '.join(dict.fromkeys(problems))}."
+                f"This policy does not fit the environment: {'; '.join(dict.fromkeys(problems))}. Make the "
+                f"environment with {hint(self.spec)}."
             )
 
-    def _differences(self, env: gym.Env[Any, Any]) -> list[str]:
-        """What is otherwise in a world, whatever its wrappers change."""
-        space = env.unwrapped.observation_space
-        there = dict(space.spaces) if isinstance(space, gym.spaces.Dict) else {}
-        kind = env.get_wrapper_attr("action_kind")
-        described = {"task": env.get_wrapper_attr("task").name, "action_kind": kind}
-        problems = []
-        for name, box in self._reads.items():
-            shape = there[name].shape if name in there else None
-            if shape is None:
-                problems.append(f"the environment gives no {name}")
-            elif name == IMAGE_KEY and shape != box.shape:
-                described["image_size"] = list(shape[:2])
-            elif there[name] != box:
-                problems.append(f"{name} is {there[name]}, the policy was trained with {box}")
-        problems += [
-            f"{key} is {value!r}, the policy was trained with {self.world[key]!r}"
-            for key, value in described.items()
-            if value != self.world[key]
-        ]
-        own = action_space(self.world["action_kind"]).shape
-        if env.action_space.shape != own:
-            problems.append(f"actions have shape {env.action_space.shape}, the policy's {own}")
-        return problems
+
+def rectified(spec: WorldSpec) -> list[Feature]:
+    """The images that calibrations can bring into another view: those of cameras that stand still."""
+    return [
+        f for f in spec.of("image") if f.camera in CAMERA_SPECS and CAMERA_SPECS[f.camera].mount == "base"
+    ]
 
 
 def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
@@ -257,9 +298,10 @@ def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
     return description
 
 
-def _camera(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    camera: dict[str, Any] = env.unwrapped.camera.to_json()  # type: ignore[attr-defined]
-    return camera
+def _cameras(env: gym.Env[Any, Any]) -> dict[str, dict[str, Any]]:
+    """The cameras of a world that stand still, as JSON."""
+    cameras: dict[str, CameraSpec] = env.unwrapped.cameras  # type: ignore[attr-defined]
+    return {name: camera.to_json() for name, camera in cameras.items() if camera.mount == "base"}
 
 
 def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "auto") -> Policy:
@@ -272,18 +314,20 @@ def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "
     folder = find_checkpoint(Path(run), checkpoint)
     state = read_state(folder)
     config = read_config(state["config"], state["format_version"], f"Checkpoint {folder}")
-    network = build_network(config, state["world"])
-    load_weights(network, read_tensors(folder / WEIGHTS), folder)
-    cameras = {name: Camera.from_json(values) for name, values in state["cameras"].items()}
-    world, looks, update = state["world"], state["looks"], state["update"]
-    return Policy(network, config, world, update, looks, cameras, pick_device(device))
+    network = build_network(config, WorldSpec.from_json(state["world"]))
+    load_weights(network, renamed(read_tensors(folder / WEIGHTS), state["format_version"]), folder)
+    cameras = {
+        domain: {name: Camera.from_json(values) for name, values in cameras.items()}
+        for domain, cameras in state["cameras"].items()
+    }
+    return Policy(network, config, state["update"], state["looks"], cameras, pick_device(device))
 
 
-def build_network(config: TrainConfig, world: dict[str, Any]) -> PolicyNetwork:
+def build_network(config: TrainConfig, spec: WorldSpec) -> PolicyNetwork:
     """A fresh network whose weights depend on the seed alone, leaving torch's own generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return PolicyNetwork(config, world)
+        return PolicyNetwork(config, spec)
 
 
 def load_weights(network: PolicyNetwork, tensors: dict[str, Tensor], where: Path) -> None:

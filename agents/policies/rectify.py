@@ -15,8 +15,8 @@ HEIGHT_M = 0.02
 """Of the plane that is seen right, about the middle of an object that lies on the table."""
 
 
-def reference(cameras: Mapping[str, Camera]) -> Camera:
-    """Of a policy's cameras by domain, the one whose view all images are brought into."""
+def reference(cameras: Mapping[str, Mapping[str, Camera]]) -> Mapping[str, Camera]:
+    """Of a policy's cameras by domain, those whose view all images are brought into."""
     return cameras["source"] if "source" in cameras else cameras["target"]
 
 

@@ -1,4 +1,4 @@
-"""Random changes of training images, one draw an image, by a generator that is passed in."""
+"""Random changes of training images, one draw a sample, by a generator that is passed in."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from torch import Tensor
 from simreal_agents.policies.config import AugmentConfig
 
 
-def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Shift and recolour (B, 3, H, W) images in [-0.5, 0.5]; ``generator`` lives on the images' device."""
-    return random_colour(random_shift(images, config.shift_px, generator), config, generator)
+def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator, history: int = 1) -> Tensor:
+    """Shift and recolour (B h, 3, H, W) images in [-0.5, 0.5], the h moments of a sample alike.
+
+    ``generator`` lives on the images' device.
+    """
+    shifted = random_shift(images, config.shift_px, generator, history)
+    return random_colour(shifted, config, generator, history)
 
 
-def random_shift(images: Tensor, most_px: int, generator: torch.Generator) -> Tensor:
-    """Move each image by up to ``most_px`` pixels in x and y, repeating the edge."""
+def random_shift(images: Tensor, most_px: int, generator: torch.Generator, history: int = 1) -> Tensor:
+    """Move images by up to ``most_px`` pixels in x and y, repeating the edge."""
     if most_px == 0:
         return images
     batch, _, height, width = images.shape
-    offsets = (
-        torch.randint(2 * most_px + 1, (2, batch, 1), generator=generator, device=images.device) - most_px
-    )
+    shape = (2, batch // history, 1)
+    offsets = torch.randint(2 * most_px + 1, shape, generator=generator, device=images.device) - most_px
+    offsets = offsets.repeat_interleave(history, dim=1)
     rows = (torch.arange(height, device=images.device) + offsets[0]).clamp_(0, height - 1)
     columns = (torch.arange(width, device=images.device) + offsets[1]).clamp_(0, width - 1)
     index = rows[:, None, :, None] * width + columns[:, None, None, :]
@@ -30,12 +34,16 @@ def random_shift(images: Tensor, most_px: int, generator: torch.Generator) -> Te
     return images.flatten(2).gather(2, flat).view_as(images)
 
 
-def random_colour(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """One affine map of the colour space an image: hue, then saturation, then contrast, then brightness."""
+def random_colour(
+    images: Tensor, config: AugmentConfig, generator: torch.Generator, history: int = 1
+) -> Tensor:
+    """One affine map of the colour space a sample: hue, then saturation, then contrast, then brightness."""
     strengths = (config.brightness, config.contrast, config.saturation, config.hue_rad)
     if not any(strengths):
         return images
-    draw = torch.rand((4, len(images), 1, 1), generator=generator, device=images.device) * 2 - 1
+    shape = (4, len(images) // history, 1, 1)
+    draw = torch.rand(shape, generator=generator, device=images.device) * 2 - 1
+    draw = draw.repeat_interleave(history, dim=1)
     brightness, contrast, saturation = (1 + draw[i] * strengths[i] for i in range(3))
     linear = contrast * brightness * saturate(saturation) @ rotate_hue(draw[3] * config.hue_rad)
     offset = 0.5 * (brightness - 1)  # brightness scales about black, which is at -0.5

@@ -24,6 +24,11 @@ class Draw:
     align_source: Indices
     align_target: Indices
 
+    @property
+    def parts(self) -> tuple[Indices, ...]:
+        """Source, target, source, target: those that are cloned, then those that are aligned."""
+        return self.clone_source, self.clone_target, self.align_source, self.align_target
+
 
 class Sampler:
     """Draws frames of both domains with one generator, whose state a checkpoint can keep.

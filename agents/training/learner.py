@@ -1,8 +1,9 @@
-"""One update: sample, encode, clone, align, step; and everything a checkpoint needs to go on from there."""
+"""One update: draw, forward, step; and everything a checkpoint needs to go on from there."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from simreal_agents.policies.actions import ActionCodec, policy_inputs
 from simreal_agents.policies.checkpoint import (
@@ -23,16 +23,26 @@ from simreal_agents.policies.checkpoint import (
     save_checkpoint,
 )
 from simreal_agents.policies.config import TrainConfig
-from simreal_agents.policies.encoders import to_network
-from simreal_agents.policies.policy import build_network, load_weights, pick_device
+from simreal_agents.policies.encoders import ENCODED, prepared
+from simreal_agents.policies.migrations import renamed
+from simreal_agents.policies.policy import (
+    build_network,
+    load_weights,
+    number_names,
+    pick_device,
+    reads,
+    rectified,
+)
 from simreal_agents.policies.rectify import Rectifier, reference
-from simreal_agents.training.alignment import Alignment, align
-from simreal_agents.training.augment import augment
+from simreal_agents.training.augment import augment, random_shift
 from simreal_agents.training.batches import Draw, Indices, Sampler
+from simreal_agents.training.objective import Batch, Objective
+from simreal_datasets.loading.decoded import Array
 from simreal_datasets.loading.frames import Frames
 from simreal_datasets.loading.pairing import pair
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError
+from simreal_envs.features import WorldSpec
 
 PATH_MOMENTS = 4
 """Moments of the label ``eef_path``, the present one among them."""
@@ -43,23 +53,27 @@ class Domain:
     """One domain's frames as the network wants them.
 
     Attributes:
-        images: (N, H, W, 3) uint8.
+        frames: the demonstrations.
+        arrays: of each feature that is encoded (N, ...), as recorded, or rectified.
         inputs: (N, P) policy inputs.
         goals_m: (N, 6) where the end effector is sent at the next :data:`KEYFRAMES`.
         labels: (N, d) what the alignment matches besides features, see ``alignment.label``.
         chunks: (N, horizon, A) encoded actions from each frame on.
     """
 
-    images: NDArray[np.uint8]
+    frames: Frames
+    arrays: dict[str, Array]
     inputs: NDArray[np.float32]
     goals_m: NDArray[np.float32]
     labels: NDArray[np.float32]
     chunks: NDArray[np.float32]
 
     @classmethod
-    def of(cls, frames: Frames, config: TrainConfig, rectify: Rectifier | None = None) -> Domain:
+    def of(
+        cls, frames: Frames, config: TrainConfig, spec: WorldSpec, rectifiers: Mapping[str, Rectifier]
+    ) -> Domain:
         """Encode all frames once."""
-        codec = ActionCodec(frames.world["action_kind"], config.head.action_frame)
+        codec = ActionCodec(spec.action_kind, config.head.action_frame)
         positions, every = frames.end_effector_positions_m, np.arange(len(frames))
         chunks = codec.encode(frames.actions[frames.chunk_indices(every, config.head.predict)], positions)
         goals = frames.commanded_positions_m[frames.keyframes()].reshape(len(frames), -1)
@@ -71,9 +85,11 @@ class Domain:
             step = config.alignment.path_steps
             moments = frames.chunk_indices(every, PATH_MOMENTS * step)[:, ::step]
             labels = positions[moments].reshape(len(frames), -1)
-        inputs = policy_inputs(frames.proprioception, config.head.proprioception)
-        images = frames.images if rectify is None else rectify(frames.images)
-        return cls(images, inputs, goals, labels, chunks)
+        names = number_names(config, spec)
+        inputs = policy_inputs({name: np.asarray(frames.arrays[name]) for name in names}, names)
+        arrays = {f.key: frames.arrays[f.key] for f in spec.features if f.modality in ENCODED}
+        arrays |= {key: rectifier(arrays[key][:]) for key, rectifier in rectifiers.items()}
+        return cls(frames, arrays, inputs, goals, labels, chunks)
 
 
 class Learner:
@@ -86,19 +102,28 @@ class Learner:
             torch.set_num_threads(config.threads)
         given = {"source": source, "target": target}
         present = {name: frames for name, frames in given.items() if frames is not None}
-        self.world = next(iter(present.values())).world
+        self.spec = spec = reads(config, next(iter(present.values())).spec)
         self.looks = {name: list(frames.looks) for name, frames in present.items()}
-        self.cameras: dict[str, Camera] = {}
-        rectifiers: dict[str, Rectifier] = {}
+        self.cameras: dict[str, dict[str, Camera]] = {}
         if config.encoder.view == "calibrated":
-            self.cameras = {name: only_camera(frames, name) for name, frames in present.items()}
-            rectifiers = {
-                name: Rectifier(seen, reference(self.cameras)) for name, seen in self.cameras.items()
+            self.cameras = {
+                name: {f.camera: only_camera(frames, f.camera, name) for f in rectified(spec)}
+                for name, frames in present.items()
             }
         self.domains = {
-            name: Domain.of(frames, config, rectifiers.get(name)) for name, frames in present.items()
+            name: Domain.of(
+                frames,
+                config,
+                spec,
+                {
+                    f.key: Rectifier(self.cameras[name][f.camera], reference(self.cameras)[f.camera])
+                    for f in rectified(spec)
+                    if self.cameras
+                },
+            )
+            for name, frames in present.items()
         }
-        self.network = build_network(config, self.world).to(self.device)
+        self.network = build_network(config, spec).to(self.device)
         for part, normalizer, smallest_std in (
             ("inputs", self.network.inputs, 1e-3),
             ("chunks", self.network.actions, 1e-2),
@@ -106,7 +131,7 @@ class Learner:
         ):
             data = np.concatenate([getattr(domain, part) for domain in self.domains.values()])
             normalizer.fit(torch.from_numpy(data), smallest_std)
-        self.average = build_network(config, self.world).to(self.device).requires_grad_(False)
+        self.average = build_network(config, spec).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(
@@ -125,39 +150,14 @@ class Learner:
             cache = Path(config.data.target) / ".pairing"
             pairing = pair(source.paths_m(commanded), target.paths_m(commanded), cache)
         self.sampler = Sampler(config, source, target, pairing, self.rng)
-        self.bf16 = config.amp == "bf16" or (config.amp == "auto" and computes_in_bf16(self.device))
+        bf16 = config.amp == "bf16" or (config.amp == "auto" and computes_in_bf16(self.device))
+        self.objective = Objective(self.network, config, bf16).to(self.device)
 
     def step(self) -> dict[str, Tensor | float]:
         """One update of all weights; returns what there is to log."""
-        config, network, draw = self.config, self.network, self.sampler.draw()
-        source, target = draw.clone_source, draw.clone_target
-        drawn = (source, target, draw.align_source, draw.align_target)
-        images = augment(
-            to_network(self._gather("images", drawn)), config.augment, self.generators["augment"]
-        )
-        from_target = torch.from_numpy(np.repeat([False, True] * 2, [len(part) for part in drawn]))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            features = network.encoder(images, from_target.to(self.device))
-        cloned, z, z_target = features.split(
-            [config.batch.size, len(draw.align_source), len(draw.align_target)]
-        )
-        inputs = self._gather("inputs", (source, target))
-        chunks = network.actions(self._gather("chunks", (source, target)))
-        clone = network.head.loss(network.condition(cloned, inputs), chunks, self.generators["head"])
-        loss = clone
-        logged: dict[str, Tensor | float] = {"clone": clone.detach()}
-        if config.encoder.goal_weight > 0:
-            goals = network.goals(self._gather("goals_m", (source, target)))
-            goal = mse_loss(network.goal(cloned), goals)
-            loss = loss + config.encoder.goal_weight * goal
-            logged["goal"] = goal.detach()
-        if len(draw.align_source):
-            alignment = self.align(draw, z, z_target)
-            weight = config.alignment.weight * min(
-                1.0, (self.update + 1) / (config.alignment.warmup_updates + 1)
-            )
-            loss = loss + weight * alignment.loss
-            logged |= alignment.summary()
+        config = self.config
+        logged = self.objective(self.batch(self.sampler.draw()))
+        loss = logged.pop("loss")
         for group in self.optimizer.param_groups:
             group["lr"] = logged["learning_rate"] = self._learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -169,6 +169,40 @@ class Learner:
         torch._foreach_lerp_([*self.average.parameters()], [*self.parameters], 1 - decay)
         return {**logged, "loss": loss.detach(), "gradient_norm": norm}
 
+    def batch(self, draw: Draw) -> Batch:
+        """The drawn frames as the network takes them, what is seen of them changed at random."""
+        config, history = self.config, self.spec.history
+        clone, every = draw.parts[:2], draw.parts
+        arrays = {key: self._gather(f"arrays {key}", every) for key in self._any_domain.arrays}
+        ready = prepared(arrays, self.spec)
+        generator = self.generators["augment"]
+        for feature in self.spec.features:
+            if feature.modality == "image":
+                ready[feature.key] = augment(ready[feature.key], config.augment, generator, history)
+            elif feature.modality == "depth":
+                shift = config.augment.shift_px
+                ready[feature.key] = random_shift(ready[feature.key], shift, generator, history)
+        from_target = torch.from_numpy(np.repeat([False, True] * 2, [len(part) for part in every]))
+        rise = min(1.0, (self.update + 1) / (config.alignment.warmup_updates + 1))
+        return Batch(
+            ready,
+            from_target.to(self.device),
+            self._gather("inputs", clone),
+            self._gather("chunks", clone),
+            self._gather("goals_m", clone),
+            *self.labels(draw),
+            config.alignment.weight * rise,
+            self.generators["head"],
+        )
+
+    def labels(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """What the alignment matches besides features, of source (n, d) and target (m, d)."""
+        none = np.empty(0, np.int64)
+        if not len(draw.align_source):
+            return torch.empty(0, 0), torch.empty(0, 0)
+        source, target = draw.align_source, draw.align_target
+        return self._gather("labels", (source, none)), self._gather("labels", (none, target))
+
     def save(self, run: Path) -> None:
         """Write a checkpoint."""
         training = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
@@ -177,9 +211,12 @@ class Learner:
         training |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
         state = {
             "config": self.config.to_dict(),
-            "world": self.world,
+            "world": self.spec.to_json(),
             "looks": self.looks,
-            "cameras": {name: camera.to_json() for name, camera in self.cameras.items()},
+            "cameras": {
+                domain: {name: camera.to_json() for name, camera in cameras.items()}
+                for domain, cameras in self.cameras.items()
+            },
             "sampler": self.rng.bit_generator.state,
             "device": self.device.type,
         }
@@ -192,7 +229,8 @@ class Learner:
             DataError: it is damaged, or of another kind of device.
         """
         state = read_state(checkpoint, (*POLICY_KEYS, *TRAINING_KEYS))
-        training, before = read_tensors(checkpoint / TRAINING), state["device"]
+        version, before = state["format_version"], state["device"]
+        training = renamed(read_tensors(checkpoint / TRAINING), version, "network.")
         if before != self.device.type:  # whose generators cannot be taken over
             raise DataError(
                 f"{checkpoint} was trained on {before}, and would go on on {self.device.type}: resume it "
@@ -203,7 +241,7 @@ class Learner:
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         load_weights(self.network, parts["network"], checkpoint)
-        load_weights(self.average, read_tensors(checkpoint / WEIGHTS), checkpoint)
+        load_weights(self.average, renamed(read_tensors(checkpoint / WEIGHTS), version), checkpoint)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             i, _, quantity = name.partition(".")
@@ -215,24 +253,24 @@ class Learner:
         self.rng.bit_generator.state = state["sampler"]
         self.update = int(state["update"])
 
-    def align(self, draw: Draw, z: Tensor, z_target: Tensor) -> Alignment:
-        """Alignment of the drawn pairs of frames, whose features are given."""
-        none = np.empty(0, np.int64)
-        x, x_target = self._labels(draw.align_source, none), self._labels(none, draw.align_target)
-        return align(self.config.alignment_kind, self.config.alignment, z, z_target, x, x_target)
-
-    def _labels(self, source: Indices, target: Indices) -> Tensor:
-        """What the alignment matches besides features, (n, d)."""
-        labels = self._gather("labels", (source, target))
-        return self.network.actions(labels) if self.config.alignment.label == "action" else labels
+    @property
+    def _any_domain(self) -> Domain:
+        return next(iter(self.domains.values()))
 
     def _gather(self, quantity: str, frames: tuple[Indices, ...]) -> Tensor:
-        """Rows of source, target, source, ... frames, one below the other, on the device."""
-        rows = [
-            getattr(self.domains[name], quantity)[indices]
-            for name, indices in zip(("source", "target") * 2, frames, strict=False)
-            if len(indices)
-        ]
+        """Rows of source, target, source, ... frames, one below the other, on the device.
+
+        What is observed is gathered with its history, ``arrays <key>`` and ``inputs``.
+        """
+        rows = []
+        name, _, key = quantity.partition(" ")
+        for domain_name, indices in zip(("source", "target") * 2, frames, strict=False):
+            if len(indices):
+                domain = self.domains[domain_name]
+                array = getattr(domain, name)[key] if key else getattr(domain, name)
+                if self.spec.history > 1 and (key or name == "inputs"):
+                    indices = domain.frames.moments(indices, self.spec.history)
+                rows.append(array[indices])
         return torch.from_numpy(np.concatenate(rows)).to(self.device)
 
     def _learning_rate(self) -> float:
@@ -244,18 +282,19 @@ class Learner:
         return options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def only_camera(frames: Frames, domain: str) -> Camera:
-    """The camera of all frames.
+def only_camera(frames: Frames, name: str, domain: str) -> Camera:
+    """Where the camera of this name stands in all frames.
 
     Raises:
         DataError: there is none on record, or more than one.
     """
-    if len(frames.cameras) != 1:
+    cameras = frames.cameras.get(name, ())
+    if len(cameras) != 1:
         raise DataError(
-            f"encoder.view = 'calibrated' needs one calibrated camera in the {domain} demonstrations, which "
-            f"have {len(frames.cameras)}. Use encoder.view=domain, or demonstrations of one camera."
+            f"encoder.view = 'calibrated' needs one calibrated camera {name} in the {domain} demonstrations, "
+            f"which have {len(cameras)}. Use encoder.view=domain, or demonstrations of one camera."
         )
-    return frames.cameras[0]
+    return Camera(cameras[0].size, cameras[0].intrinsics, cameras[0].pose_in_mount)
 
 
 def computes_in_bf16(device: torch.device) -> bool:

@@ -181,7 +181,10 @@ def load_domains(
             raise UsageError(
                 f"Method {config.method!r} needs a {domain} dataset: give --{domain} (data.{domain})."
             )
-        loaded.append(Frames.load(path, budget, config.seed, files.get(domain), which) if used else None)
+        shown = config.observation.spec
+        loaded.append(
+            Frames.load(path, budget, config.seed, files.get(domain), which, shown) if used else None
+        )
     source, target = loaded
     if source and target:
         source.require_same_world(target, f"Target dataset {data.target}")

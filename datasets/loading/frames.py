@@ -1,4 +1,4 @@
-"""Demonstrations in memory, ready for training: all frames of the chosen episodes, one array a quantity.
+"""Demonstrations, ready for training: all frames of the chosen episodes, one array a quantity.
 
 A budget is applied here, once. Whatever samples from a :class:`Frames` (cloning, pairing, alignment,
 statistics) can only ever see the demonstrations within it.
@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simreal_datasets.loading.decoded import Array, decoded
 from simreal_datasets.store.choice import SUCCESS, choose
 from simreal_datasets.store.dataset import Dataset
 from simreal_datasets.store.episode import Episode, binary_gripper
-from simreal_envs.cameras import Camera
+from simreal_envs.cameras import CameraSpec
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.features import PROPRIOCEPTIVE, Feature, ObservationSpec, WorldSpec
 from simreal_envs.kinematics import forward
 from simreal_envs.shifts import canonical, seen
-from simreal_envs.spec import DELTA_POSITION_M, IMAGE_KEY, PROPRIOCEPTION
+from simreal_envs.spec import DELTA_POSITION_M
 
 logger = logging.getLogger(__name__)
 
@@ -38,25 +40,24 @@ class Frames:
     """All frames of some episodes, one after the other.
 
     Attributes:
-        images: (N, H, W, 3) uint8.
-        proprioception: for each name of :data:`simreal_envs.spec.PROPRIOCEPTION`, (N, d) float32.
-        actions: (N, A) float32, of ``world["action_kind"]``; the gripper -1 or 1, see
+        arrays: of each feature of ``spec``, (N, ...). Images, depths and clouds lie on the disk, see
+            :mod:`simreal_datasets.loading.decoded`.
+        actions: (N, A) float32, of ``spec.action_kind``; the gripper -1 or 1, see
             :func:`simreal_datasets.store.episode.binary_gripper`.
         starts: (E + 1,) first frame of each episode; the last entry is N.
         files: names of the episodes' files, in order.
-        world: what the episodes have in common: ``task``, ``action_kind``, ``image_size`` [height, width].
+        spec: what the episodes have in common; of what they show, proprioception and what was asked for.
         looks: the different looks of the worlds they were recorded in, see :func:`look`.
-        cameras: the different cameras they were recorded with.
+        cameras: by their names, the different cameras that they were recorded with.
     """
 
-    images: NDArray[np.uint8]
-    proprioception: dict[str, NDArray[np.float32]]
+    arrays: dict[str, Array]
     actions: NDArray[np.float32]
     starts: NDArray[np.int64]
     files: tuple[str, ...]
-    world: dict[str, Any]
+    spec: WorldSpec
     looks: tuple[str, ...]
-    cameras: tuple[Camera, ...]
+    cameras: dict[str, tuple[CameraSpec, ...]]
 
     @classmethod
     def load(
@@ -66,24 +67,26 @@ class Frames:
         seed: int = 0,
         files: Sequence[str] | None = None,
         which: str = SUCCESS,
+        shown: ObservationSpec = ObservationSpec(("image",)),
     ) -> Frames:
-        """Read a dataset folder into memory.
+        """Read a dataset folder.
 
         Args:
-            path: folder of a dataset with image observations.
+            path: folder of a dataset.
             max_episodes: the budget; that many episodes are drawn with ``seed``, and for one seed a
                 smaller budget is a subset of a larger one. None takes all.
             files: names of the episodes' files to read instead of those that ``which``, budget and seed would
                 give.
             which: episodes that the budget is drawn from, see :func:`simreal_datasets.store.choice.choose`.
+            shown: what is wanted beside proprioception, in the sizes that the dataset has.
 
         Raises:
             UsageError: no such choice, or a budget below 1 or larger than what it leaves.
-            DataError: no dataset there, no readable episodes, no images in them, or a missing or damaged one
-                among ``files``.
+            DataError: no dataset there, no readable episodes, no such observations in them, or a missing or
+                damaged one among ``files``.
         """
         dataset = Dataset(path)
-        dataset.require(obs=["image"])
+        spec = _of_interest(dataset, shown)
         while True:
             if files is None:
                 chosen = _draw(dataset, choose(dataset, which), max_episodes, seed)
@@ -93,24 +96,19 @@ class Frames:
                 break
         for file, reason in dataset.damaged:
             logger.warning("Skipped the damaged episode %s: %s", file, reason)
-        episodes = [dataset.read(i, keys=[IMAGE_KEY, *PROPRIOCEPTION]) for i in chosen]
-        _require_one_shape(dataset, chosen, episodes)
-        lengths = [len(episode.actions) for episode in episodes]
-        images = np.concatenate([episode.observations[IMAGE_KEY] for episode in episodes])
+        numbers = [f.key for f in spec.features if f.modality in ("proprioception", "state")]
+        episodes = [dataset.read(i, keys=numbers) for i in chosen]
+        arrays: dict[str, Array] = {
+            key: np.concatenate([episode.observations[key] for episode in episodes]).astype(np.float32)
+            for key in numbers
+        }
+        large = [feature for feature in spec.features if feature.key not in arrays]
         return cls(
-            images=images,
-            proprioception={
-                key: np.concatenate([episode.observations[key] for episode in episodes]).astype(np.float32)
-                for key in PROPRIOCEPTION
-            },
+            arrays=arrays | {feature.key: decoded(dataset, chosen, feature) for feature in large},
             actions=np.concatenate([_said_each_step(episode.actions) for episode in episodes]),
-            starts=np.r_[0, np.cumsum(lengths)].astype(np.int64),
+            starts=np.r_[0, np.cumsum([len(episode) for episode in episodes])].astype(np.int64),
             files=tuple(dataset.infos[i].path.name for i in chosen),
-            world={
-                "task": episodes[0].meta["task"],
-                "action_kind": episodes[0].meta["action_kind"],
-                "image_size": list(images.shape[1:3]),
-            },
+            spec=spec,
             looks=tuple(sorted(_looks(dataset, chosen))),
             cameras=_different_cameras(episodes),
         )
@@ -121,12 +119,12 @@ class Frames:
     @property
     def end_effector_positions_m(self) -> NDArray[np.float32]:
         """(N, 3), base frame."""
-        return self.proprioception[END_EFFECTOR_POSITION]
+        return np.asarray(self.arrays[END_EFFECTOR_POSITION])
 
     @property
     def commanded_positions_m(self) -> NDArray[np.float32]:
         """(N, 3), base frame: where each action sends the end effector, however its arm follows."""
-        kind, actions = self.world["action_kind"], self.actions
+        kind, actions = self.spec.action_kind, self.actions
         if kind == "delta":
             return self.end_effector_positions_m + np.float32(DELTA_POSITION_M) * actions[:, :3]
         if kind == "joint":
@@ -143,6 +141,11 @@ class Frames:
         last = self.starts[np.searchsorted(self.starts, frames, side="right")] - 1
         return np.minimum(frames[:, None] + np.arange(horizon), last[:, None])
 
+    def moments(self, frames: NDArray[np.int64], history: int) -> NDArray[np.int64]:
+        """Frames (B, history) up to each one, oldest first; before an episode's first one that is repeated."""
+        first = self.starts[np.searchsorted(self.starts, frames, side="right") - 1]
+        return np.maximum(frames[:, None] + np.arange(1 - history, 1), first[:, None])
+
     def keyframes(self, count: int = KEYFRAMES) -> NDArray[np.int64]:
         """Frames (N, count) of the next changes of the gripper's command; after the last, the episode's end.
 
@@ -158,13 +161,32 @@ class Frames:
 
     def require_same_world(self, other: Frames, what: str) -> None:
         """Raise a DataError listing what differs, if the other frames are of another task, action or size."""
-        differing = [
-            f"{key} {other.world[key]!r} instead of {value!r}"
-            for key, value in self.world.items()
-            if other.world[key] != value
-        ]
-        if differing:
+        if differing := self.spec.differences(other.spec):
             raise DataError(f"{what} does not fit the other data: {', '.join(differing)}.")
+
+
+def _of_interest(dataset: Dataset, shown: ObservationSpec) -> WorldSpec:
+    """The dataset's spec without what is not asked for.
+
+    Raises:
+        DataError: something is not there; says which command records it.
+    """
+    there = {feature.key: feature for feature in dataset.spec.features}
+    wanted = [f.key for f in shown.features(1) if f.modality != "proprioception"]
+    if missing := [key for key in wanted if key not in there]:
+        given = ", ".join(key for key, f in there.items() if f.modality != "proprioception") or "nothing else"
+        raise DataError(
+            f"Dataset {dataset.path} lacks {', '.join(missing)}; beside proprioception it has {given}. Record "
+            f"one with `simreal collect` or `simreal generate` and {' '.join(options_for(shown))}."
+        )
+    features: tuple[Feature, ...] = (*PROPRIOCEPTIVE, *(there[key] for key in wanted))
+    return replace(dataset.spec, features=features)
+
+
+def options_for(shown: ObservationSpec) -> list[str]:
+    """The options of our commands that ask for these observations."""
+    cameras = ["--cameras", "+".join(shown.cameras)] if set(shown.groups) != {"state"} else []
+    return ["--obs", "+".join(shown.groups), *cameras]
 
 
 def _said_each_step(actions: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -187,23 +209,14 @@ def _looks(dataset: Dataset, chosen: Sequence[int]) -> set[str]:
     return {look(dataset.infos[i].meta) for i in chosen}
 
 
-def _different_cameras(episodes: Sequence[Episode]) -> tuple[Camera, ...]:
+def _different_cameras(episodes: Sequence[Episode]) -> dict[str, tuple[CameraSpec, ...]]:
     """Each camera once, of the episodes that say theirs."""
-    told = [Camera.from_json(episode.meta["camera"]) for episode in episodes if episode.meta.get("camera")]
-    cameras = {json.dumps(camera.to_json()): camera for camera in told}
-    return tuple(cameras[text] for text in sorted(cameras))
-
-
-def _require_one_shape(dataset: Dataset, chosen: Sequence[int], episodes: Sequence[Episode]) -> None:
-    """Raise a DataError that names an episode whose images or actions have another size than the first's."""
-    first = episodes[0]
-    for i, episode in zip(chosen, episodes, strict=True):
-        for what, size, wanted in (
-            ("images", episode.observations[IMAGE_KEY].shape[1:], first.observations[IMAGE_KEY].shape[1:]),
-            ("actions", episode.actions.shape[1:], first.actions.shape[1:]),
-        ):
-            if size != wanted:
-                raise DataError(f"{dataset.infos[i].path} has {what} {size}; those before have {wanted}.")
+    told = [(name, camera) for e in episodes for name, camera in (e.meta.get("cameras") or {}).items()]
+    texts = sorted({(name, json.dumps(camera)) for name, camera in told})
+    return {
+        name: tuple(CameraSpec.from_json(name, json.loads(text)) for other, text in texts if other == name)
+        for name, _ in texts
+    }
 
 
 def _draw(dataset: Dataset, among: Sequence[int], budget: int | None, seed: int) -> list[int]:

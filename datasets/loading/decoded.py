@@ -1,0 +1,212 @@
+"""Decoded images, depths and clouds on the disk, one copy for all trainings of the machine.
+
+::
+
+    dataset/.frames/agentview_image-uint8-72x96x3-1-0f3a….npy   key, dtype, shape, FORMAT, digest of the episodes
+
+A file is a numpy array of all frames of some episodes, followed by which episodes these are and a checksum.
+It is mapped into memory, so processes share the pages that they look at. One that holds more episodes than
+are asked for serves as well. A file gets its name when it is complete. Together the files of a feature hold
+at most :data:`MOST_COPIES` times the frames of the dataset; those that were used last are kept.
+
+The folder of a dataset that cannot be written has its frames in the user's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simreal_datasets.store.dataset import Dataset
+from simreal_envs.errors import DataError
+from simreal_envs.features import Feature
+from simreal_envs.folders import cache_dir, taking_turns
+
+FOLDER = ".frames"
+FORMAT = 1
+MOST_COPIES = 2
+
+_BLOCK = 1 << 24
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+
+logger = logging.getLogger(__name__)
+
+
+class Rows:
+    """Some rows of an array, copied when they are asked for."""
+
+    def __init__(self, array: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        self._array, self._rows = array, rows
+        self.shape, self.dtype = (len(rows), *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, frames: Any) -> NDArray[Any]:
+        return self._array[self._rows[frames]]
+
+
+Array = NDArray[Any] | Rows
+
+
+class _Stored(NamedTuple):
+    """A file that is whole: where its array begins, and the first row and length of each episode."""
+
+    file: Path
+    offset: int
+    shape: tuple[int, ...]
+    rows: dict[str, tuple[int, int]]
+
+
+def decoded(dataset: Dataset, chosen: Sequence[int], feature: Feature) -> Array:
+    """All frames (N, ...) of some episodes, one after the other.
+
+    Raises:
+        DataError: an episode cannot be read, or holds another shape than its dataset says.
+    """
+    digests = [dataset.infos[i].digest for i in chosen]
+    reasons = []
+    for folder in (dataset.path / FOLDER, _in_cache(dataset.path)):
+        try:
+            if found := _find(folder, feature, digests):
+                return _open(found, feature, digests)
+            folder.mkdir(parents=True, exist_ok=True)
+            with taking_turns(folder / ".lock"):
+                found = _find(folder, feature, digests, mend=True)
+                if not found:
+                    _write(folder, dataset, chosen, feature)
+                    found = _find(folder, feature, digests)
+                if found:
+                    _keep_few(folder, dataset, feature, found.file)
+                    return _open(found, feature, digests)
+        except (OSError, DataError) as error:  # also a file system without locks
+            reasons.append(str(error))
+    frames = np.concatenate([*_episodes(dataset, chosen, feature)])
+    logger.warning("The decoded frames of %s are in this process only: %s", dataset.path, "; ".join(reasons))
+    return frames
+
+
+def _in_cache(path: Path) -> Path:
+    return cache_dir() / "frames" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+
+
+def _stem(feature: Feature) -> str:
+    return f"{feature.key}-{feature.dtype}-{'x'.join(map(str, feature.shape))}-{FORMAT}"
+
+
+def _find(folder: Path, feature: Feature, digests: Sequence[str], mend: bool = False) -> _Stored | None:
+    """A file that holds all these episodes, its content compared with its checksum.
+
+    Args:
+        mend: delete files that are damaged; whoever holds the lock may.
+    """
+    for file in sorted(folder.glob(f"{_stem(feature)}-*.npy")):
+        try:
+            stored, checksum = _look_at(file)
+            if not set(digests) <= set(stored.rows):
+                continue
+            if checksum == _checksum(stored, np.dtype(feature.dtype)):
+                return stored
+            reason = "its checksum differs"
+        except _UNREADABLE as error:
+            reason = str(error)
+        logger.warning("Decoding again, since %s is damaged: %s", file, reason)
+        if mend:
+            file.unlink(missing_ok=True)
+    return None
+
+
+def _look_at(file: Path) -> tuple[_Stored, int]:
+    with file.open("rb") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        offset = stream.tell()
+        stream.seek(-8, os.SEEK_END)
+        end = stream.tell()
+        length = int.from_bytes(stream.read(8), "little")
+        if offset + int(np.prod(shape)) * dtype.itemsize + length != end:
+            raise ValueError("its length differs")
+        stream.seek(-8 - length, os.SEEK_END)
+        values = json.loads(stream.read(length))
+    starts = np.r_[0, np.cumsum(values["lengths"])].tolist()
+    rows = dict(zip(values["digests"], zip(starts, values["lengths"], strict=False), strict=True))
+    return _Stored(file, offset, shape, rows), values["crc32"]
+
+
+def _checksum(stored: _Stored, dtype: np.dtype[Any]) -> int:
+    """By reading, not by the map: pages that are only compared count for no process."""
+    left, crc = int(np.prod(stored.shape)) * dtype.itemsize, 0
+    with stored.file.open("rb") as stream:
+        stream.seek(stored.offset)
+        while left and (block := stream.read(min(left, _BLOCK))):
+            crc, left = zlib.crc32(block, crc), left - len(block)
+    return crc
+
+
+def _open(stored: _Stored, feature: Feature, digests: Sequence[str]) -> Array:
+    try:
+        os.utime(stored.file)  # as the one that was used last
+    except OSError:
+        pass
+    array = np.memmap(stored.file, feature.dtype, "r", stored.offset, stored.shape).view(np.ndarray)
+    rows = np.concatenate([np.arange(n) + start for start, n in (stored.rows[d] for d in digests)])
+    whole = len(rows) == len(array) and bool((rows == np.arange(len(rows))).all())
+    return array if whole else Rows(array, rows)
+
+
+def _write(folder: Path, dataset: Dataset, chosen: Sequence[int], feature: Feature) -> None:
+    """Decode into a file; at most one episode is in memory at a time. Call it under the lock."""
+    infos = {dataset.infos[i].digest: dataset.infos[i] for i in chosen}
+    name = hashlib.sha256("".join(infos).encode()).hexdigest()[:16]
+    aside = folder / ".aside"
+    try:
+        with aside.open("wb") as stream:
+            shape = (sum(info.length for info in infos.values()), *feature.shape)
+            header = {"descr": np.dtype(feature.dtype).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            crc, positions = 0, {dataset.infos[i].digest: i for i in chosen}
+            for frames in _episodes(dataset, [*positions.values()], feature):
+                content = np.ascontiguousarray(frames).data.cast("B")
+                crc = zlib.crc32(content, crc)
+                stream.write(content)
+            lengths = [info.length for info in infos.values()]
+            trailer = json.dumps({"digests": [*infos], "lengths": lengths, "crc32": crc}).encode()
+            stream.write(trailer + len(trailer).to_bytes(8, "little"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(folder / f"{_stem(feature)}-{name}.npy")
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _episodes(dataset: Dataset, chosen: Sequence[int], feature: Feature) -> Iterator[NDArray[Any]]:
+    for i in chosen:
+        frames = dataset.read(i, keys=[feature.key]).observations[feature.key]
+        if frames.shape[1:] != feature.shape or frames.dtype != feature.dtype:
+            raise DataError(
+                f"{dataset.infos[i].path} has {feature.key} {frames.dtype} {frames.shape[1:]}; its dataset says "
+                f"{feature.dtype} {feature.shape}."
+            )
+        yield frames
+
+
+def _keep_few(folder: Path, dataset: Dataset, feature: Feature, newest: Path) -> None:
+    """Delete what was not used for longest. Who has mapped a deleted file keeps it until it is done."""
+    left = MOST_COPIES * sum(info.length for info in dataset.infos)
+    files = [file for file in folder.glob(f"{feature.key}-*.npy") if file != newest]
+    for file in (newest, *sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)):
+        try:
+            left -= _look_at(file)[0].shape[0] if file.name.startswith(_stem(feature)) else left + 1
+        except _UNREADABLE:
+            left = -1
+        if left < 0 and file != newest:
+            file.unlink(missing_ok=True)
