@@ -68,7 +68,7 @@ def report(config: TrainConfig) -> None:
     objects = source_places_m.shape[1]
     print(f"matched objects are {1000 * np.mean(apart) / objects:.1f} mm apart")
     for region in ("in", "ood"):
-        points_m = start_places_m(source.world["task"], region)
+        points_m = start_places_m(source.spec.task, region)
         off_mm = 1000 * np.linalg.norm(np.c_[points_m, np.ones(len(points_m))] @ view - points_m, axis=1)
         print(f"a view fitted to the matches is {off_mm.mean():.1f} mm off where objects start {region}")
 

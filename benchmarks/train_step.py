@@ -16,6 +16,7 @@ from simreal_agents.training import alignment
 from simreal_agents.training.learner import Learner
 from simreal_agents.training.transport import Solution
 from simreal_datasets.loading.frames import Frames
+from simreal_envs.world import World
 
 
 def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Generator) -> Frames:
@@ -25,8 +26,8 @@ def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Genera
     position_m = np.array([0.5, 0.0, 0.2]) + np.cumsum(rng.normal(0, 0.004, (count, 3)), axis=0)
     rotation_rad = np.tile([3.1, 0.0, 0.0], (count, 1))
     return Frames(
-        images=rng.integers(0, 256, (count, *size, 3), dtype=np.uint8),
-        proprioception={
+        arrays={
+            "agentview_image": rng.integers(0, 256, (count, *size, 3), dtype=np.uint8),
             "robot0_eef_pos": position_m.astype(np.float32),
             "robot0_eef_quat": np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
             "robot0_joint_pos": np.zeros((count, 7), np.float32),
@@ -35,9 +36,9 @@ def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Genera
         actions=np.c_[position_m, rotation_rad, np.ones(count)].astype(np.float32),
         starts=np.arange(0, count + 1, length),
         files=tuple(f"{i}" for i in range(episodes)),
-        world={"task": "Lift", "action_kind": "pose", "image_size": list(size)},
+        spec=World("Lift", image_size=size).spec,
         looks=("sim none",),
-        cameras=(),
+        cameras={},
     )
 
 

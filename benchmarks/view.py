@@ -44,11 +44,12 @@ def compare(run: Path) -> None:
         UsageError: the policy has no map of its own for the target.
     """
     policy = load_policy(run, device="cpu")
-    view, data = policy.network.encoder.view, policy.config.data
+    branch, data = policy.network.encoder["agentview_image"], policy.config.data
+    view = branch.view
     if not isinstance(view, DomainView):
         raise UsageError(f"Run {run} has encoder.view = {policy.config.encoder.view!r}. Valid here: domain.")
     source, target = camera(data.source), camera(data.target)
-    points_m = {region: table_points_m(policy.world["task"], region) for region in ("in", "ood")}
+    points_m = {region: table_points_m(policy.spec.task, region) for region in ("in", "ood")}
     seen = {region: (keypoints(target, p), keypoints(source, p)) for region, p in points_m.items()}
     learnt = (view.SPEED * view.change).detach().numpy()
     given = fit(*(np.concatenate(parts) for parts in zip(*seen.values(), strict=True)))
@@ -62,7 +63,7 @@ def compare(run: Path) -> None:
 
 def camera(dataset: str) -> Camera:
     """Of a dataset's first episode."""
-    return Camera.from_json(Dataset(dataset).read(0).meta["camera"])
+    return Camera.from_json(Dataset(dataset).infos[0].meta["cameras"]["agentview"])
 
 
 def table_points_m(task: str, region: str) -> np.ndarray:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from simreal_agents.policies.config import EncoderConfig
-from simreal_agents.policies.encoders import CNN, DomainView, SpatialSoftArgmax, move
+from simreal_agents.policies.encoders import Branch, DomainView, SpatialSoftArgmax, move
+from simreal_envs.features import PROPRIOCEPTIVE, ObservationSpec
 
 IMAGES = torch.rand(6, 3, 36, 48, generator=torch.Generator().manual_seed(0)) - 0.5
 TARGET = torch.tensor([False, False, False, True, True, True])
 
 
-def encoder(view: str) -> CNN:
+def encoder(view: str, **kwargs: Any) -> Any:
+    """The branch of the first image that is shown."""
     torch.manual_seed(0)
-    return CNN(EncoderConfig(view=view))  # type: ignore[arg-type]
+    shown = ObservationSpec(**{"groups": ("image",), "image_size": (36, 48)} | kwargs).features(1)
+    return Branch(shown[len(PROPRIOCEPTIVE)], EncoderConfig(view=view))  # type: ignore[arg-type]
 
 
 def test_a_keypoint_is_where_its_map_is_highest() -> None:
@@ -45,7 +50,7 @@ def test_the_view_of_the_target_moves_all_its_images_alike_and_none_of_the_sourc
     assert isinstance(network.view, DomainView)
     with torch.no_grad():
         network.view.change += torch.tensor([0.01, 0, 0.03, 0, -0.02, 0])
-        maps = network.maps(IMAGES)
+        maps = network.encoder.maps(IMAGES)
         changes = network.view(maps, TARGET)
     after = network(IMAGES, TARGET)
     assert torch.equal(after[~TARGET], before[~TARGET])
@@ -57,9 +62,9 @@ def test_only_images_of_the_target_teach_its_view() -> None:
     network = encoder("domain")
     assert isinstance(network.view, DomainView)
     network(IMAGES, TARGET)[~TARGET].square().sum().backward()
-    assert not network.view.change.grad.any()  # type: ignore[union-attr]
+    assert not network.view.change.grad.any()
     network(IMAGES, TARGET)[TARGET].square().sum().backward()
-    assert network.view.change.grad.any()  # type: ignore[union-attr]
+    assert network.view.change.grad.any()
 
 
 @pytest.mark.parametrize("view", ["none", "image", "domain"])
@@ -69,8 +74,8 @@ def test_keypoints_are_not_rounded_where_convolutions_are(view: str) -> None:
     columns = torch.linspace(-1, 1, 201)
     maps = (-1e4 * (columns - places[:, None]).square())[:, None, None].expand(-1, 1, 3, -1)
     network = encoder(view)
-    network.maps, network.detectors = torch.nn.Identity(), torch.nn.Identity()  # type: ignore[assignment]
-    network.feature = torch.nn.Identity()  # type: ignore[assignment]
+    network.encoder.maps, network.encoder.detectors = torch.nn.Identity(), torch.nn.Identity()
+    network.feature = torch.nn.Identity()
     network.view = None
     with torch.autocast("cpu", torch.bfloat16):
         points = network(maps, torch.zeros(41, dtype=torch.bool))
@@ -86,10 +91,10 @@ def test_bf16_moves_features_by_no_more_than_its_convolutions_do(view: str) -> N
         exact = network(IMAGES, TARGET)
         with torch.autocast("cpu", torch.bfloat16):
             features = network(IMAGES, TARGET)
-            maps = network.maps(IMAGES)
-            scores = network.detectors(maps)
+            maps = network.encoder.maps(IMAGES)
+            scores = network.encoder.detectors(maps)
         maps, scores = maps.float(), scores.float()
-        points = network.keypoints(scores)
+        points = network.encoder.keypoints(scores)
         if network.view is not None:
             points = move(points, network.view(maps, TARGET))
         assert torch.equal(features, network.feature(points))

@@ -22,6 +22,7 @@ from simreal_envs.errors import DataError, UsageError
 from simreal_envs.kinematics import inverse
 from simreal_envs.poses import pose
 from simreal_envs.spec import DELTA_POSITION_M, START_JOINTS_RAD
+from simreal_envs.world import World
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_are_the_episodes_in_order(folder: Path) -> None:
     frames, dataset = Frames.load(folder), Dataset(folder)
     assert len(frames.paths_m(commanded=True)) == len(frames.files) == len(dataset) == 6
-    assert frames.world == {"task": "Lift", "action_kind": "pose", "image_size": [32, 32]}
+    assert frames.spec == dataset.spec == World("Lift", image_size=(32, 32)).spec
     paths = zip(frames.paths_m(commanded=False), frames.paths_m(commanded=True), strict=True)
     for i, (went, sent) in enumerate(paths):
         episode = dataset.read(i)
         rows = slice(frames.starts[i], frames.starts[i + 1])
-        assert np.array_equal(frames.images[rows], episode.observations["agentview_image"])
+        assert np.array_equal(frames.arrays["agentview_image"][rows], episode.observations["agentview_image"])
         assert np.array_equal(went, episode.observations["robot0_eef_pos"])
         assert np.allclose(sent, episode.actions[:, :3])
         assert np.allclose(frames.actions[rows], episode.actions)
@@ -49,7 +50,7 @@ def test_budget_draws_distinct_episodes_and_smaller_budgets_are_subsets(folder: 
     assert set(small.files) < set(large.files)
     assert Frames.load(folder, 4, seed=3).files == large.files
     assert len({Frames.load(folder, 2, seed=seed).files for seed in range(8)}) > 1
-    assert len(small) == small.starts[-1] == len(small.images)
+    assert len(small) == small.starts[-1] == len(small.arrays["agentview_image"])
 
 
 def test_chunks_stop_at_the_end_of_the_episode(folder: Path) -> None:
@@ -72,7 +73,9 @@ def test_bad_requests_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         Frames.load(tmp_path / "nothing")
     other = Frames.load(write_dataset(tmp_path / "other", 1, size=(24, 32), task="Stack"))
-    with pytest.raises(DataError, match="task 'Stack' instead of 'Lift', image_size"):
+    with pytest.raises(
+        DataError, match=r"task is 'Stack' instead of 'Lift', agentview_image uint8 \(24, 32, 3\) instead"
+    ):
         Frames.load(folder).require_same_world(other, "Target dataset")
 
 
@@ -98,9 +101,8 @@ def test_where_the_hand_is_sent_does_not_depend_on_the_kind_of_action(folder: Pa
         ("joint", np.r_[joints, 1]),
     ):
         actions = np.tile(action.astype(np.float32), (len(frames), 1))
-        proprioception = frames.proprioception | {"robot0_eef_pos": at}
-        world = frames.world | {"action_kind": kind}
-        same = replace(frames, actions=actions, proprioception=proprioception, world=world)
+        spec = replace(frames.spec, action_kind=kind)
+        same = replace(frames, actions=actions, arrays=frames.arrays | {"robot0_eef_pos": at}, spec=spec)
         np.testing.assert_allclose(same.commanded_positions_m, np.tile(hand[:3, 3], (len(at), 1)), atol=1e-5)
 
 

@@ -63,7 +63,7 @@ def test_a_disturbed_arm_is_paired_by_its_commands_unless_told_otherwise(path: s
     assert source is not None
     assert target is not None
     undisturbed = pair(source.paths_m(commanded=False), target.paths_m(commanded=False))
-    where_it_went_m = source.proprioception["robot0_eef_pos"]
+    where_it_went_m = source.arrays["robot0_eef_pos"]
     where_it_went_m += np.random.default_rng(0).normal(0, 0.05, where_it_went_m.shape)
     pairing = Learner(config, source, target).sampler.pairing
     assert pairing is not None
@@ -84,14 +84,16 @@ def test_goals_teach_the_encoder_where_the_hand_is_sent(data: Path) -> None:
     config = load_config("cpu", "source", settings_of(data, "encoder.goal_weight=2", "optim.updates=300"))
     frames, _ = load_domains(config)
     assert frames is not None
-    images = np.zeros_like(frames.images)  # a spot where the hand is sent next, and nothing else
+    images = np.zeros(
+        (len(frames), 32, 32, 3), np.uint8
+    )  # a spot where the hand is sent next, and nothing else
     goals_m = frames.commanded_positions_m[frames.keyframes()[:, 0], :2]
     low, high = goals_m.min(axis=0), goals_m.max(axis=0)
     for image, (row, column) in zip(
         images, (4 + 23 * (goals_m - low) / (high - low)).astype(int), strict=True
     ):
         image[row - 2 : row + 3, column - 2 : column + 3] = 255
-    learner = Learner(config, replace(frames, images=images), None)
+    learner = Learner(config, replace(frames, arrays=frames.arrays | {"agentview_image": images}), None)
     first = learner.step()
     assert float(first["loss"]) == pytest.approx(float(first["clone"]) + 2 * float(first["goal"]))
     losses = [float(learner.step()["goal"]) for _ in range(150)]
@@ -100,7 +102,9 @@ def test_goals_teach_the_encoder_where_the_hand_is_sent(data: Path) -> None:
 
 def test_calibrated_views_need_one_camera_a_domain(data: Path) -> None:
     config = load_config("cpu", "uot", settings_of(data, "encoder.view=calibrated"))
-    with pytest.raises(DataError, match="one calibrated camera in the source demonstrations, which have 0"):
+    with pytest.raises(
+        DataError, match="one calibrated camera agentview in the source demonstrations, which have 0"
+    ):
         Learner(config, *load_domains(config))
 
 

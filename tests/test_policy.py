@@ -25,7 +25,8 @@ from simreal_agents.policies.policy import Policy, load_policy
 from simreal_agents.training.augment import augment, random_shift, rotate_hue, saturate
 from simreal_agents.training.train import train
 from simreal_envs.errors import DataError, UsageError
-from simreal_envs.spec import ObservationSpec, action_space
+from simreal_envs.features import ObservationSpec, WorldSpec
+from simreal_envs.spec import action_space
 
 angles = st.floats(-3.0, 3.0)
 
@@ -195,7 +196,7 @@ def test_batches_give_the_same_chunks_as_single_observations(run: Path) -> None:
     positions = [0, 1, 2, 6]
     assert together[..., positions] == pytest.approx(single[..., positions], abs=1e-5)
     images = np.stack([o["agentview_image"] for o in observations])
-    assert policy.encode(images, "target").shape == (5, load_config().encoder.features)
+    assert policy.encode({"agentview_image": images}, "target").shape == (5, load_config().encoder.features)
 
 
 def test_a_flow_policy_is_sampled_and_the_same_observation_gives_the_same_action(run: Path) -> None:
@@ -209,7 +210,7 @@ def test_a_flow_policy_is_sampled_and_the_same_observation_gives_the_same_action
     assert np.array_equal(*drawn) == (policy.config.head.kind == "mse")
 
     images = torch.zeros((200, 4, 4, 3), dtype=torch.uint8)
-    noise = policy._noise(images, torch.arange(200.0)[:, None], True)
+    noise = policy._noise({"agentview_image": images}, torch.arange(200.0)[:, None], True)
     assert noise.shape[1:] == policy.network.head.shape
     assert abs(noise.mean()) < 0.05
     assert abs(noise.std() - 1) < 0.05
@@ -219,11 +220,19 @@ class World(gym.Env[Any, Any]):
     """Spaces of a world, without one."""
 
     def __init__(
-        self, task: str = "Lift", kind: str = "pose", obs: str = "image", size: tuple[int, int] = (32, 32)
+        self,
+        task: str = "Lift",
+        kind: str = "pose",
+        obs: str = "image",
+        size: tuple[int, int] = (32, 32),
+        cameras: str = "agentview",
+        history: int = 1,
     ):
         self.task = type("Task", (), {"name": task})()
         self.action_kind, self.action_space = kind, action_space(kind)
-        self.observation_space = ObservationSpec.parse(obs, size).space(1)
+        shown = ObservationSpec.parse(obs, size, cameras, history=history)
+        self.world_spec = WorldSpec(task, "pose", shown.features(1), history)
+        self.observation_space = self.world_spec.space
 
 
 class Looks:
@@ -250,13 +259,18 @@ def test_only_a_world_that_looks_as_the_source_alone_is_taken_for_the_source(run
 def test_a_world_that_means_something_else_is_refused(run: Path) -> None:
     policy = load_policy(run)
     policy.check_world(World())
-    policy.check_world(World(obs="state+image"))
+    policy.check_world(World(obs="state+image+depth", cameras="agentview+wrist"))
     for world, complaint in (
-        (World(task="Stack"), "task is 'Stack', the policy was trained with 'Lift'"),
+        (World(task="Stack"), "task is 'Stack' instead of 'Lift'"),
         (World(kind="delta"), "action_kind is 'delta'"),
         (World(kind="joint"), r"actions have shape \(8,\)"),
-        (World(obs="state"), "gives no agentview_image"),
-        (World(size=(84, 84)), r"image_size is \[84, 84\]"),
+        (World(size=(84, 84)), r"agentview_image uint8 \(84, 84, 3\) instead of .* \(32, 32, 3\)"),
+        (World(history=2), "history is 2 instead of 1"),
+        (
+            World(obs="state"),
+            r"agentview_image is not there\. Make the environment with obs='image', image_size=\(32, 32\), "
+            r"cameras=\('agentview',\)\.$",
+        ),
     ):
         with pytest.raises(DataError, match=complaint):
             policy.check_world(world)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -144,7 +145,7 @@ class CNN(KeypointEncoder):
 
 
 class PointNet(Encoder):
-    """The same three layers for each point, then the largest of each number over all points (Ze et al., 2024).
+    """Three layers, the same for each point, then the largest of each number (as in DP3; Ze et al., 2024).
 
     Without convolutions there is nothing that may run in bf16.
     """
@@ -156,7 +157,7 @@ class PointNet(Encoder):
         width = 4 * config.width
         sizes = (feature.shape[1], width, 2 * width, 4 * width)
         layers: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU()]
         self.points, self.size = nn.Sequential(*layers), sizes[-1]
 
@@ -227,8 +228,8 @@ class Branch(nn.Module):
         encoder = ENCODERS[kind]
         if feature.modality not in encoder.modalities:
             raise UsageError(
-                f"Encoder {kind!r} takes {', '.join(encoder.modalities) or 'nothing'}, and {feature.key} is of "
-                f"modality {feature.modality}."
+                f"Encoder {kind!r} takes {', '.join(encoder.modalities) or 'nothing'}, and {feature.key} is "
+                f"of modality {feature.modality}."
             )
         self.encoder = encoder(feature, config)
         self.view: nn.Module | None = None
@@ -242,6 +243,7 @@ class Branch(nn.Module):
         if self.view is None:
             numbers = self.encoder(x)
         else:
+            assert isinstance(self.encoder, KeypointEncoder)
             maps, numbers = self.encoder.locate(x)
         with torch.autocast(x.device.type, enabled=False):
             if self.view is not None:

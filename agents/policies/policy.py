@@ -27,7 +27,7 @@ from simreal_envs.cameras import CAMERA_SPECS, Camera, CameraSpec
 from simreal_envs.errors import DataError
 from simreal_envs.features import PROPRIOCEPTIVE, Feature, WorldSpec, hint
 from simreal_envs.loop import Observation
-from simreal_envs.spec import OBJECT_KEY, action_space, check_choice, check_observation
+from simreal_envs.spec import action_space, check_choice, check_observation
 from simreal_envs.stack import changes, members
 from simreal_envs.vector import states_of
 
@@ -74,7 +74,7 @@ class PolicyNetwork(nn.Module):
         self.goals = Normalizer(3 * KEYFRAMES)
 
     def condition(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Features (B, F) and raw policy inputs (B, P) or (B, h, P) -> what the head is given (B, F + h P)."""
+        """Features (B, F) and raw inputs (B, P) or (B, h, P) -> what the head is given (B, F + h P)."""
         return torch.cat([features, self.inputs(inputs).flatten(1)], dim=1)
 
 

@@ -23,27 +23,27 @@ def draw_domains(folder: Path, path: Path) -> Path:
     columns = []
     for domain in ("source", "target"):
         frames = Frames.load(folder / domain, 1)
-        columns.append(frames.images[np.linspace(0, len(frames) - 1, 6).astype(int)])
+        columns.append(frames.arrays["agentview_image"][np.linspace(0, len(frames) - 1, 6).astype(int)])
     return sample_frames(columns[0], columns[1], path)
 
 
 def draw_features(experiment: Experiment, folder: Path, path: Path) -> Path:
     """t-SNE of the same frames of both domains under each method's final policy (first training seed)."""
     rng = np.random.default_rng(0)
-    images, progress = {}, []
+    seed, shown, progress = experiment.seeds[0], {}, []
+    observed = stored_config(folder / "runs" / f"{experiment.methods[0]}-{seed}").observation.spec
     for domain in ("source", "target"):
         budget = experiment.source_demos if domain == "source" else experiment.target_demos
-        frames = Frames.load(folder / domain, budget)
+        frames = Frames.load(folder / domain, budget, shown=observed)
         chosen = rng.choice(len(frames), min(TSNE_FRAMES, len(frames)), replace=False)
         episode = np.searchsorted(frames.starts, chosen, side="right") - 1
-        images[domain] = frames.images[chosen]
+        shown[domain] = frames.observations(chosen, observed.history)
         progress.append((chosen - frames.starts[episode]) / np.diff(frames.starts)[episode])
-    domains = [domain for domain, shown in images.items() for _ in shown]
-    seed = experiment.seeds[0]
+    domains = np.repeat([*shown], [len(part) for part in progress]).tolist()
     features = {}
     for method in experiment.methods:
         policy = load_policy(folder / "runs" / f"{method}-{seed}", device="cpu")
-        features[method] = np.concatenate([policy.encode(shown, domain) for domain, shown in images.items()])
+        features[method] = np.concatenate([policy.encode(there, domain) for domain, there in shown.items()])
     return features_tsne(features, domains, path, np.concatenate(progress))
 
 
@@ -57,13 +57,13 @@ def draw_plan(folder: Path, run: str, path: Path) -> Path:
     draw = learner.sampler.draw()
     policy = load_policy(folder / "runs" / run, device="cpu")
     z, z_target = (
-        torch.from_numpy(policy.encode(frames.images[chosen], domain))
+        torch.from_numpy(policy.encode(frames.observations(chosen, policy.spec.history), domain))
         for domain, frames, chosen in (
             ("source", source, draw.align_source),
             ("target", target, draw.align_target),
         )
     )
-    plan = learner.align(draw, z, z_target).plan
+    plan = learner.objective.align(z, z_target, *learner.labels(draw)).plan
     assert plan is not None
     return transport_plan(
         plan.numpy(),

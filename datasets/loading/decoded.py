@@ -2,7 +2,7 @@
 
 ::
 
-    dataset/.frames/agentview_image-uint8-72x96x3-1-0f3a….npy   key, dtype, shape, FORMAT, digest of the episodes
+    dataset/.frames/agentview_image-uint8-72x96x3-1-0f3a….npy   key, dtype, shape, FORMAT, episodes' digest
 
 A file is a numpy array of all frames of some episodes, followed by which episodes these are and a checksum.
 It is mapped into memory, so processes share the pages that they look at. One that holds more episodes than
@@ -20,6 +20,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,10 +154,8 @@ def _checksum(stored: _Stored, dtype: np.dtype[Any]) -> int:
 
 
 def _open(stored: _Stored, feature: Feature, digests: Sequence[str]) -> Array:
-    try:
+    with suppress(OSError):
         os.utime(stored.file)  # as the one that was used last
-    except OSError:
-        pass
     array = np.memmap(stored.file, feature.dtype, "r", stored.offset, stored.shape).view(np.ndarray)
     rows = np.concatenate([np.arange(n) + start for start, n in (stored.rows[d] for d in digests)])
     whole = len(rows) == len(array) and bool((rows == np.arange(len(rows))).all())
@@ -193,8 +192,8 @@ def _episodes(dataset: Dataset, chosen: Sequence[int], feature: Feature) -> Iter
         frames = dataset.read(i, keys=[feature.key]).observations[feature.key]
         if frames.shape[1:] != feature.shape or frames.dtype != feature.dtype:
             raise DataError(
-                f"{dataset.infos[i].path} has {feature.key} {frames.dtype} {frames.shape[1:]}; its dataset says "
-                f"{feature.dtype} {feature.shape}."
+                f"{dataset.infos[i].path} has {feature.key} {frames.dtype} {frames.shape[1:]}; its dataset "
+                f"says {feature.dtype} {feature.shape}."
             )
         yield frames
 

@@ -30,6 +30,7 @@ from simreal_envs.spec import DELTA_POSITION_M
 logger = logging.getLogger(__name__)
 
 END_EFFECTOR_POSITION = "robot0_eef_pos"
+IMAGE = ObservationSpec(("image",))
 
 KEYFRAMES = 2
 """How many of the keyframes to come describe what a frame is about: where to grasp, and where to let go."""
@@ -67,7 +68,7 @@ class Frames:
         seed: int = 0,
         files: Sequence[str] | None = None,
         which: str = SUCCESS,
-        shown: ObservationSpec = ObservationSpec(("image",)),
+        shown: ObservationSpec = IMAGE,
     ) -> Frames:
         """Read a dataset folder.
 
@@ -142,9 +143,14 @@ class Frames:
         return np.minimum(frames[:, None] + np.arange(horizon), last[:, None])
 
     def moments(self, frames: NDArray[np.int64], history: int) -> NDArray[np.int64]:
-        """Frames (B, history) up to each one, oldest first; before an episode's first one that is repeated."""
+        """Frames (B, history) up to each one, oldest first; an episode's first stands for those before."""
         first = self.starts[np.searchsorted(self.starts, frames, side="right") - 1]
         return np.maximum(frames[:, None] + np.arange(1 - history, 1), first[:, None])
+
+    def observations(self, frames: NDArray[np.int64], history: int) -> dict[str, NDArray[Any]]:
+        """What an environment with this history shows at some frames: (B, ...), or (B, h, ...) each."""
+        index = frames if history == 1 else self.moments(frames, history)
+        return {key: array[index] for key, array in self.arrays.items()}
 
     def keyframes(self, count: int = KEYFRAMES) -> NDArray[np.int64]:
         """Frames (N, count) of the next changes of the gripper's command; after the last, the episode's end.
@@ -176,8 +182,8 @@ def _of_interest(dataset: Dataset, shown: ObservationSpec) -> WorldSpec:
     if missing := [key for key in wanted if key not in there]:
         given = ", ".join(key for key, f in there.items() if f.modality != "proprioception") or "nothing else"
         raise DataError(
-            f"Dataset {dataset.path} lacks {', '.join(missing)}; beside proprioception it has {given}. Record "
-            f"one with `simreal collect` or `simreal generate` and {' '.join(options_for(shown))}."
+            f"Dataset {dataset.path} lacks {', '.join(missing)}; beside proprioception it has {given}. "
+            f"Record one with `simreal collect` or `simreal generate` and {' '.join(options_for(shown))}."
         )
     features: tuple[Feature, ...] = (*PROPRIOCEPTIVE, *(there[key] for key in wanted))
     return replace(dataset.spec, features=features)
