@@ -52,7 +52,7 @@ def test_a_rectified_scene_looks_like_the_references() -> None:
     worlds: list[Any] = [plain.unwrapped, shifted.unwrapped]
     for seed in range(4):
         images = [env.reset(seed=seed)[0]["agentview_image"] for env in (plain, shifted)]
-        rectified = Rectifier(worlds[1].camera, worlds[0].camera)(images[1][None])[0]
+        rectified = Rectifier(worlds[1].camera_now(), worlds[0].camera_now())(images[1][None])[0]
         before, after = (np.linalg.norm(cube_px(i) - cube_px(images[0])) for i in (images[1], rectified))
         assert after < 3
         assert before > 3 * after
@@ -81,7 +81,9 @@ def test_a_policy_rectifies_the_images_of_any_calibrated_camera(run: Path) -> No
         observation, _ = env.reset(seed=5)
         policy.face(env)
         assert policy.domain == domain
-        rectified = Rectifier(world.camera, policy.cameras["source"])(observation["agentview_image"][None])[0]
+        rectified = Rectifier(world.camera_now(), policy.cameras["source"])(
+            observation["agentview_image"][None]
+        )[0]
         direct = load_policy(run)
         direct.cameras, direct.domain = {}, domain
         direct.see(None)

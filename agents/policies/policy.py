@@ -21,14 +21,13 @@ from simreal_agents.policies.heads import HEADS
 from simreal_agents.policies.migrations import read_config
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.rectify import Rectifier, reference
-from simreal_datasets.loading.frames import END_EFFECTOR_POSITION, KEYFRAMES, look
+from simreal_datasets.loading.frames import END_EFFECTOR_POSITION, IMAGE_KEY, KEYFRAMES, look
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError
+from simreal_envs.features import ObservationSpec, WorldSpec
 from simreal_envs.loop import Observation
 from simreal_envs.spec import (
-    IMAGE_KEY,
     PROPRIOCEPTION,
-    ObservationSpec,
     action_space,
     check_choice,
     check_observation,
@@ -94,7 +93,8 @@ class Policy:
         self.network = network.to(device).eval().requires_grad_(False)
         self.config, self.world, self.update, self.device = config, world, update, device
         self.looks, self.cameras, self.domain = looks, cameras, "target"
-        self._reads = ObservationSpec(("image",), tuple(world["image_size"])).space(0)
+        shown = ObservationSpec(("image",), tuple(world["image_size"])).features(0)
+        self._reads = WorldSpec(world["task"], world["action_kind"], shown).space
         self.see(cameras.get("target"))
 
     def predict(
@@ -198,7 +198,7 @@ class Policy:
                     f"({there!r}, {look(_describe(other))!r}): each needs a policy of its own that faces it."
                 )
         self.domain = self.domain_of(first)
-        self.see(first.unwrapped.camera if self.cameras else None)  # type: ignore[attr-defined]
+        self.see(first.unwrapped.camera_now() if self.cameras else None)  # type: ignore[attr-defined]
 
     def see(self, camera: Camera | None) -> None:
         """Expect images of this camera; without one, images that need no rectifying."""
@@ -258,7 +258,7 @@ def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
 
 
 def _camera(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    camera: dict[str, Any] = env.unwrapped.camera.to_json()  # type: ignore[attr-defined]
+    camera: dict[str, Any] = env.unwrapped.camera_now().to_json()  # type: ignore[attr-defined]
     return camera
 
 

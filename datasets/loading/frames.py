@@ -21,9 +21,12 @@ from simreal_datasets.store.dataset import Dataset
 from simreal_datasets.store.episode import Episode, binary_gripper
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError, UsageError
+from simreal_envs.features import image_key
 from simreal_envs.kinematics import forward
 from simreal_envs.shifts import canonical, seen
-from simreal_envs.spec import DELTA_POSITION_M, IMAGE_KEY, PROPRIOCEPTION
+from simreal_envs.spec import DELTA_POSITION_M, PROPRIOCEPTION
+
+IMAGE_KEY = image_key("agentview")
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +86,7 @@ class Frames:
                 among ``files``.
         """
         dataset = Dataset(path)
-        dataset.require(obs=["image"])
+        dataset.spec.feature(IMAGE_KEY)
         while True:
             if files is None:
                 chosen = _draw(dataset, choose(dataset, which), max_episodes, seed)
@@ -189,7 +192,11 @@ def _looks(dataset: Dataset, chosen: Sequence[int]) -> set[str]:
 
 def _different_cameras(episodes: Sequence[Episode]) -> tuple[Camera, ...]:
     """Each camera once, of the episodes that say theirs."""
-    told = [Camera.from_json(episode.meta["camera"]) for episode in episodes if episode.meta.get("camera")]
+    told = [
+        Camera.from_json(episode.meta["cameras"]["agentview"])
+        for episode in episodes
+        if "agentview" in (episode.meta.get("cameras") or {})
+    ]
     cameras = {json.dumps(camera.to_json()): camera for camera in told}
     return tuple(cameras[text] for text in sorted(cameras))
 
