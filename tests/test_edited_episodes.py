@@ -50,7 +50,8 @@ EDITS: list[Callable[[h5py.Group], None]] = [
             value=value,
         )
         for key in ("task", "action_kind", "features", "control_hz", "history", "seed", "success", "versions",
-                    "source", "cameras", "shift", "interrupted", "placement_region", "stage", "actor", "region")
+                    "source", "cameras", "shift", "interrupted", "placement_region", "stage", "actor",
+                    "region")
         for value in (None, 3, 1.5, "text", [1], ["a"], {"a": 1}, {"sha256": []}, {"size": 3})
     ),
     *(

@@ -262,5 +262,5 @@ def test_incomplete_episodes_are_refused() -> None:
         encode(make_episode(length=0))
     episode = make_episode()
     del episode.meta["task"]
-    with pytest.raises(UsageError, match="lacks task"):
+    with pytest.raises(UsageError, match="its task is None"):
         encode(episode)
