@@ -8,6 +8,7 @@ import numpy as np
 
 from simreal_datasets.store.dataset import DatasetWriter
 from simreal_datasets.store.episode import Episode
+from simreal_envs.features import ObservationSpec, WorldSpec
 
 
 def random_episode(
@@ -29,8 +30,8 @@ def random_episode(
     dones = np.zeros(steps, dtype=bool)
     dones[-1] = True
     meta = {
-        "task": task, "env": "sim", "shift": "none", "region": "in", "action_kind": "pose", "obs": ["image"],
-        "image_size": list(size), "control_hz": 20, "seed": 0, "actor": "random", "success": True,
+        **WorldSpec(task, "pose", ObservationSpec(("image",), size).features(1)).to_json(),
+        "env": "sim", "shift": "none", "region": "in", "seed": 0, "actor": "random", "success": True,
         "stage": "lift", "stages_reached": 1, "placement_region": "in", "versions": {},
     }  # fmt: skip
     return Episode(observations, actions, dones.astype(float), dones, meta)

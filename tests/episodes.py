@@ -8,18 +8,16 @@ import numpy as np
 
 from simreal_datasets.store.dataset import DatasetWriter
 from simreal_datasets.store.episode import DatagenInfo, Episode
+from simreal_envs.features import ObservationSpec, WorldSpec
 from simreal_envs.poses import pose_from_action
 from simreal_envs.spec import PROPRIOCEPTION
 
+SHOWN = ObservationSpec(("state", "image", "depth"), (12, 16))
 META = {
-    "task": "Lift",
+    **WorldSpec("Lift", "pose", SHOWN.features(1)).to_json(),
     "env": "sim",
     "shift": "none",
     "region": "all",
-    "action_kind": "pose",
-    "obs": ["state", "image", "depth"],
-    "image_size": [12, 16],
-    "control_hz": 20,
     "seed": 7,
     "actor": "expert",
     "success": True,

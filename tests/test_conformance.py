@@ -67,7 +67,7 @@ def test_observations_are_those_of_the_contract(env: Env) -> None:
     observation, info = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     world: Any = env.unwrapped
-    assert set(observation) == {*spec.PROPRIOCEPTION, spec.OBJECT_KEY, spec.IMAGE_KEY, spec.DEPTH_KEY}
+    assert set(observation) == {*spec.PROPRIOCEPTION, spec.OBJECT_KEY, "agentview_image", "agentview_depth"}
     hand = info["end_effector_pose_in_base"]
     np.testing.assert_allclose(observation["robot0_eef_pos"], hand[:3, 3], atol=1e-6)
     np.testing.assert_allclose(world.end_effector_pose_in_base(), hand, atol=1e-3)

@@ -25,7 +25,6 @@ from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
-from simreal_envs.spec import IMAGE_KEY
 from simreal_envs.stack import check_stack
 from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
@@ -79,8 +78,10 @@ def record(env: Env, action: np.ndarray | None = None) -> Episode:
 def image_becomes(function: Callable[[np.ndarray], np.ndarray], box: spaces.Box) -> Wrap:
     def wrap(env: Env) -> Env:
         there: Any = env.observation_space
-        space = spaces.Dict(dict(there.spaces) | {IMAGE_KEY: box})
-        return wrappers.TransformObservation(env, lambda o: o | {IMAGE_KEY: function(o[IMAGE_KEY])}, space)
+        space = spaces.Dict(dict(there.spaces) | {"agentview_image": box})
+        return wrappers.TransformObservation(
+            env, lambda o: o | {"agentview_image": function(o["agentview_image"])}, space
+        )
 
     return wrap
 
@@ -93,10 +94,10 @@ def of_image(wrapper: Callable[..., Any], *args: Any) -> Wrap:
 class _ImageAlone(gym.ObservationWrapper[Any, Any, Any]):
     def __init__(self, env: Env) -> None:
         super().__init__(env)
-        self.observation_space = env.observation_space[IMAGE_KEY]  # type: ignore[index]
+        self.observation_space = env.observation_space["agentview_image"]  # type: ignore[index]
 
     def observation(self, observation: Any) -> Any:
-        return observation[IMAGE_KEY]
+        return observation["agentview_image"]
 
 
 REFUSED: dict[str, tuple[Wrap, str]] = {
@@ -198,7 +199,7 @@ class Own(gym.Wrapper[Any, Any, Any, Any]):
 
     def seen(self, observation: Any) -> Any:
         if self.what == "in place":
-            observation[IMAGE_KEY] //= 2
+            observation["agentview_image"] //= 2
         if self.what == "position":
             return observation | {"robot0_eef_pos": observation["robot0_eef_pos"] + np.float32(0.1)}
         if self.what == "fewer":
@@ -280,7 +281,7 @@ def test_noise_is_no_change_and_what_was_intended_is_recorded(world: Env, policy
 
 
 def images(function: Callable[[np.ndarray], Any]) -> Callable[[dict[str, Any]], Any]:
-    return lambda seen: seen | {IMAGE_KEY: function(seen[IMAGE_KEY])}
+    return lambda seen: seen | {"agentview_image": function(seen["agentview_image"])}
 
 
 @pytest.mark.parametrize(
@@ -291,10 +292,10 @@ def images(function: Callable[[np.ndarray], Any]) -> Callable[[dict[str, Any]], 
         (images(lambda i: i.transpose(2, 0, 1)), r"agentview_image has shape \(3, 32, 32\)"),
         (images(lambda i: np.stack([i, i])), r"agentview_image has shape \(2, 32, 32, 3\)|as the other"),
         (images(torch.from_numpy), "agentview_image is a Tensor"),
-        (lambda o: {k: v for k, v in o.items() if k != IMAGE_KEY}, "agentview_image is not there"),
+        (lambda o: {k: v for k, v in o.items() if k != "agentview_image"}, "agentview_image is not there"),
         (lambda o: o | {"robot0_eef_pos": o["robot0_eef_pos"].astype(float)}, "robot0_eef_pos has .*float64"),
         (lambda o: o | {"robot0_joint_pos": np.full(7, np.nan, np.float32)}, "robot0_joint_pos holds nan"),
-        (lambda o: o[IMAGE_KEY], "observation is a ndarray"),
+        (lambda o: o["agentview_image"], "observation is a ndarray"),
     ],
 )
 def test_a_policy_refuses_observations_of_another_kind_at_every_step(

@@ -49,8 +49,9 @@ EDITS: list[Callable[[h5py.Group], None]] = [
             key=key,
             value=value,
         )
-        for key in ("task", "action_kind", "obs", "image_size", "seed", "success", "versions", "source",
-                    "camera", "shift", "interrupted", "placement_region", "stage", "actor", "region")
+        for key in ("task", "action_kind", "features", "control_hz", "history", "seed", "success", "versions",
+                    "source", "cameras", "shift", "interrupted", "placement_region", "stage", "actor",
+                    "region")
         for value in (None, 3, 1.5, "text", [1], ["a"], {"a": 1}, {"sha256": []}, {"size": 3})
     ),
     *(

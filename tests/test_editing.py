@@ -84,7 +84,9 @@ def test_what_cannot_be_merged_is_named_before_anything_is_copied(
         merge(into, [a, tmp_path / "empty"])
     with DatasetWriter(tmp_path / "other") as writer:
         other = writer.add(make_episode(task="Stack"))
-    with pytest.raises(DataError, match=f"{other.name} cannot be merged: .*holds task 'Lift'.*'Stack'"):
+    with pytest.raises(
+        DataError, match=f"{other.name} cannot be merged: .*task is 'Stack' instead of 'Lift'"
+    ):
         merge(into, [a, tmp_path / "other"])
     damaged = Dataset(b).infos[1].path
     damaged.write_bytes(b"cut")

@@ -40,7 +40,7 @@ from simreal_envs.loop import run_episode
 from simreal_envs.parallel import Work, run_in_processes
 from simreal_envs.poses import pose, reachable_action
 from simreal_envs.shifts import STAND_IN
-from simreal_envs.spec import CONTROL_HZ, IMAGE_KEY
+from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.tasks import Subtask, get_task
 from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise
@@ -343,7 +343,7 @@ def test_generation_succeeds_and_its_data_can_be_generated_from(demonstrations: 
     dataset = Dataset(tmp_path / "generated")
     assert len(dataset) == 4
     episode = dataset.read(0)
-    assert episode.observations[IMAGE_KEY].shape == (len(episode), 24, 32, 3)
+    assert episode.observations["agentview_image"].shape == (len(episode), 24, 32, 3)
     assert episode.meta["actor"] == "generate"
     assert episode.datagen is not None
     np.testing.assert_allclose(
@@ -507,7 +507,7 @@ def test_eight_workers_fit_into_a_laptop(tmp_path: Path, monkeypatch: pytest.Mon
     recipe = Generator(human, World("Lift", shift=STAND_IN), noise_m=0.01)
     done = list(run_in_processes(Measured(recipe), [0, 1], 2))
     for attempt, peak_MB, imported in done:
-        assert attempt.episode is None or IMAGE_KEY in attempt.episode.observations
+        assert attempt.episode is None or "agentview_image" in attempt.episode.observations
         assert 100 < peak_MB < 600
         assert not imported
     assert any(attempt.episode is not None for attempt, *_ in done)

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import simreal_envs  # noqa: F401
-from simreal_envs import spec
 from simreal_envs.errors import UsageError
 from simreal_envs.sim.context import opengl
 
@@ -76,7 +75,7 @@ def test_others_draw_as_before_once_one_of_ours_was_lost(robosuite_look: Look) -
     gc.collect()
     np.testing.assert_array_equal(robosuite_look(), before)
     world: Any = kept.unwrapped
-    np.testing.assert_array_equal(world.observe()[spec.IMAGE_KEY], observation[spec.IMAGE_KEY])
+    np.testing.assert_array_equal(world.observe()["agentview_image"], observation["agentview_image"])
     kept.close()
 
 
@@ -95,7 +94,7 @@ def test_ours_draw_as_before_whatever_others_did(robosuite_look: Look) -> None:
         after_mujoco = world.observe()
         np.testing.assert_array_equal(theirs.render(), picture)
     for seen in (after_robosuite, after_mujoco, world.observe()):
-        for key in (spec.IMAGE_KEY, spec.DEPTH_KEY):
+        for key in ("agentview_image", "agentview_depth"):
             np.testing.assert_array_equal(seen[key], before[key])
     assert picture.std() > 10
     env.close()
@@ -103,14 +102,14 @@ def test_ours_draw_as_before_whatever_others_did(robosuite_look: Look) -> None:
 
 def test_threads_draw_side_by_side() -> None:
     envs = [gym.make("simreal/Lift-v0") for _ in range(2)]
-    expected = [env.reset(seed=seed)[0][spec.IMAGE_KEY] for seed, env in enumerate(envs)]
+    expected = [env.reset(seed=seed)[0]["agentview_image"] for seed, env in enumerate(envs)]
     wrong: list[Any] = []
 
     def watch(index: int) -> None:
         world: Any = envs[index].unwrapped
         try:
             for _ in range(30):
-                np.testing.assert_array_equal(world.observe()[spec.IMAGE_KEY], expected[index])
+                np.testing.assert_array_equal(world.observe()["agentview_image"], expected[index])
         except Exception as error:
             wrong.append(error)
 
@@ -206,7 +205,7 @@ class Looks:
 
     def __getitem__(self, index: int) -> np.ndarray:
         env = self.env or gym.make("simreal/Lift-v0")
-        image = env.reset(seed=index)[0][spec.IMAGE_KEY]
+        image = env.reset(seed=index)[0]["agentview_image"]
         del env
         self.env = None
         gc.collect()
@@ -218,7 +217,7 @@ def forked_images(kind: str, env: Any = None) -> np.ndarray:
     if kind == "gymnasium":
         envs = gym.make_vec("simreal/Lift-v0", 2, vectorization_mode="async")
         try:
-            return envs.reset(seed=0)[0][spec.IMAGE_KEY]
+            return envs.reset(seed=0)[0]["agentview_image"]
         finally:
             envs.close(terminate=True)
     from torch.utils.data import DataLoader
@@ -230,7 +229,7 @@ def forked_images(kind: str, env: Any = None) -> np.ndarray:
 def fork_first() -> None:
     made = gym.make("simreal/Lift-v0")  # and not looked at
     forked = [forked_images("gymnasium"), forked_images("torch", made)]
-    images = np.stack([made.reset(seed=seed)[0][spec.IMAGE_KEY] for seed in range(2)])
+    images = np.stack([made.reset(seed=seed)[0]["agentview_image"] for seed in range(2)])
     for other in forked:
         np.testing.assert_array_equal(images, other)
 

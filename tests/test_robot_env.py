@@ -138,7 +138,7 @@ def test_calibrated_policies_see_the_rig_as_the_source(env: Env) -> None:
     world: Any = env.unwrapped
     observation, _ = env.reset(seed=4)
     source = THIRD_PERSON.resized(world.observation_spec.image_size)
-    image = Rectifier(world.camera, source)(observation["agentview_image"][None])[0].astype(int)
+    image = Rectifier(world.camera_now(), source)(observation["agentview_image"][None])[0].astype(int)
     is_cube = image[..., 0] > 2 * image[..., 1:].max(axis=2)
     row, column = np.argwhere(is_cube).mean(axis=0)
     cube_in_base_m = world.scene.object_poses_in_base()["cube"][:3, 3]

@@ -62,7 +62,7 @@ def test_a_person_discards_repeats_solves_and_stops(tmp_path: Path) -> None:
 
     dataset = Dataset(tmp_path)
     assert len(dataset) == 1
-    dataset.require(task="Lift", action_kind="pose", obs=["image"])
+    assert dataset.spec == World("Lift").spec
     episode = dataset.read(0)
     assert episode.meta["actor"] == "keyboard"
     assert episode.meta["seed"] == 5

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 import simreal_envs  # noqa: F401
 from simreal_envs import kinematics, spec
-from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, Camera, between
+from simreal_envs.cameras import CAMERA_SPECS, OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON, CameraSpec, between
 from simreal_envs.errors import UsageError
 from simreal_envs.poses import pose, pose_from_action
 from simreal_envs.rig.launch import Rig
@@ -136,8 +136,9 @@ def test_delta_and_pose_actions_round_trip(delta: list[float]) -> None:
 
 
 def test_a_recorded_camera_is_read_back() -> None:
-    recorded = THIRD_PERSON.resized((72, 96)).moved(OTHER_VIEWPOINT_IN_BASE).to_json()
-    assert Camera.from_json(json.loads(json.dumps(recorded))).to_json() == recorded
+    for name, camera in CAMERA_SPECS.items():
+        recorded = camera.resized((72, 96)).moved(OTHER_VIEWPOINT_IN_BASE).to_json()
+        assert CameraSpec.from_json(name, json.loads(json.dumps(recorded))).to_json() == recorded
 
 
 def test_a_resized_camera_sees_the_same_rays() -> None:
@@ -171,16 +172,16 @@ def test_objects_appear_where_the_intrinsics_say(shift: str, size: tuple[int, in
     world: Any = env.unwrapped
     for x, y in [(-0.08, -0.1), (0.08, 0.1), (0.0, 0.0)]:
         observation, _ = env.reset(seed=0, options={"placement": {"cube": (x, y, 0.0)}})
-        points = world.camera.deproject(observation[spec.DEPTH_KEY])
-        red = observation[spec.IMAGE_KEY].astype(int)
+        points = world.camera_now().deproject(observation["agentview_depth"])
+        red = observation["agentview_image"].astype(int)
         on_top = (red[..., 0] > 2 * red[..., 1]) & (np.abs(points[..., 2] - 0.042) < 0.0008)
         assert on_top.any()
         found = points[on_top].mean(axis=0)
         # Half a pixel at this distance is 0.5 m / f.
-        tolerance_m = 0.001 + 0.5 * 0.55 / world.camera.intrinsics[0, 0]
+        tolerance_m = 0.001 + 0.5 * 0.55 / world.camera_now().intrinsics[0, 0]
         np.testing.assert_allclose(found[:2], spec.TABLE_CENTRE_IN_BASE_M[:2] + [x, y], atol=tolerance_m)
         corners = np.array([[i, j, 0.021] for i in (-0.021, 0.021) for j in (-0.021, 0.021)])
-        expected = world.camera.project(world.object_poses_in_base()["cube"][:3, 3] + corners)
+        expected = world.camera_now().project(world.object_poses_in_base()["cube"][:3, 3] + corners)
         rows_columns = np.argwhere(on_top)
         np.testing.assert_allclose(rows_columns.min(axis=0)[::-1], expected.min(axis=0), atol=1.5)
         np.testing.assert_allclose(rows_columns.max(axis=0)[::-1], expected.max(axis=0), atol=1.5)
@@ -191,7 +192,7 @@ def test_depth_of_the_table_is_geometry() -> None:
     env = gym.make("simreal/Lift-v0", obs="depth", image_size=(120, 160))
     world: Any = env.unwrapped
     observation, _ = env.reset(seed=0)
-    points = world.camera.deproject(observation[spec.DEPTH_KEY])
+    points = world.camera_now().deproject(observation["agentview_depth"])
     middle = points[60:, 20:140].reshape(-1, 3)
     on_table = np.abs(middle[:, 2]) < 0.001
     assert on_table.mean() > 0.9

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from episodes import META, make_episode, store
+from episodes import META, SHOWN, make_episode, store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,38 +204,45 @@ def test_another_format_version_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("simreal_datasets.store.catalogue.FORMAT_VERSION", 99)
     store(tmp_path)
     monkeypatch.undo()
-    with pytest.raises(DataError, match="format version 99; this simreal reads 1"):
+    with pytest.raises(DataError, match="format version 99; this simreal reads"):
         Dataset(tmp_path)
     with pytest.raises(DataError, match="format version 99"):
         DatasetWriter(tmp_path)
 
 
+SMALL = make_episode()
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("task", "Stack"), ("action_kind", "delta"), ("obs", ["state"]), ("image_size", [24, 32])],
+    ("changed", "named"),
+    [
+        ({"task": "Stack"}, "task is 'Stack' instead of 'Lift'"),
+        ({"action_kind": "delta"}, "action_kind is 'delta' instead of 'pose'"),
+        ({"control_hz": 10}, "control_hz is 10 instead of 20"),
+        ({"features": SMALL.meta["features"][:-1]}, "agentview_depth is not there"),
+    ],
 )
-def test_writer_and_reader_refuse_another_kind(tmp_path: Path, key: str, value: object) -> None:
+def test_writer_and_reader_refuse_another_kind(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
+    with DatasetWriter(tmp_path / "mixed") as writer:
+        writer.add(make_episode())
+        with pytest.raises(DataError, match=re.escape(named)):
+            writer.add(make_episode(**changed))
+    with DatasetWriter(tmp_path / "mixed") as writer, pytest.raises(DataError, match=re.escape(named)):
+        writer.add(make_episode(**changed))
+    assert len(Dataset(tmp_path / "mixed")) == 1
+    with DatasetWriter(tmp_path / "other") as writer:
+        other = writer.add(make_episode(**changed))
+    copy = tmp_path / "mixed" / other.name.replace("000000", "000001")
+    shutil.copy(other, copy)
+    with pytest.raises(DataError, match=re.escape(named)):
+        Dataset(tmp_path / "mixed").spec  # noqa: B018
+
+
+def test_an_observation_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     with DatasetWriter(tmp_path) as writer:
         writer.add(make_episode())
-        with pytest.raises(DataError, match=key):
-            writer.add(make_episode(**{key: value}))  # type: ignore[arg-type]
-    with DatasetWriter(tmp_path) as writer, pytest.raises(DataError, match=key):
-        writer.add(make_episode(**{key: value}))  # type: ignore[arg-type]
     dataset = Dataset(tmp_path)
-    assert len(dataset) == 1
-    dataset.require(task="Lift", action_kind="pose", image_size=(12, 16), obs=["state", "image"])
-    if key != "obs":
-        wanted = tuple(value) if isinstance(value, list) else value
-        with pytest.raises(DataError, match=key):
-            dataset.require(**{key: wanted})  # type: ignore[arg-type]
-
-
-def test_require_refuses_missing_observations(tmp_path: Path) -> None:
-    with DatasetWriter(tmp_path) as writer:
-        writer.add(make_episode(obs=["state"]))
-    dataset = Dataset(tmp_path)
-    with pytest.raises(DataError, match=r"lacks the observations image\. There: state"):
-        dataset.require(obs=["image"])
+    assert dataset.spec.features == SHOWN.features(1)
     with pytest.raises(DataError, match=r"'pointcloud' is not in the data\. There: .*agentview_image"):
         dataset.read(0, keys=["pointcloud"])
 
@@ -253,5 +262,5 @@ def test_incomplete_episodes_are_refused() -> None:
         encode(make_episode(length=0))
     episode = make_episode()
     del episode.meta["task"]
-    with pytest.raises(UsageError, match="lacks task"):
+    with pytest.raises(UsageError, match="its task is None"):
         encode(episode)

@@ -21,8 +21,10 @@ import sys, numpy as np
 from pathlib import Path
 from simreal_datasets.store.episode import Episode
 from simreal_datasets.store.dataset import DatasetWriter
+from simreal_envs.features import Feature, WorldSpec
 
-meta = dict(task="Lift", action_kind="pose", obs=["state"], image_size=None, writer=sys.argv[2])
+shown = WorldSpec("Lift", "pose", (Feature("object", "state", (7,), "float32", "m"),))
+meta = shown.to_json() | {"writer": sys.argv[2]}
 with DatasetWriter(Path(sys.argv[1])) as writer:
     for i in range(int(sys.argv[3])):
         values = np.full((int(sys.argv[4]), 7), float(i))
@@ -95,8 +97,9 @@ import numpy as np
 from simreal_datasets.store.episode import Episode
 from simreal_datasets.store.dataset import DatasetWriter
 from simreal_envs.errors import DataError
+from simreal_envs.features import Feature, WorldSpec
 
-meta = dict(task="Lift", action_kind="pose", obs=["state"], image_size=None)
+meta = WorldSpec("Lift", "pose", (Feature("object", "state", (7,), "float64", "m"),)).to_json()
 writer = DatasetWriter(sys.argv[1])
 length = 100
 try:

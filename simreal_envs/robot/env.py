@@ -213,6 +213,10 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         """Each object's (4, 4) pose; empty on hardware."""
         return self.scene.object_poses_in_base()
 
+    def camera_now(self, name: str = "agentview") -> Camera:
+        """A camera as it stands at this moment, for the observation's images."""
+        return self.cameras[name].at(self.end_effector_pose_in_base())
+
     def guide(self, on: bool) -> None:
         """Let a person move the arm by hand, or hold it again; meanwhile only an action's gripper acts."""
         self.stop()

@@ -184,6 +184,11 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         """(4, 4)."""
         return self.physics.end_effector_pose_in_base()
 
+    def camera_now(self, name: str = "agentview", size: tuple[int, int] | None = None) -> Camera:
+        """A camera as it stands at this moment, for the observation's images or those of another size."""
+        size = size or self.observation_spec.image_size
+        return self._sized[name, size].at(self.physics.end_effector_pose_in_base())
+
     def sim_state(self) -> FloatArray:
         """Flat simulator state [time, positions, velocities]."""
         return self.physics.get_state()
@@ -205,10 +210,6 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         }
 
     # --- inside -----------------------------------------------------------------------------------
-
-    def camera_now(self, name: str, size: tuple[int, int]) -> Camera:
-        """Where a camera stands at this moment, for images of this size."""
-        return self._sized[name, size].at(self.physics.end_effector_pose_in_base())
 
     def _look(
         self, name: str, size: tuple[int, int], depth: bool = False
