@@ -78,8 +78,9 @@ def read_world(state: dict[str, Any]) -> dict[str, Any]:
     if missing := [f"world.{key}" for key in ("task", "action_kind", "image_size") if key not in world]:
         raise DataError(f"lacks {', '.join(missing)}")
     height, width = world["image_size"]
+    read = {*state["config"].get("head", {}).get("proprioception", ()), "robot0_eef_pos", "agentview_image"}
     shown = ObservationSpec(("image",), (height, width)).features(1)
-    spec = WorldSpec(world["task"], world["action_kind"], shown)
+    spec = WorldSpec(world["task"], world["action_kind"], tuple(f for f in shown if f.key in read))
     cameras = {domain: {"agentview": camera} for domain, camera in state["cameras"].items()}
     return state | {"world": spec.to_json(), "cameras": cameras}
 

@@ -51,15 +51,17 @@ class Objective(nn.Module):
     alignment taught would turn to what both domains have in common already.
     """
 
+    projection: Tensor | None
+
     def __init__(self, network: PolicyNetwork, config: TrainConfig, bf16: bool) -> None:
         super().__init__()
         self.network, self.config, self.bf16 = network, config, bf16
         size, length = network.encoder.size, config.alignment.projection
-        self.projection: Tensor | None = None
+        directions: Tensor | None = None
         if config.alignment_kind != "none" and 0 < length < size:
             drawn = np.random.default_rng(config.seed).normal(size=(size, length))
             directions = torch.from_numpy(np.linalg.qr(drawn)[0]).float()
-            self.register_buffer("projection", directions, persistent=False)
+        self.register_buffer("projection", directions, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor | float]:
         """The ``loss`` to be minimised, its parts, and what else there is to log."""
