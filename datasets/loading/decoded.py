@@ -4,7 +4,7 @@
 
     dataset/.frames/agentview_image-uint8-72x96x3-1-0f3a….npy   key, dtype, shape, FORMAT, episodes' digest
 
-A file is a numpy array of all frames of some episodes, followed by which episodes these are and a checksum.
+A file is a numpy array of all frames of some episodes, then which episodes these are, and a checksum.
 It is mapped into memory, so processes share the pages that they look at. One that holds more episodes than
 are asked for serves as well. A file gets its name when it is complete. Together the files of a feature hold
 at most :data:`MOST_COPIES` times the frames of the dataset; those that were used last are kept.
@@ -15,6 +15,7 @@ The folder of a dataset that cannot be written has its frames in the user's cach
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -36,7 +37,7 @@ FOLDER = ".frames"
 FORMAT = 1
 MOST_COPIES = 2
 
-_BLOCK = 1 << 24
+_BLOCK = 1 << 20
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 logger = logging.getLogger(__name__)
@@ -60,12 +61,17 @@ Array = NDArray[Any] | Rows
 
 
 class _Stored(NamedTuple):
-    """A file that is whole: where its array begins, and the first row and length of each episode."""
+    """A file by what its end says: where its array begins and ends, each episode's first row and length."""
 
     file: Path
     offset: int
-    shape: tuple[int, ...]
+    end: int
     rows: dict[str, tuple[int, int]]
+    crc32: int
+
+    @property
+    def frames(self) -> int:
+        return sum(length for _, length in self.rows.values())
 
 
 def decoded(dataset: Dataset, chosen: Sequence[int], feature: Feature) -> Array:
@@ -112,10 +118,10 @@ def _find(folder: Path, feature: Feature, digests: Sequence[str], mend: bool = F
     """
     for file in sorted(folder.glob(f"{_stem(feature)}-*.npy")):
         try:
-            stored, checksum = _look_at(file)
+            stored = _look_at(file)
             if not set(digests) <= set(stored.rows):
                 continue
-            if checksum == _checksum(stored, np.dtype(feature.dtype)):
+            if stored.crc32 == _checksum(stored):
                 return stored
             reason = "its checksum differs"
         except _UNREADABLE as error:
@@ -126,28 +132,21 @@ def _find(folder: Path, feature: Feature, digests: Sequence[str], mend: bool = F
     return None
 
 
-def _look_at(file: Path) -> tuple[_Stored, int]:
+def _look_at(file: Path) -> _Stored:
     with file.open("rb") as stream:
-        np.lib.format.read_magic(stream)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        offset = stream.tell()
         stream.seek(-8, os.SEEK_END)
-        end = stream.tell()
-        length = int.from_bytes(stream.read(8), "little")
-        if offset + int(np.prod(shape)) * dtype.itemsize + length != end:
-            raise ValueError("its length differs")
-        stream.seek(-8 - length, os.SEEK_END)
-        values = json.loads(stream.read(length))
+        end = stream.tell() - int.from_bytes(stream.read(8), "little")
+        stream.seek(end)
+        values = json.loads(stream.read()[:-8])
     starts = np.r_[0, np.cumsum(values["lengths"])].tolist()
     rows = dict(zip(values["digests"], zip(starts, values["lengths"], strict=False), strict=True))
-    return _Stored(file, offset, shape, rows), values["crc32"]
+    return _Stored(file, values["offset"], end, rows, values["crc32"])
 
 
-def _checksum(stored: _Stored, dtype: np.dtype[Any]) -> int:
+def _checksum(stored: _Stored) -> int:
     """By reading, not by the map: pages that are only compared count for no process."""
-    left, crc = int(np.prod(stored.shape)) * dtype.itemsize, 0
+    left, crc = stored.end, 0
     with stored.file.open("rb") as stream:
-        stream.seek(stored.offset)
         while left and (block := stream.read(min(left, _BLOCK))):
             crc, left = zlib.crc32(block, crc), left - len(block)
     return crc
@@ -156,7 +155,8 @@ def _checksum(stored: _Stored, dtype: np.dtype[Any]) -> int:
 def _open(stored: _Stored, feature: Feature, digests: Sequence[str]) -> Array:
     with suppress(OSError):
         os.utime(stored.file)  # as the one that was used last
-    array = np.memmap(stored.file, feature.dtype, "r", stored.offset, stored.shape).view(np.ndarray)
+    shape = (stored.frames, *feature.shape)
+    array = np.memmap(stored.file, feature.dtype, "r", stored.offset, shape).view(np.ndarray)
     rows = np.concatenate([np.arange(n) + start for start, n in (stored.rows[d] for d in digests)])
     whole = len(rows) == len(array) and bool((rows == np.arange(len(rows))).all())
     return array if whole else Rows(array, rows)
@@ -170,15 +170,19 @@ def _write(folder: Path, dataset: Dataset, chosen: Sequence[int], feature: Featu
     try:
         with aside.open("wb") as stream:
             shape = (sum(info.length for info in infos.values()), *feature.shape)
-            header = {"descr": np.dtype(feature.dtype).str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
-            crc, positions = 0, {dataset.infos[i].digest: i for i in chosen}
+            described = {"descr": np.dtype(feature.dtype).str, "fortran_order": False, "shape": shape}
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, described)
+            stream.write(header.getvalue())
+            crc, offset = zlib.crc32(header.getvalue()), stream.tell()
+            positions = {dataset.infos[i].digest: i for i in chosen}
             for frames in _episodes(dataset, [*positions.values()], feature):
                 content = np.ascontiguousarray(frames).data.cast("B")
                 crc = zlib.crc32(content, crc)
                 stream.write(content)
             lengths = [info.length for info in infos.values()]
-            trailer = json.dumps({"digests": [*infos], "lengths": lengths, "crc32": crc}).encode()
+            values = {"digests": [*infos], "lengths": lengths, "offset": offset, "crc32": crc}
+            trailer = json.dumps(values).encode()
             stream.write(trailer + len(trailer).to_bytes(8, "little"))
             stream.flush()
             os.fsync(stream.fileno())
@@ -204,7 +208,7 @@ def _keep_few(folder: Path, dataset: Dataset, feature: Feature, newest: Path) ->
     files = [file for file in folder.glob(f"{feature.key}-*.npy") if file != newest]
     for file in (newest, *sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)):
         try:
-            left -= _look_at(file)[0].shape[0] if file.name.startswith(_stem(feature)) else left + 1
+            left -= _look_at(file).frames if file.name.startswith(_stem(feature)) else left + 1
         except _UNREADABLE:
             left = -1
         if left < 0 and file != newest:
