@@ -152,7 +152,15 @@ def test_nothing_of_others_is_freed_in_our_context() -> None:
 def run_here(function: str, timeout_s: float = 240.0) -> str:
     """Run a function of this file in a process of its own; returns its stderr."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", f"import test_opengl; test_opengl.{function}()"],
+        [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-W",
+            "ignore",
+            "-c",
+            f"import test_opengl; test_opengl.{function}()",
+        ],
         cwd="tests",
         stderr=subprocess.PIPE,
         text=True,
