@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from simreal_cli.options import Env, Host, LimitsFile, Region, Serial, Shift, Workers, worker_count
+from simreal_cli.options import (
+    TASK_NAMES,
+    Env,
+    Host,
+    LimitsFile,
+    Region,
+    Serial,
+    Shift,
+    Workers,
+    worker_count,
+)
 
 BY_HAND_STEPS = 1200
 """People take their time: 60 s."""
@@ -15,7 +25,7 @@ BY_HAND_STEPS = 1200
 
 def collect(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
-    task: Annotated[str, typer.Option(help="Lift or Stack.", show_default=False)],
+    task: Annotated[str, typer.Option(help=TASK_NAMES, show_default=False)],
     episodes: Annotated[int, typer.Option(min=1, help="Stop when the dataset holds this many.")] = 10,
     by: Annotated[
         str,

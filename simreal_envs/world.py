@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium as gym
 
 from simreal_envs.errors import UsageError
-from simreal_envs.registration import TASK_NAMES
 from simreal_envs.spec import (
     ACTION_KINDS,
     DEFAULT_IMAGE_SIZE,
@@ -18,6 +17,7 @@ from simreal_envs.spec import (
     ObservationSpec,
     check_choice,
 )
+from simreal_envs.tasks import get_task
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class World:
     def __post_init__(self) -> None:
         from simreal_envs.shifts import parse_seen, parse_shift
 
-        check_choice("task", self.task, TASK_NAMES)
+        get_task(self.task)
         check_choice("env", self.env, ENVS)
         check_choice("action kind", self.action_kind, ACTION_KINDS)
         (parse_shift if self.env == "sim" else parse_seen)(self.shift)
