@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from simreal_datasets.store.dataset import Dataset
 from simreal_envs.errors import UsageError
 from simreal_envs.plugins import Registry
 
@@ -70,3 +77,88 @@ def test_what_cannot_be_loaded_is_named_with_its_package(
 def test_the_rest_works(numbers: Registry[type], caplog: pytest.LogCaptureFixture) -> None:
     assert [*numbers.loaded()] == ["int", "bool"]
     assert "Number 'four' of package 'bad' cannot be loaded" in caplog.text
+
+
+# --- the packages that the documentation shows -------------------------------------------------------
+
+DOCUMENTED = (Path(__file__).parent.parent / "docs" / "environments.md").read_text()
+
+
+def documented(begins: str) -> str:
+    """The one block of code in the documentation that begins so."""
+    (block,) = [
+        code for code in re.findall(r"```\w+\n(.*?)```", DOCUMENTED, re.DOTALL) if begins in code[:60]
+    ]
+    return block
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the documented package and one that cannot be imported."""
+    folder = tmp_path_factory.mktemp("packages")
+    groups = re.findall(r'\[project\.entry-points\."(.*?)"\]\n(.*?\n)\n', documented("[project]"), re.DOTALL)
+    assert [group for group, _ in groups] == ["simreal.tasks", "simreal.shifts"]
+    named = "".join(f"[{group}]\n{lines}" for group, lines in groups).replace('"', "")
+    modules = {"can_task": documented('"""Can'), "fog_shift": documented('"""Fog')}
+    install(folder, "can-task", named, **modules)
+    tasks = "[simreal.tasks]\nCrash = crash_task:Crash\nLift = crash_task:Lift\n"
+    install(folder, "crash-task", tasks + "[simreal.shifts]\nsmog = smog:Smog", crash_task="1 / 0")
+    return folder
+
+
+@pytest.fixture
+def simreal(packages: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the real program, in an empty folder, beside the packages."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("simreal")), *arguments],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path, "COLUMNS": "200", "TERM": "dumb"},
+            cwd=tmp_path,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_packages_task_and_shift_go_all_the_way(simreal: Any, tmp_path: Path) -> None:
+    def done(*arguments: str) -> str:
+        finished = simreal(*arguments, "--workers", "1") if arguments[0] != "train" else simreal(*arguments)
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout + finished.stderr
+
+    small = ("--image-size", "32", "32")
+    done("collect", "few", "--task", "Can", "--obs", "state", "--episodes", "1", "--region", "in")
+    done("generate", "few", "source", "--episodes", "3", "--region", "all", *small)
+    done("collect", "target", "--task", "Can", "--episodes", "2", "--shift", "fog:0.5+light", *small)
+    fast = ("--set", "optim.updates=2", "--set", "checkpoint_every=2")
+    done("train", "run", "--source", "source", "--target", "target", "--method", "cotrain", *fast)
+    played = done("eval", "run", "--episodes", "2", "--shift", "fog", "--max-steps", "10")
+    assert "Can" in played or "run" in played
+    assert Dataset(tmp_path / "target").infos[0].meta["shift"] == "fog:0.5+light"
+
+
+def test_help_and_messages_list_plug_ins_and_name_those_that_fail(simreal: Any) -> None:
+    helped = " ".join(simreal("collect", "--help").stdout.split())
+    assert "One of Lift, Stack, Can, Crash." in helped
+    assert "noise, fog, smog; gains" in helped
+    wrong = simreal("collect", "data", "--task", "Cann")
+    assert "Unknown task 'Cann'. Valid: Lift, Stack, Can, Crash." in wrong.stderr
+    assert "Task 'Lift' of package 'crash-task' is left out: simreal has one of that name." in wrong.stderr
+    crash = simreal("collect", "data", "--task", "Crash")
+    assert "error: Task 'Crash' of package 'crash-task' cannot be loaded: ZeroDivisionError" in crash.stderr
+    foggy = simreal("collect", "data", "--task", "Lift", "--shift", "fogg")
+    assert "Valid: none, viewpoint, texture, light, colour, noise, gains, fog, smog." in foggy.stderr
+    smoggy = simreal("collect", "data", "--task", "Lift", "--shift", "smog")
+    assert "Shift 'smog' of package 'crash-task' cannot be loaded: ModuleNotFoundError" in smoggy.stderr
+    lifted = simreal(
+        "collect", "data", "--task", "Lift", "--obs", "state", "--episodes", "1", "--workers", "1"
+    )
+    assert lifted.returncode == 0, lifted.stderr
+    nobody = simreal("demo", "--task", "Crash")
+    assert "Task 'Crash' of package 'crash-task' cannot be loaded" in nobody.stderr

@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 
 from simreal_envs.errors import UsageError
 from simreal_envs.plugins import Registry
+from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.starts import JointStart, OnTable, OnTop
 
@@ -38,4 +39,6 @@ def tasks_with(attribute: str) -> list[str]:
     return [name for name, task in TASKS.loaded().items() if getattr(task, attribute)]
 
 
-__all__ = ["TASKS", "Demo", "JointStart", "OnTable", "OnTop", "Subtask", "Task", "get_task", "tasks_with"]
+__all__ = [
+    "TASKS", "Demo", "JointStart", "OnTable", "OnTop", "Subtask", "Task", "get_task", "moves", "tasks_with",
+]  # fmt: skip
