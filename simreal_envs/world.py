@@ -15,8 +15,8 @@ from simreal_envs.features import (
     ObservationSpec,
     WorldSpec,
 )
-from simreal_envs.registration import TASK_NAMES
 from simreal_envs.spec import ACTION_KINDS, ENVS, HORIZON, REGIONS, check_choice
+from simreal_envs.tasks import get_task
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class World:
     def __post_init__(self) -> None:
         from simreal_envs.shifts import parse_seen, parse_shift
 
-        check_choice("task", self.task, TASK_NAMES)
+        get_task(self.task)
         check_choice("env", self.env, ENVS)
         check_choice("action kind", self.action_kind, ACTION_KINDS)
         (parse_shift if self.env == "sim" else parse_seen)(self.shift)
@@ -72,8 +72,6 @@ class World:
     @property
     def spec(self) -> WorldSpec:
         """What it shows and takes."""
-        from simreal_envs.tasks import get_task
-
         shown = self.observation_spec
         features = shown.features(len(get_task(self.task).objects))
         return WorldSpec(self.task, self.action_kind, features, shown.history)

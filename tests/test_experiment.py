@@ -57,7 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
     with pytest.MonkeyPatch.context() as patch:
         for module in ("experiment", "experiment_rollouts"):  # as many processes as cores
-            patch.setattr(f"simreal_agents.{module}.available_cores", lambda: 1)
+            patch.setattr(f"simreal_agents.study.{module}.available_cores", lambda: 1)
         patch.setattr("simreal_agents.training.train_all.available_cores", lambda: 1)
         run_experiment(TINY, folder, Console(quiet=True))
     return folder

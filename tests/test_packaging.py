@@ -97,7 +97,7 @@ def test_gymnasium_finds_a_task_by_its_module(tmp_path):
 
 def test_imports_go_one_way():
     contracts = run(Path(sys.executable).with_name("lint-imports"), "--no-cache")
-    assert "1 kept, 0 broken" in contracts
+    assert "0 broken" in contracts
 
 
 @pytest.mark.parametrize(
