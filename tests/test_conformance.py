@@ -49,6 +49,7 @@ def env(request: pytest.FixtureRequest) -> Iterator[Env]:
     made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_both_checkers_pass(env: Env) -> None:
     if not real_time(env):  # Gymnasium's compares two resets with one seed bit for bit
@@ -154,6 +155,7 @@ def digest(task: str) -> str:
     return hashed.hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS.names())
 def test_the_same_seed_gives_the_same_episode_in_another_process(task: str) -> None:
     code = f"from test_conformance import digest; print(digest({task!r}))"

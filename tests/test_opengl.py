@@ -198,6 +198,7 @@ def end_without_closing() -> None:
 _never_closed: Any = None
 
 
+@pytest.mark.slow
 def test_a_program_may_end_without_closing_anything() -> None:
     assert run_here("end_without_closing") == ""
 
@@ -255,6 +256,7 @@ def fork_late() -> None:
     env.reset(seed=0)  # this process goes on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["fork_first", "fork_late"])
 def test_a_forked_process_draws_or_says_why_not(order: str) -> None:
     run_here(order)
