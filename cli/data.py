@@ -236,7 +236,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
     return {
         "task": first["task"],
         "action_kind": first["action_kind"],
-        "observations": [str(feature) for feature in dataset.infos[0].spec.features],
+        "observations": {f.key: f"{f.dtype} {f.shape} {f.unit}" for f in dataset.infos[0].spec.features},
         "cameras": [*(first.get("cameras") or {})],
         "episodes": len(metas),
         "steps": sum(lengths),

@@ -61,6 +61,11 @@ class World:
             raise UsageError(f"{', '.join(self._of_robot)} goes with env 'rig' or 'real', not with 'sim'.")
         if self.env == "rig" and self.serial is not None:
             raise UsageError(f"serial {self.serial} goes with env 'real'; the rig has one camera of its own.")
+        if self.env != "sim" and self.observation_spec.cameras != DEFAULT_CAMERAS:
+            raise UsageError(
+                f"cameras {'+'.join(self.observation_spec.cameras)} go with env 'sim'; env {self.env!r} has "
+                f"{'+'.join(DEFAULT_CAMERAS)}."
+            )
         if self.env == "real" and self.host is None:
             raise UsageError("env 'real' needs the address of the robot, for example --host 172.16.0.2.")
 
