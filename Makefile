@@ -4,6 +4,7 @@
 #   make demo TASK=Stack      another task
 #   make demo ENV=rig         the target world is a virtual robot, driven in real time by the robot's own driver
 #   make test                 the tests
+#   make quick-test           those of less than five seconds that need no machine to themselves, about 3 minutes
 #   make check                format, lint, types, direction of imports
 # The first of them creates .venv; it is renewed when pyproject.toml or constraints.txt changes.
 
@@ -28,12 +29,15 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # One after the other, also with -j.
 .NOTPARALLEL:
-.PHONY: demo test test-together test-alone check format types venv clean
+.PHONY: demo test quick-test test-together test-alone check format types venv clean
 
 demo: $(READY)
 	$(BIN)/simreal demo --task $(TASK) --env $(ENV) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 test: test-together test-alone
+
+quick-test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not alone and not slow' $(ARGS)
 
 # ARGS may choose by file and by -k, not by -m. Exit code 5 of pytest: it chose no test of this kind.
 test-together: $(READY)

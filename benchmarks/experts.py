@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from simreal_agents.actors.experts import EXPERTS, make_expert
+from simreal_agents.actors.experts import make_expert
 from simreal_agents.evaluation.statistics import wilson_interval
 from simreal_envs.loop import run_episode
+from simreal_envs.tasks import tasks_with
 from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise
 
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--noise", type=float, nargs="*", default=(0.0, 0.01, 0.02), help="metres")
     arguments = parser.parse_args()
-    for task in EXPERTS:
+    for task in tasks_with("expert"):
         for noise_m in arguments.noise:
             env = ActionNoise(World(task, obs="state").make("all"), std_m=noise_m)
             expert = make_expert(env)

@@ -23,6 +23,7 @@ from simreal_datasets.store.dataset import Dataset
 from simreal_envs.errors import DataError, SimrealError
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task
+from simreal_envs.tasks.placement import table_places
 
 BATCHES = 200
 POINTS = 500
@@ -108,7 +109,7 @@ def start_places_m(task: str, region: str) -> NDArray[np.float64]:
     """Where the task's objects start in a region, (N, 2), base frame."""
     rng = np.random.default_rng(0)
     placements = [get_task(task).sample_placement(region, rng) for _ in range(POINTS)]
-    on_table = [placed[:2] for placement in placements for placed in placement.values()]
+    on_table = [placed[:2] for placement in placements for placed in table_places(placement).values()]
     return TABLE_CENTRE_IN_BASE_M[:2] + np.array(on_table)
 
 

@@ -20,6 +20,7 @@ from simreal_envs.cameras import Camera
 from simreal_envs.errors import SimrealError, UsageError
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task
+from simreal_envs.tasks.placement import table_places
 
 POINTS = 500
 """Drawn from each start region."""
@@ -70,7 +71,9 @@ def table_points_m(task: str, region: str) -> np.ndarray:
     """Where the task's objects start in a region, (N, 3), base frame."""
     rng = np.random.default_rng(0)
     placements = [get_task(task).sample_placement(region, rng) for _ in range(POINTS)]
-    on_table = [[*placed[:2], HEIGHT_M] for placement in placements for placed in placement.values()]
+    on_table = [
+        [*placed[:2], HEIGHT_M] for placement in placements for placed in table_places(placement).values()
+    ]
     return TABLE_CENTRE_IN_BASE_M + np.array(on_table)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from simreal_cli.options import (
+    TASK_NAMES,
     Cameras,
     Env,
     History,
@@ -29,7 +30,7 @@ BY_HAND_STEPS = 1200
 
 def collect(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
-    task: Annotated[str, typer.Option(help="Lift or Stack.", show_default=False)],
+    task: Annotated[str, typer.Option(help=TASK_NAMES, show_default=False)],
     episodes: Annotated[int, typer.Option(min=1, help="Stop when the dataset holds this many.")] = 10,
     by: Annotated[
         str,

@@ -23,9 +23,7 @@ app = typer.Typer(
 def fetch(
     tasks: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Lift, Stack, NutAssembly (kept, but not a task here yet); all three if none is named."
-        ),
+        typer.Argument(help="Tasks, for example Lift; all that have a demonstration if none is named."),
     ] = None,
 ) -> None:
     """Fetch human demonstrations into the cache and print where they are.
@@ -39,9 +37,9 @@ def fetch(
 
     `SIMREAL_CACHE=/data/cache simreal data fetch Stack`
     """
-    from simreal_datasets.making.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
+    from simreal_datasets.making.fetch import fetch_demonstrations
 
-    for task, path in fetch_demonstrations(tasks or HUMAN_DEMONSTRATIONS).items():
+    for task, path in fetch_demonstrations(tasks or ()).items():
         typer.echo(f"{task}: {path}")
 
 
@@ -50,7 +48,7 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="demo.hdf5 of robosuite 1.0 to 1.5; or Lift or Stack: what `simreal data fetch` fetches.",
+            help="demo.hdf5 of robosuite 1.0 to 1.5; or a task: what `simreal data fetch` fetches.",
             show_default=False,
         ),
     ],
@@ -70,11 +68,12 @@ def import_(
 
     `simreal data import demo.hdf5 data/stack-human --task Stack`
     """
-    from simreal_datasets.making.fetch import HUMAN_DEMONSTRATIONS, fetch_demonstrations
+    from simreal_datasets.making.fetch import fetch_demonstrations
     from simreal_datasets.making.robosuite_import import read_demonstrations
     from simreal_datasets.store.dataset import Dataset, DatasetWriter
+    from simreal_envs.tasks import tasks_with
 
-    if str(file) in HUMAN_DEMONSTRATIONS and not file.exists():
+    if not file.exists() and str(file) in tasks_with("human_demonstrations"):
         file = fetch_demonstrations([str(file)])[str(file)]
     episodes, left_out = read_demonstrations(file, task)
     begun = dataset.is_dir() and any(dataset.glob("episode_*.hdf5"))
@@ -237,7 +236,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
     return {
         "task": first["task"],
         "action_kind": first["action_kind"],
-        "observations": [str(feature) for feature in dataset.infos[0].spec.features],
+        "observations": {f.key: f"{f.dtype} {f.shape} {f.unit}" for f in dataset.infos[0].spec.features},
         "cameras": [*(first.get("cameras") or {})],
         "episodes": len(metas),
         "steps": sum(lengths),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from simreal_cli.options import TASK_NAMES
+
 if TYPE_CHECKING:
     from simreal_agents.study.experiment import Experiment
 
 
 def demo(
-    task: Annotated[str, typer.Option(help="Lift or Stack.")] = "Lift",
+    task: Annotated[str, typer.Option(help=TASK_NAMES)] = "Lift",
     quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: about six minutes.")] = False,
     env: Annotated[
         str, typer.Option(help="The target world: sim, or rig (the virtual robot, in real time).")
@@ -43,31 +45,27 @@ def demo(
     """
     from simreal_agents.study.experiment import run_experiment
     from simreal_envs.spec import check_choice
+    from simreal_envs.tasks import get_task
 
-    check_choice("task", task, DURATIONS_MINUTES)
+    given = get_task(task).demo
     check_choice("env of the demo", env, ("sim", "rig"))
     experiment = demo_experiment(task, quick, env)
     console = Console()
     console.print(
         f"[bold]{task}[/], {' and '.join(experiment.methods)}: {experiment.source_demos} source and "
-        f"{experiment.target_demos} target demonstrations, {experiment.updates} updates each. "
-        f"About {DURATIONS_MINUTES[task][quick] + (env == 'rig') * RIG_MINUTES[quick]} minutes on two cores."
+        f"{experiment.target_demos} target demonstrations, {experiment.updates} updates each."
     )
+    if given is not None:
+        minutes = given.quick_minutes if quick else given.minutes
+        console.print(f"About {minutes + (env == 'rig') * RIG_MINUTES[quick]} minutes on two cores.")
     name = "-".join(["demo", task.lower(), *(["rig"] if env == "rig" else []), *(["quick"] if quick else [])])
     folder = output or Path("out") / name
     run_experiment(experiment, folder, console)
 
 
-DURATIONS_MINUTES = {"Lift": {False: 25, True: 6}, "Stack": {False: 40, True: 10}}
-"""On two cores, installation and other work taken off (docs/benchmarks.md); quick Stack by its CPU time."""
-
 RIG_MINUTES = {False: 10, True: 4}
 """What comes on top in real time."""
 
-SIZES: dict[str, dict[str, Any]] = {
-    "Lift": {"source_demos": 800, "target_demos": 5, "max_steps": 200, "updates": 4000},
-    "Stack": {"source_demos": 800, "max_steps": 300, "preset": "cpu-large", "updates": 12000},
-}
 POINTS = {False: 4, True: 2}
 """Checkpoints on the curve of success over updates."""
 
@@ -79,10 +77,12 @@ RIG_TEST_EPISODES = {False: 20, True: 5}
 
 
 def demo_experiment(task: str, quick: bool, env: str = "sim") -> Experiment:
-    """The sizes of the demo."""
+    """The sizes of the demo: the task's, else an experiment's usual ones."""
     from simreal_agents.study.experiment import Experiment
+    from simreal_envs.tasks import get_task
 
-    sizes = dict(SIZES[task])
+    given = get_task(task).demo
+    sizes: dict[str, Any] = {"updates": Experiment.updates} | (given.sizes if given else {})
     if quick:
         sizes |= {"source_demos": 100, "updates": 1000, "validation_episodes": 8, "test_episodes": 20}
     if env == "rig":

@@ -180,8 +180,9 @@ def _torch() -> Finding:
 
 
 def _cache() -> Iterator[Finding]:
-    from simreal_datasets.making.fetch import HUMAN_DEMONSTRATIONS
+    from simreal_datasets.making.fetch import cached_demonstration
     from simreal_envs.folders import cache_dir
+    from simreal_envs.tasks import tasks_with
 
     folder = cache_dir()
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -189,8 +190,7 @@ def _cache() -> Iterator[Finding]:
         yield Finding("ok", "cache", str(folder))
     else:
         yield Finding("fail", "cache", f"{above} is not writable", "set SIMREAL_CACHE to a folder that is")
-    files = [folder / "human_demonstrations" / next(iter(of)) for of in HUMAN_DEMONSTRATIONS.values()]
-    missing = [task for task, file in zip(HUMAN_DEMONSTRATIONS, files, strict=True) if not file.is_file()]
+    missing = [t for t in tasks_with("human_demonstrations") if not cached_demonstration(t).is_file()]
     if missing:
         yield Finding(
             "warn", "human demonstrations", f"not fetched: {', '.join(missing)}", "simreal data fetch"

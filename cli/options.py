@@ -7,17 +7,23 @@ from typing import Annotated
 
 import typer
 
+from simreal_envs.plugins import Registry
+from simreal_envs.tasks import TASKS
+
 Env = Annotated[str, typer.Option(help="Which world: sim, rig (the virtual robot) or real.")]
 Host = Annotated[
     str | None,
     typer.Option(help="Address of the robot, needed for real; a rig without one is started for you."),
 ]
 Serial = Annotated[str | None, typer.Option(help="Of the RealSense, where there are several.")]
+TASK_NAMES = f"One of {', '.join(TASKS)}."
+_OF_PLUG_INS = "".join(f", {name}" for name in Registry[object]("shift", "simreal.shifts", {}))
+"""The package's own are written out below, because importing them takes scipy."""
 Shift = Annotated[
     str,
     typer.Option(
-        help="What is different, joined by +: viewpoint, texture, light, colour, noise; gains, how the arm "
-        "follows (sim only). light:0.5 is half."
+        help="What is different, joined by +: viewpoint, texture, light, colour, noise"
+        f"{_OF_PLUG_INS}; gains, how the arm follows (sim only). light:0.5 is half."
     ),
 ]
 Region = Annotated[str, typer.Option(help="Where objects start: in, ood or all.")]

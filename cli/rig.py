@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from simreal_cli.options import TASK_NAMES
 from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.rig.faults import FAULTS, parse_fault
 
@@ -14,7 +15,7 @@ REFRESH_S = 1.0
 
 
 def rig(
-    task: Annotated[str, typer.Option(help="Task whose table is served: Lift or Stack.")] = "Stack",
+    task: Annotated[str, typer.Option(help=f"Task whose table is served. {TASK_NAMES}")] = "Stack",
     shift: Annotated[
         str, typer.Option(help="What the camera sees differently, joined by +, as in `simreal eval`.")
     ] = "none",

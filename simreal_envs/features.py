@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from simreal_envs.cameras import CAMERA_SPECS
 from simreal_envs.errors import DataError, UsageError, unknown
 from simreal_envs.spec import CONTROL_HZ, OBJECT_KEY, PROPRIOCEPTION, Observation
 
-CAMERAS = ("agentview", "wrist")
-"""``agentview`` stands beside the table, ``wrist`` is mounted on the hand."""
+CAMERAS = tuple(CAMERA_SPECS)
 DEFAULT_CAMERAS = ("agentview",)
 GROUPS = ("state", "image", "depth", "pointcloud", "pointcolour")
 """What ``obs`` may name, in this order."""

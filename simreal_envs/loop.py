@@ -12,6 +12,7 @@ import numpy as np
 from simreal_envs.cleanup import finally_do
 from simreal_envs.spec import Observation as Observation
 from simreal_envs.stack import Witness
+from simreal_envs.table_world import table_world
 
 
 class Actor(Protocol):
@@ -87,7 +88,7 @@ def run_episode(
 
     However it ends, by an error or Ctrl-C too, the world is stopped before this returns.
     """
-    world: Any = env.unwrapped
+    world = table_world(env)
     with finally_do(world.stop):
         observation, info = env.reset(seed=seed, options=options)
         witness = Witness(env, observation) if recorder is not None else None

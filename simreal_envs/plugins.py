@@ -79,11 +79,15 @@ class Registry(Generic[T]):
     def _plug_ins(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda entry: (entry.name, _package(entry))):
-            if entry.name in self.built_in or entry.name in found:
+            if not entry.name.isidentifier():
+                reason = "its name is no Python identifier"
+            elif entry.name in self.built_in or entry.name in found:
                 owner = _package(found[entry.name]) if entry.name in found else "simreal"
-                log.warning("%s is left out: %s has one of that name.", self._described(entry), owner)
+                reason = f"{owner} has one of that name"
             else:
                 found[entry.name] = entry
+                continue
+            log.warning("%s is left out: %s.", self._described(entry), reason)
         return found
 
     def _load(self, name: str) -> T:

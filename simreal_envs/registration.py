@@ -13,14 +13,12 @@ import gymnasium as gym
 
 from simreal_envs.errors import UsageError
 from simreal_envs.spec import ENVS, HORIZON, check_choice
-
-TASK_NAMES = ("Lift", "Stack")
-"""Named here as well, so that registering does not import the tasks."""
+from simreal_envs.tasks import TASKS
 
 
 def register() -> None:
     """Called once by ``import simreal_envs``."""
-    for name in TASK_NAMES:
+    for name in TASKS:
         gym.register(
             id=f"simreal/{name}-v0",
             entry_point="simreal_envs.registration:make_env",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from zlib import crc32
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -16,6 +17,7 @@ from PIL import Image, ImageFilter
 from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, CameraSpec, between
 from simreal_envs.errors import UsageError, unknown
 from simreal_envs.gains import ROBOSUITE, Gains
+from simreal_envs.plugins import Registry
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Shift:
 
     strength: float = 1.0
     stream: ClassVar[int]
-    """Number of its random streams (:class:`EpisodeDraws`), which no other shift has."""
+    """Number of its random streams (:class:`EpisodeDraws`), which no other shift has; a plug-in's comes from
+    its name."""
     is_scaled: ClassVar[bool] = True
     """Whether a strength may be given."""
     is_seen: ClassVar[bool] = True
@@ -145,7 +148,7 @@ class ArmGains(Shift):
         )
 
 
-SHIFTS: dict[str, type[Shift]] = {
+_BUILT_IN = {
     "viewpoint": Viewpoint,
     "texture": Texture,
     "light": Light,
@@ -153,11 +156,14 @@ SHIFTS: dict[str, type[Shift]] = {
     "noise": Noise,
     "gains": ArmGains,
 }
+SHIFTS: Registry[type[Shift]] = Registry("shift", "simreal.shifts", _BUILT_IN, Shift)
 
 STAND_IN = "viewpoint+texture+light+noise"
 """The default stand-in for the real world, where there is no robot."""
 
 MAX_STRENGTH = 1.5
+FIRST_FREE_STREAM = 1000
+"""Smaller numbers are for the package's own shifts."""
 
 
 def parse_shift(text: str) -> list[Shift]:
@@ -179,7 +185,10 @@ def parse_shift(text: str) -> list[Shift]:
             raise unknown("shift", name, ["none", *SHIFTS])
         if name in shifts:
             raise UsageError(f"Shift {name!r} is named twice in {text!r}.")
-        if colon and not SHIFTS[name].is_scaled:
+        kind = SHIFTS[name]
+        if name not in _BUILT_IN:
+            kind.stream = max(FIRST_FREE_STREAM, crc32(name.encode()))
+        if colon and not kind.is_scaled:
             raise UsageError(f"Shift {name!r} has no strength: write {name!r} instead of {part!r}.")
         try:
             strength = float(number) if colon else 1.0
@@ -189,7 +198,7 @@ def parse_shift(text: str) -> list[Shift]:
             raise UsageError(
                 f"Strength {number!r} of shift {name!r} must be a number above 0, {MAX_STRENGTH} at most."
             )
-        shifts[name] = SHIFTS[name](strength)
+        shifts[name] = kind(strength)
     return list(shifts.values())
 
 
@@ -276,18 +285,25 @@ def seen(text: str) -> str:
 
 
 def canonical(text: str) -> str:
-    """The same shift in one way of writing it; only ``colour`` and ``noise`` keep their order, which shows.
+    """The same shift in one way of writing it.
+
+    Shifts that degrade images keep their order, which shows, and so do plug-ins; they come last.
 
     >>> canonical("light:1.0+viewpoint:0.50"), canonical("noise:1+colour")
     ('viewpoint:0.5+light', 'noise+colour')
     """
-    last = len(SHIFTS)
-    ranks = {name: rank for rank, name in enumerate(SHIFTS)} | {"colour": last, "noise": last}
     named = [
         (part.partition(":")[0], shift)
         for part, shift in zip(text.split("+"), parse_shift(text), strict=False)
     ]
-    named.sort(key=lambda entry: ranks[entry[0]])
+    order = [*_BUILT_IN]
+    named.sort(
+        key=lambda entry: (
+            order.index(entry[0])
+            if entry[0] in order and not _that_override("degrade", [entry[1]])
+            else len(order)
+        )
+    )
     return (
         "+".join(name if shift.strength == 1 else f"{name}:{shift.strength:g}" for name, shift in named)
         or "none"

@@ -15,8 +15,8 @@ from simreal_envs.features import (
     ObservationSpec,
     WorldSpec,
 )
-from simreal_envs.registration import TASK_NAMES
 from simreal_envs.spec import ACTION_KINDS, ENVS, HORIZON, REGIONS, check_choice
+from simreal_envs.tasks import get_task
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class World:
     def __post_init__(self) -> None:
         from simreal_envs.shifts import parse_seen, parse_shift
 
-        check_choice("task", self.task, TASK_NAMES)
+        get_task(self.task)
         check_choice("env", self.env, ENVS)
         check_choice("action kind", self.action_kind, ACTION_KINDS)
         (parse_shift if self.env == "sim" else parse_seen)(self.shift)
@@ -61,6 +61,11 @@ class World:
             raise UsageError(f"{', '.join(self._of_robot)} goes with env 'rig' or 'real', not with 'sim'.")
         if self.env == "rig" and self.serial is not None:
             raise UsageError(f"serial {self.serial} goes with env 'real'; the rig has one camera of its own.")
+        if self.env != "sim" and self.observation_spec.cameras != DEFAULT_CAMERAS:
+            raise UsageError(
+                f"cameras {'+'.join(self.observation_spec.cameras)} go with env 'sim'; env {self.env!r} has "
+                f"{'+'.join(DEFAULT_CAMERAS)}."
+            )
         if self.env == "real" and self.host is None:
             raise UsageError("env 'real' needs the address of the robot, for example --host 172.16.0.2.")
 
@@ -72,8 +77,6 @@ class World:
     @property
     def spec(self) -> WorldSpec:
         """What it shows and takes."""
-        from simreal_envs.tasks import get_task
-
         shown = self.observation_spec
         features = shown.features(len(get_task(self.task).objects))
         return WorldSpec(self.task, self.action_kind, features, shown.history)

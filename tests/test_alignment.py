@@ -36,6 +36,7 @@ def objective(plan: np.ndarray, cost: np.ndarray, epsilon: float, tau: float) ->
     return float((plan * cost).sum()) + epsilon * kl(plan, 1 / (n * m)) + tau * marginals
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.integers(1, 10), st.integers(1, 10), st.floats(0.02, 1), st.floats(0.01, 5), st.floats(0.1, 20),

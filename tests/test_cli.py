@@ -218,6 +218,7 @@ def _lines(folder: Path) -> list[str]:
     return sorted(log.read_text().splitlines()) if log.exists() else []
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path):
     def command(folder: str, workers: int) -> list[object]:
         options = ["--episodes", 12, "--region", "in", "--workers", workers, "--output", tmp_path / folder]
@@ -262,6 +263,7 @@ def test_eval_writes_its_files_and_videos_of_failures(tmp_path):
     assert Image.open(video).n_frames > 1
 
 
+@pytest.mark.slow
 def test_doctor_renders_and_tells_how_to_mend_what_fails(tmp_path):
     healthy = run("doctor", SIMREAL_CACHE=str(tmp_path), MUJOCO_GL="egl")
     assert healthy.returncode == 0, healthy.stdout

@@ -77,6 +77,7 @@ def test_every_actor_plays_the_same_episodes(played):
     assert all(r.failed_at for r in results if not r.success)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_results_as_one(played, tmp_path):
     assert evaluate(ACTORS, LIFT, ["in", "ood"], SEEDS, tmp_path, workers=2) == played[1]
 
@@ -146,6 +147,7 @@ def run_folder(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_trained_policy_is_evaluated_by_its_weights(run_folder, tmp_path):
     first, last = TrainedPolicy.at(run_folder, "1"), TrainedPolicy.at(run_folder)
     assert last == TrainedPolicy.at(run_folder, "2")

@@ -57,12 +57,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
     with pytest.MonkeyPatch.context() as patch:
         for module in ("experiment", "experiment_rollouts"):  # as many processes as cores
-            patch.setattr(f"simreal_agents.{module}.available_cores", lambda: 1)
+            patch.setattr(f"simreal_agents.study.{module}.available_cores", lambda: 1)
         patch.setattr("simreal_agents.training.train_all.available_cores", lambda: 1)
         run_experiment(TINY, folder, Console(quiet=True))
     return folder
 
 
+@pytest.mark.slow
 def test_every_method_is_judged_on_the_same_episodes(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     cells = {(cell["name"], cell["region"]): cell["trials"] for cell in summary["cells"]}
@@ -119,6 +120,7 @@ def test_pictures_can_be_opened(finished: Path) -> None:
             assert min(image.size) > 200
 
 
+@pytest.mark.slow
 def test_a_finished_experiment_is_not_done_again_from_wherever_it_is_started(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_trainings_side_by_side_save_where_they_are_at_ctrl_c(data: Path, tmp_path: Path) -> None:
     (tmp_path / "all.py").write_text(TRAIN_ALL)
     long = settings_of(data, "optim.updates=100000", "checkpoint_every=100000")

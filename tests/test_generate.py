@@ -425,6 +425,7 @@ def stored(path: Path) -> list[tuple[int, float]]:
     return [(info.meta["seed"], float(dataset.read(i).actions.sum())) for i, info in enumerate(dataset.infos)]
 
 
+@pytest.mark.slow
 def test_what_is_stored_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
         list(fill_dataset(tmp_path / str(workers), recipe(), 5, 10, workers))

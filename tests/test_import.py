@@ -171,6 +171,7 @@ def write_today(path: Path, today: dict[str, Any], change_xml: Callable[[str], s
             demo["states"], demo["actions"] = today["states"][:steps], today["actions"][:steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change_xml",
     [

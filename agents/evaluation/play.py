@@ -19,6 +19,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.loop import Actor, run_episode
 from simreal_envs.parallel import Heartbeat, Work, run_in_processes
 from simreal_envs.spec import REGIONS, check_choice
+from simreal_envs.table_world import table_world
 from simreal_envs.tasks.progress import failed_at
 from simreal_envs.world import World
 
@@ -160,7 +161,7 @@ class _Player:
         attended = self._attend(env, trial)
         with one_torch_thread():
             outcome = run_episode(attended, actor, seed=trial.seed, recorder=lambda step: heartbeat())
-        stages = env.unwrapped.task.stages  # type: ignore[attr-defined]
+        stages = table_world(env).task.stages
         return EpisodeResult(
             name=trial.name,
             actor=trial.actor,

@@ -16,8 +16,10 @@ from simreal_envs import kinematics
 from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.loop import Outcome, run_episode
 from simreal_envs.poses import pose, pose_from_action, reachable_action
-from simreal_envs.spec import REGIONS, TABLE_CENTRE_IN_BASE_M, FloatArray
-from simreal_envs.tasks.placement import Placement
+from simreal_envs.spec import REGIONS, FloatArray
+from simreal_envs.tasks import get_task
+from simreal_envs.tasks.placement import placement_of
+from simreal_envs.tasks.starts import Placement
 from simreal_envs.vector import of_one_world
 from simreal_envs.world import World
 from simreal_envs.wrappers import delta_to_pose
@@ -141,14 +143,7 @@ def recorded_placement(episode: Episode) -> Placement:
     if episode.datagen is None:
         return {}
     starts = {name: poses[0] for name, poses in episode.datagen.object_poses.items()}
-    return {
-        name: (
-            float(start[0, 3] - TABLE_CENTRE_IN_BASE_M[0]),
-            float(start[1, 3] - TABLE_CENTRE_IN_BASE_M[1]),
-            float(np.arctan2(start[1, 0], start[0, 0])),
-        )
-        for name, start in starts.items()
-    }
+    return placement_of(get_task(episode.meta["task"]), starts)
 
 
 def interpolate(start: FloatArray, end: FloatArray, part: float) -> FloatArray:

@@ -104,8 +104,8 @@ class EncoderConfig:
     points_kind: str = "pointnet"
     """Encoder of point clouds: pointnet, or that of another package."""
     width: int = 16
-    """Channels of cnn's first layer; the next two have twice and four times as many. pointnet's have four
-    times as many each."""
+    """Channels of cnn's first layer; the next two have twice and four times as many. pointnet's have twice
+    as many each."""
     stem_stride: int = 4
     """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
     keypoints: int = 16

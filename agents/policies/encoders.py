@@ -154,7 +154,7 @@ class PointNet(Encoder):
 
     def __init__(self, feature: Feature, config: EncoderConfig) -> None:
         super().__init__(feature, config)
-        width = 4 * config.width
+        width = 2 * config.width
         sizes = (feature.shape[1], width, 2 * width, 4 * width)
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from simreal_agents.actors.experts import EXPERTS
+from simreal_agents.actors.experts import expert_rule
 from simreal_agents.actors.sources import ActorSource, Expert
 from simreal_agents.evaluation.play import one_torch_thread
 from simreal_datasets.making.fill import Attempt
@@ -17,6 +17,7 @@ from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.loop import Actor, run_episode
 from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.spec import REGIONS, check_choice
+from simreal_envs.tasks import get_task
 from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise, check_noise
 
@@ -39,7 +40,7 @@ class ActorRecorder:
         """
         check_choice("region", self.region, REGIONS)
         if isinstance(self.source, Expert):
-            check_choice("task with a scripted expert", self.world.task, EXPERTS)
+            expert_rule(get_task(self.world.task))
         check_noise(self.noise_m)
 
     def make_work(self, stack: ExitStack) -> Work[int, Attempt]:

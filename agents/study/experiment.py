@@ -4,7 +4,7 @@ Every step continues what an earlier call left in the folder, so an experiment c
 and run in pieces::
 
     folder/experiment.json  what the data are
-    folder/human      the human demonstration
+    folder/human      the human demonstration, or the expert's where the task has none
     folder/source     demonstrations generated from it
     folder/target     demonstrations recorded in the other world
     folder/runs       <method>-<training seed>
@@ -27,11 +27,12 @@ from simreal_agents.evaluation.report import Report
 from simreal_agents.policies.checkpoint import write_json
 from simreal_agents.policies.config import TrainConfig, load_config
 from simreal_agents.progress import shown_attempts
+from simreal_agents.study.collect import ActorRecorder
 from simreal_agents.study.pictures import success_over_updates
 from simreal_agents.study.selection import best_checkpoints
 from simreal_agents.training.train_all import train_all
 from simreal_datasets.making.fetch import fetch_demonstrations
-from simreal_datasets.making.fill import fill_dataset
+from simreal_datasets.making.fill import Recipe, fill_dataset
 from simreal_datasets.making.generate import Generator
 from simreal_datasets.making.robosuite_import import import_demonstrations
 from simreal_datasets.store.dataset import DatasetWriter
@@ -40,6 +41,7 @@ from simreal_envs.parallel import available_cores
 from simreal_envs.seeds import DEMONSTRATIONS, SELECTION, TEST, seeds_for
 from simreal_envs.shifts import STAND_IN
 from simreal_envs.spec import check_choice
+from simreal_envs.tasks import get_task
 from simreal_envs.world import World
 from simreal_envs.wrappers import check_noise
 
@@ -239,11 +241,17 @@ def claim_folder(experiment: Experiment, folder: Path) -> None:
 def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None:
     """Fetch and import the human demonstration, generate the source, record the target.
 
+    The scripted expert demonstrates once where no human has.
+
     In the stand-in for the real world nobody can teleoperate, so the same human's motion is replayed there:
     moved to each scene, executed, seen through that world's camera.
     """
     human = folder / "human"
-    if not any(human.glob("episode_*.hdf5")):
+    if any(human.glob("episode_*.hdf5")):
+        pass
+    elif not get_task(experiment.task).human_demonstrations:
+        _fill(human, ActorRecorder(World(experiment.task, obs="state"), "all"), 1, 0, 1, console)
+    else:
         file = fetch_demonstrations([experiment.task])[experiment.task]
         with DatasetWriter(human) as writer:
             for episode in import_demonstrations(file, experiment.task):
@@ -257,7 +265,7 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
     _fill(folder / "target", target, experiment.target_demos, TARGET_SEED, workers, console)
 
 
-def _fill(path: Path, recipe: Generator, episodes: int, seed: int, workers: int, console: Console) -> None:
+def _fill(path: Path, recipe: Recipe, episodes: int, seed: int, workers: int, console: Console) -> None:
     attempts = fill_dataset(path, recipe, episodes, seed, workers)
     with closing(shown_attempts(attempts, path, episodes, console)) as shown:
         solved = sum(attempt.episode is not None for attempt in shown)

@@ -14,8 +14,10 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from simreal_envs.errors import DataError, MissingDependencyError, unknown
+from simreal_envs.errors import DataError, MissingDependencyError
 from simreal_envs.folders import cache_dir
+from simreal_envs.spec import check_choice
+from simreal_envs.tasks import get_task, tasks_with
 
 RELEASE = "robosuite==1.0.1"
 RELEASE_MB = 92
@@ -24,27 +26,9 @@ _IN_WHEEL = "robosuite/models/assets/demonstrations"
 _LICENCE_IN_WHEEL = "robosuite-1.0.1.dist-info/LICENSE"
 _LICENCE_SHA256 = "9eceeb81be0a557e3bfd189300a7e8b5f6f136c4fc52d3906b53d005f50190b9"
 
-HUMAN_DEMONSTRATIONS = {
-    "Lift": {
-        "lift/panda/demo.hdf5": "694f2701136b57354e6b45c0b06a70f147416030239ce8fbc7a28984c5a2b989",
-        "lift/panda/models/model_1.xml": "3076b6b1e4ade819f2625773751a1b3b2557b7ede3624ac00dbfd02bcd4c04d1",
-    },
-    "Stack": {
-        "stack/panda/demo.hdf5": "6d5dc16f2f32fd87a25f8e71efd6edb405d77ca500aed62733c6c036fd6b3899",
-        "stack/panda/models/model_1.xml": "7d0eedd1d3005999df8f55e4b387de62b612f0933206959c2e8cca073c66df34",
-    },
-    "NutAssembly": {
-        "nut-assembly/panda/demo.hdf5": "876a5bc9fa6f05f9a3dcd9e0e4f05675f3c8fed76b61122a6ac17ddccd88ce86",
-        "nut-assembly/panda/models/model_1.xml": (
-            "8e91969d39ae1ca1610586a61533b0d3d6c5401c07d7f4a07c0ef527c82e2cf3"
-        ),
-    },
-}
-"""For each task its files, below the wheel's folder and below the cache's, with their SHA-256."""
 
-
-def fetch_demonstrations(tasks: Iterable[str] = tuple(HUMAN_DEMONSTRATIONS)) -> dict[str, Path]:
-    """The ``demo.hdf5`` of each task, downloaded unless the cache has it, whole and unchanged.
+def fetch_demonstrations(tasks: Iterable[str] = ()) -> dict[str, Path]:
+    """The ``demo.hdf5`` of each task, or of all that have one; downloaded unless the cache has it unchanged.
 
     The 92 MB release comes through ``pip``, with whatever index, proxy and certificates it is set up for;
     its progress goes to the terminal. A file enters the cache only when its checksum is right.
@@ -54,23 +38,32 @@ def fetch_demonstrations(tasks: Iterable[str] = tuple(HUMAN_DEMONSTRATIONS)) -> 
         DataError: no network, a file with another checksum, or a cache that cannot be written.
         MissingDependencyError: this Python has no pip.
     """
-    tasks = list(tasks)
+    valid = tasks_with("human_demonstrations")
+    tasks = list(tasks) or valid
     for task in tasks:
-        if task not in HUMAN_DEMONSTRATIONS:
-            raise unknown("human demonstration", task, HUMAN_DEMONSTRATIONS)
-    home = cache_dir() / "human_demonstrations"
+        check_choice("human demonstration", task, valid)
+    home = _home()
     try:
         if not all(_is_valid(home / name, digest) for task in tasks for name, digest in _files(task).items()):
             home.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=home, prefix=".download-") as aside:
-                _unpack(_download(Path(aside)), home)
+                _unpack(_download(Path(aside)), home, valid)
     except OSError as error:
         raise DataError(f"Cannot fill the cache {home}: {error.strerror or error}.") from error
-    return {task: home / next(iter(HUMAN_DEMONSTRATIONS[task])) for task in tasks}
+    return {task: cached_demonstration(task) for task in tasks}
+
+
+def cached_demonstration(task: str) -> Path:
+    """Where the ``demo.hdf5`` of a task is once it is fetched."""
+    return _home() / next(iter(get_task(task).human_demonstrations))
+
+
+def _home() -> Path:
+    return cache_dir() / "human_demonstrations"
 
 
 def _files(task: str) -> dict[str, str]:
-    return {"LICENSE": _LICENCE_SHA256} | HUMAN_DEMONSTRATIONS[task]
+    return {"LICENSE": _LICENCE_SHA256} | get_task(task).human_demonstrations
 
 
 def _is_valid(path: Path, sha256: str) -> bool:
@@ -102,9 +95,9 @@ def _download(folder: Path) -> Path:
     return wheels[0]
 
 
-def _unpack(wheel: Path, home: Path) -> None:
+def _unpack(wheel: Path, home: Path, tasks: Iterable[str]) -> None:
     """Move every file that the cache lacks into it, each checked first."""
-    files = {name: digest for task in HUMAN_DEMONSTRATIONS for name, digest in _files(task).items()}
+    files = {name: digest for task in tasks for name, digest in _files(task).items()}
     try:
         with zipfile.ZipFile(wheel) as archive:
             for name, digest in files.items():

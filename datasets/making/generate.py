@@ -140,7 +140,7 @@ class SegmentActor:
         world, candidates = self._world, [d[index] for d in self._demonstrations]
         subtask, objects = candidates[0].subtask, world.object_poses_in_base()
         hand, reference = world.end_effector_pose_in_base(), objects[subtask.reference]
-        symmetry = world.task.object_symmetry[subtask.reference]
+        symmetry = world.task.object_symmetry.get(subtask.reference, 1)
         chosen = candidates[select(self._selection, candidates, reference, hand, symmetry, self._rng)]
         held = objects[subtask.held] if subtask.held else None
         segment = move(chosen, reference, symmetry, hand, held)

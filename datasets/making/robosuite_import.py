@@ -24,11 +24,11 @@ from simreal_datasets.store.episode import DatagenInfo, Episode
 from simreal_envs.errors import DataError
 from simreal_envs.features import ObservationSpec, WorldSpec
 from simreal_envs.poses import actions_from_poses
-from simreal_envs.registration import TASK_NAMES
 from simreal_envs.sim import mujoco
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
-from simreal_envs.tasks import Task, get_task
+from simreal_envs.tasks import Task, get_task, tasks_with
+from simreal_envs.tasks.placement import placement_of
 from simreal_envs.tasks.progress import Progress
 
 SHOWN = ObservationSpec(("state",))
@@ -75,7 +75,8 @@ def read_demonstrations(path: Path | str, task_name: str | None = None) -> Demon
     wanted = None if task_name is None else get_task(task_name)
     if not path.is_file():
         raise DataError(
-            f"Demonstration file {path} does not exist. By name there are: {', '.join(TASK_NAMES)}."
+            f"Demonstration file {path} does not exist. By name there are: "
+            f"{', '.join(tasks_with('human_demonstrations'))}."
         )
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -95,7 +96,7 @@ def _read_all(file: h5py.File, path: Path, wanted: Task | None) -> Demonstration
         raise DataError(f"{path} holds no group 'data', as a robosuite demo.hdf5 has: {error}.") from error
     world = world_args(data, path)
     task = get_task(world["env_name"].split("_")[0])
-    if wanted is not None and task is not wanted:
+    if wanted is not None and task.name != wanted.name:
         raise DataError(f"{path} holds {task.name} demonstrations, not {wanted.name}.")
     source = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     found = Demonstrations([], [])
@@ -244,7 +245,9 @@ def _meta(track: _Track, task: Task) -> dict[str, Any]:
         "seed": None,
         "actor": "human",
         **progress.to_json(),
-        "placement_region": task.region_of({name: _placement(p[0]) for name, p in track.objects.items()}),
+        "placement_region": task.region_of(
+            placement_of(task, {name: poses[0] for name, poses in track.objects.items()})
+        ),
     }
 
 
@@ -257,12 +260,6 @@ def _check_layout(physics: Physics) -> None:
             f"the table top is at {table} and the arm at {arm.xpos}, rotation {arm.xmat}; only robosuite's "
             "default can be read: table at (0, 0, 0.8), arm at (-0.56, 0), not rotated."
         )
-
-
-def _placement(pose: np.ndarray) -> tuple[float, float, float]:
-    """(x, y, yaw) on the table."""
-    x, y = pose[:2, 3] - TABLE_CENTRE_IN_BASE_M[:2]
-    return float(x), float(y), float(np.arctan2(pose[1, 0], pose[0, 0]))
 
 
 def _quaternions_xyzw(poses: np.ndarray) -> np.ndarray:

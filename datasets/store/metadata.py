@@ -7,7 +7,6 @@ from typing import Any, Literal
 from simreal_envs.cameras import CameraSpec
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import DEFAULT_IMAGE_SIZE, ObservationSpec, WorldSpec
-from simreal_envs.shifts import parse_shift
 from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.tasks import get_task
 
@@ -47,10 +46,6 @@ def check_meta(meta: dict[str, Any]) -> WorldSpec:
         if not isinstance(value, _META_TYPES[key]):
             valid = " or ".join(kind.__name__ for kind in _META_TYPES[key])
             raise DataError(f"its {key} is {value!r:.40}, not a {valid}")
-    try:
-        parse_shift(meta.get("shift", "none"))
-    except UsageError as error:
-        raise DataError(f"its shift cannot be read: {error}") from error
     for name, camera in (meta.get("cameras") or {}).items():
         _check_camera(name, camera)
     return spec

@@ -14,6 +14,7 @@ from simreal_envs.loop import Outcome, Step
 from simreal_envs.poses import pose_from_action
 from simreal_envs.spec import check_action, check_observation
 from simreal_envs.stack import MEND, check_stack, suspects
+from simreal_envs.table_world import table_world
 
 TIMING = ("time_s", "late_s", "frame_age_s")
 """Recorded of worlds that run in real time: the world's clock, by how much the step that led to the
@@ -65,7 +66,7 @@ class EpisodeRecorder:
                     f"recording: {suspects(env)}. {MEND}"
                 )
         first = steps[0].info
-        meta = env.unwrapped.describe() | {  # type: ignore[attr-defined]
+        meta = table_world(env).describe() | {
             "action_kind": env.get_wrapper_attr("action_kind"),
             "history": 1,
             "seed": outcome.seed,
@@ -80,7 +81,7 @@ class EpisodeRecorder:
         if "events" in first:
             meta["events"] = _events([*(step.info for step in steps), outcome.info])
         has_states = "sim_state" in first
-        spec = env.unwrapped.world_spec  # type: ignore[attr-defined]
+        spec = table_world(env).world_spec
         observations = {
             name: np.stack([step.observation[name] for step in steps]) for name in steps[0].observation
         }

@@ -28,7 +28,7 @@ from simreal_envs.rig.stereo import (
     stereo_depth_mm,
 )
 from simreal_envs.rig.world import STATE
-from simreal_envs.shifts import SHIFTS, Shift, parse_shift
+from simreal_envs.shifts import Shift, parse_shift
 from simreal_envs.sim.lowpoly import simplified
 from simreal_envs.sim.parts import moving_geoms, without
 from simreal_envs.sim.renderer import Renderer
@@ -97,9 +97,9 @@ class SceneD435:
         self.camera = colour_camera(shift)
         self._model, self._data = model, mujoco.MjData(model)
         self._shifts = parse_shift(shift)
-        of_depth, *of_shifts = np.random.SeedSequence(seed).spawn(1 + len(SHIFTS))
-        self._depth_noise = PooledNoise(of_depth)
-        self._noise = [PooledNoise(of_shifts[shift.stream]) for shift in self._shifts]
+        self._depth_noise = PooledNoise(np.random.SeedSequence(seed, spawn_key=(0,)))
+        of_shifts = [np.random.SeedSequence(seed, spawn_key=(1 + shift.stream,)) for shift in self._shifts]
+        self._noise = [PooledNoise(of_shift) for of_shift in of_shifts]
         low = simplified(model)
         mujoco.mj_kinematics(model, self._data)
         mujoco.mj_camlight(model, self._data)

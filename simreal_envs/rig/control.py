@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +17,7 @@ from simreal_envs.errors import RobotError, SimrealError, UsageError
 from simreal_envs.rig import protocol
 from simreal_envs.rig.sockets import Connection, Poller, listen
 from simreal_envs.spec import FloatArray
+from simreal_envs.tasks.starts import as_place
 
 ANSWER_TIMEOUT_S = 10.0
 
@@ -46,9 +47,14 @@ class RigControl:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answers = self._socket.makefile("rb")
 
-    def place(self, placement: Mapping[str, Sequence[float]]) -> None:
-        """Put objects at (x, y, yaw) on the table: m from its centre, rad. The arm stays where it is."""
-        self._ask("place", placement={name: [float(v) for v in p] for name, p in placement.items()})
+    def place(self, placement: Mapping[str, Any]) -> None:
+        """Put objects at (x, y, yaw) on the table: m from its centre, rad. The arm stays where it is.
+
+        On top of another object and a joint's value are as in ``reset``'s options.
+        """
+        places = {name: as_place(value) for name, value in placement.items()}
+        misread = {name: placement[name] for name, place in places.items() if place is None}
+        self._ask("place", placement=places | misread)  # the rig says what it takes
 
     def reset(self) -> None:
         """Arm at its start joints, hand open, objects in a default placement; not while it is controlled."""

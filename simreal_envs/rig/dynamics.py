@@ -19,6 +19,7 @@ from simreal_envs.rig.panda import (
     ROTOR_INERTIA_KGM2,
     Inertia,
 )
+from simreal_envs.sim.parts import carried_by
 
 
 def give_inertia(model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -58,7 +59,7 @@ def payload(model: mujoco.MjModel, data: mujoco.MjData) -> Inertia:
     link7 = model.body("robot0_link7").id
     flange_rotation = data.xmat[link7].reshape(3, 3)
     flange = data.xpos[link7] + flange_rotation @ FLANGE_IN_LINK7_M
-    carried = [b for b in range(model.nbody) if b != link7 and _hangs_on(model, b, link7)]
+    carried = np.setdiff1d(np.flatnonzero(carried_by(model, link7)), link7)
     masses = model.body_mass[carried]
     centres = (data.xipos[carried] - flange) @ flange_rotation
     centre = masses @ centres / masses.sum()
@@ -68,9 +69,3 @@ def payload(model: mujoco.MjModel, data: mujoco.MjData) -> Inertia:
         inertia += axes @ np.diag(model.body_inertia[body]) @ axes.T
         inertia += mass * (at @ at * np.eye(3) - np.outer(at, at))  # Steiner
     return Inertia(float(masses.sum()), centre, inertia)
-
-
-def _hangs_on(model: mujoco.MjModel, body: int, root: int) -> bool:
-    while body > 0 and body != root:
-        body = int(model.body_parentid[body])
-    return body == root

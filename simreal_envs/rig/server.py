@@ -23,7 +23,7 @@ from simreal_envs.rig.panda import LINKS
 from simreal_envs.rig.simulated_arm import TICK_S, SimulatedArm
 from simreal_envs.rig.sockets import Poller
 from simreal_envs.rig.stereo import FAULTS as CAMERA_FAULTS
-from simreal_envs.rig.world import STATE, Placement, World
+from simreal_envs.rig.world import STATE, World
 from simreal_envs.scheduling import run_first
 from simreal_envs.spec import FloatArray, check_choice
 
@@ -185,7 +185,7 @@ class RigServer:
             setattr(faults, fault, True)
         self._publish_camera_faults()
 
-    def _place(self, placement: Placement) -> None:
+    def _place(self, placement: Any) -> None:
         self.world.place(placement)
         self._publish()
 

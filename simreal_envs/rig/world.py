@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -12,13 +12,12 @@ from simreal_envs.rig import dynamics
 from simreal_envs.rig.simulated_arm import TICK_S
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.scene import TabletopScene
-from simreal_envs.spec import START_JOINTS_RAD, FloatArray, check_choice
+from simreal_envs.spec import START_JOINTS_RAD, FloatArray
 from simreal_envs.tasks import get_task
+from simreal_envs.tasks.placement import asked_placement
 
 STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
 """Shared with the camera's process as ``rig-<host>-state``: time in s, joint positions of the scene."""
-
-Placement = Mapping[str, tuple[float, float, float]]
 
 HALF_TABLE_M = 0.4
 
@@ -49,24 +48,25 @@ class World:
         placement = self.task.sample_placement("all", np.random.default_rng(0))
         self.physics.reset(START_JOINTS_RAD, placement)
 
-    def place(self, placement: Placement) -> None:
-        """Put objects at rest at (x, y, yaw) on the table, in m from its centre and rad.
+    def place(self, placement: Any) -> None:
+        """Put objects at rest where each is asked for, as in ``reset``'s options.
 
         Nothing else changes: the arm and other objects keep moving as they did.
 
         Raises:
             UsageError: an unknown object, or a place that is not on the table.
         """
-        if not isinstance(placement, Mapping):
-            raise UsageError(f"A placement is (x, y, yaw) by object's name, not {placement!r}.")
-        for name, values in placement.items():
-            check_choice("object", name, self.task.objects)
-            if len(values) != 3 or not (np.abs(values) <= (HALF_TABLE_M, HALF_TABLE_M, 2 * np.pi)).all():
+        asked = asked_placement(self.task, placement)
+        for name, values in asked.items():
+            if isinstance(values, float):
+                continue
+            x, y, yaw = values[:3]
+            if max(abs(x), abs(y)) > HALF_TABLE_M or abs(yaw) > 2 * np.pi:
                 raise UsageError(
-                    f"Placement of {name!r} is {values}; it takes (x, y, yaw): m from the table's centre, "
-                    f"{HALF_TABLE_M} at most, and rad, a full turn at most."
+                    f"Placement of {name!r} is {values}; it takes m from the middle, {HALF_TABLE_M} at most, "
+                    "and rad, a full turn at most."
                 )
-        self.physics.place(placement)
+        self.physics.place(asked)
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         """Each object's (4, 4) pose."""

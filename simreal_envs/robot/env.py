@@ -41,8 +41,9 @@ from simreal_envs.robot.safety import Limits, load_limits
 from simreal_envs.spec import FloatArray
 from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
-from simreal_envs.tasks.placement import Placement, draw_start
+from simreal_envs.tasks.placement import draw_start
 from simreal_envs.tasks.progress import Progress
+from simreal_envs.tasks.starts import Placement
 
 log = logging.getLogger("simreal.robot")
 

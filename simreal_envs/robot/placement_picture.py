@@ -7,17 +7,18 @@ from PIL import Image, ImageDraw
 
 from simreal_envs.cameras import Camera
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
-from simreal_envs.tasks.placement import Placement
+from simreal_envs.tasks.placement import table_places
+from simreal_envs.tasks.starts import Placement
 
 HALF_SIDE_M = 0.025
 """Of the square that stands for an object."""
 
 
 def draw_placement(image: np.ndarray, camera: Camera, placement: Placement) -> np.ndarray:
-    """The image (H, W, 3) with a square on the table for each object, the arrow along its x axis."""
+    """The image (H, W, 3) with a square for each object on the table, the arrow along its x axis."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    for name, (x, y, yaw) in placement.items():
+    for name, (x, y, yaw) in table_places(placement).items():
         turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
         corners = HALF_SIDE_M * np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])
         arrow = HALF_SIDE_M * np.array([[0.0, 0.0], [2.0, 0.0]])

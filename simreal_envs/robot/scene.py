@@ -20,7 +20,7 @@ from simreal_envs.robot.placement_picture import draw_placement
 from simreal_envs.robot.question import ask
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M, FloatArray
 from simreal_envs.tasks.base import Task
-from simreal_envs.tasks.placement import Placement
+from simreal_envs.tasks.starts import Place, Placement
 
 if TYPE_CHECKING:
     from simreal_envs.rig.control import RigControl
@@ -99,10 +99,8 @@ class OperatorScene:
         self._solved = False
         picture = draw_placement(*self._look(), placement)
         print("Place the objects (robot base frame), with their yaw about the vertical:")
-        for name, (x, y, yaw) in placement.items():
-            in_base = TABLE_CENTRE_IN_BASE_M[:2] + (x, y)
-            where = f"x {100 * in_base[0]:.1f} cm, y {100 * in_base[1]:.1f} cm"
-            print(f"  {name}: {where}, {np.rad2deg(yaw):.0f} degrees")
+        for name, place in placement.items():
+            print(f"  {name}: {_in_words(place)}")
         self._ask("Are the objects in place and your hands out of the way?", picture)
 
     def solved(self) -> None:
@@ -124,3 +122,13 @@ class OperatorScene:
             Image.fromarray(picture).save(path)
             print(f"Drawn into the camera's view: {path}")
         ask(question)
+
+
+def _in_words(place: Place) -> str:
+    if isinstance(place, float):
+        return f"at {place:.3f} (m or rad)"
+    x, y, yaw = place[:3]
+    origin = TABLE_CENTRE_IN_BASE_M[:2] if len(place) == 3 else np.zeros(2)
+    in_cm = 100 * (origin + (x, y))
+    on = "" if len(place) == 3 else f"on {place[3]}, from its middle "
+    return f"{on}x {in_cm[0]:.1f} cm, y {in_cm[1]:.1f} cm, {np.rad2deg(yaw):.0f} degrees"

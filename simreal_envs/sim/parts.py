@@ -40,16 +40,29 @@ def robot_geoms(model: mujoco.MjModel) -> np.ndarray:
     return np.array([name.startswith(("robot0_", "gripper0_")) for name in names])
 
 
+def carried_by(model: mujoco.MjModel, body: int) -> np.ndarray:
+    """(nbody,) bool: the body itself, and the bodies fixed or jointed to it."""
+    carried = np.arange(model.nbody) == body
+    for below in range(body + 1, model.nbody):  # a body comes after its parent
+        carried[below] |= carried[model.body_parentid[below]]
+    return carried
+
+
 def collision_geoms(model: mujoco.MjModel, body: int) -> frozenset[int]:
-    """Those of a free body, and of the bodies fixed or jointed to it, that touch others."""
-    own = model.body_rootid[model.geom_bodyid] == body
+    """Those of a body, and of the bodies fixed or jointed to it, that touch others."""
+    own = carried_by(model, body)[model.geom_bodyid]
     return frozenset(
         np.flatnonzero(own & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))).tolist()
     )
 
 
-def bottom_m(model: mujoco.MjModel, body: int) -> float:
-    """Height of a free body's lowest point of contact over its origin, where the body stands upright.
+def top_m(model: mujoco.MjModel, body: int) -> float:
+    """Height of a body's highest point of contact over its origin, see :func:`bottom_m`."""
+    return -bottom_m(model, body, -1.0)
+
+
+def bottom_m(model: mujoco.MjModel, body: int, upwards: float = 1.0) -> float:
+    """Height of a body's lowest point of contact over its origin, where the body stands upright.
 
     A geom with a margin is held up at that distance already (robosuite's cylinders: 1 mm).
 
@@ -58,7 +71,7 @@ def bottom_m(model: mujoco.MjModel, body: int) -> float:
     """
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
-    up_in_world = data.xmat[body].reshape(3, 3)[:, 2]
+    up_in_world = upwards * data.xmat[body].reshape(3, 3)[:, 2]
     name, geoms = model.body(body).name, collision_geoms(model, body)
     if not geoms:
         raise UsageError(f"Object {name!r} has no geom that collides, so it cannot lie on the table.")

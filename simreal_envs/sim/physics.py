@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import Any
 
 import mujoco
 import numpy as np
 
+from simreal_envs.errors import UsageError
 from simreal_envs.gains import ROBOSUITE, Gains
 from simreal_envs.poses import pose
 from simreal_envs.sim.controller import ArmController
-from simreal_envs.sim.parts import bottom_m, collision_geoms
+from simreal_envs.sim.parts import bottom_m, collision_geoms, top_m
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, TABLE_CENTRE_IN_BASE_M, FloatArray
+from simreal_envs.tasks.starts import Place
 
 GRIPPER_OPEN_M = 0.04
 """Position of one finger of the open hand."""
@@ -24,7 +28,7 @@ class Physics:
     """A ``MjModel`` and its ``MjData`` with names resolved once.
 
     Args:
-        objects: names of the task's objects, as robosuite prefixes their bodies.
+        objects: names of the task's objects: each robosuite's of an entity, or a body's.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, objects: Sequence[str]) -> None:
@@ -36,35 +40,71 @@ class Physics:
         fingers = [f"gripper0_right_finger_joint{i}" for i in (1, 2)]
         self._fingers = np.array([model.joint(name).qposadr[0] for name in fingers])
         self._pads = [frozenset({model.geom(f"gripper0_right_finger{i}_pad_collision").id}) for i in (1, 2)]
-        self._free = {name: model.joint(f"{name}_joint0") for name in objects}
-        self._bodies = {name: int(model.jnt_bodyid[joint.id]) for name, joint in self._free.items()}
+        self._bodies = {name: _body(model, name) for name in objects}
+        free = [(name, _free_joint(model, body)) for name, body in self._bodies.items()]
+        self._free = {name: joint for name, joint in free if joint is not None}
         self._geoms = {name: collision_geoms(model, body) for name, body in self._bodies.items()}
-        self._bottoms_m = {name: bottom_m(model, body) for name, body in self._bodies.items()}
+        self._bottoms_m = {name: bottom_m(model, self._bodies[name]) for name in self._free}
 
     # --- acting -----------------------------------------------------------------------------------
 
     def reset(
         self,
         joints_rad: FloatArray,
-        placement: dict[str, tuple[float, float, float]],
+        placement: Mapping[str, Place],
         gains: Gains = ROBOSUITE,
     ) -> None:
-        """Start an episode: arm at ``joints_rad``, fingers open, objects at (x, y, yaw) on the table."""
+        """Start an episode: arm at ``joints_rad``, fingers open, everything placed as :meth:`place` does."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self._joints] = joints_rad
         self.data.qpos[self._fingers] = GRIPPER_OPEN_M, -GRIPPER_OPEN_M
         self.place(placement)
         self.controller.reset(gains)
 
-    def place(self, placement: Mapping[str, tuple[float, float, float]]) -> None:
-        """Put objects at rest at (x, y, yaw) on the table; whatever else there is goes on as it was."""
-        for name, (x, y, yaw) in placement.items():
-            at, moves = self._free[name].qposadr[0], self._free[name].dofadr[0]
-            in_base = TABLE_CENTRE_IN_BASE_M + np.array([x, y, -self._bottoms_m[name]])
-            self.data.qpos[at : at + 3] = in_base + BASE_IN_WORLD_M
-            self.data.qpos[at + 3 : at + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
-            self.data.qvel[moves : moves + 6] = self.data.qacc_warmstart[moves : moves + 6] = 0.0
+    def place(self, placement: Mapping[str, Place]) -> None:
+        """Put entities at rest on the table or on one another, and joints to values; the rest goes on.
+
+        Raises:
+            UsageError: a joint's value out of its range.
+        """
+        on: dict[str, list[str]] = {}  # what has to be in its place before
+        for name, place in placement.items():
+            if isinstance(place, float):
+                self._set_joint(name, place)
+            else:
+                on[name] = [self._entity_of(other) for other in place[3:] if isinstance(other, str)]
+        for name in TopologicalSorter(on).static_order():
+            if name in placement:
+                self._put(name, *placement[name])  # type: ignore[misc]
         mujoco.mj_forward(self.model, self.data)
+
+    def _set_joint(self, name: str, value: float) -> None:
+        joint = self.model.joint(name)
+        low, high = joint.range
+        if joint.limited[0] and not low <= value <= high:
+            raise UsageError(f"Placement of {name!r} is {value}; the joint goes from {low:g} to {high:g}.")
+        self.data.qpos[joint.qposadr[0]] = value
+        self.data.qvel[joint.dofadr[0]] = self.data.qacc_warmstart[joint.dofadr[0]] = 0.0
+
+    def _put(self, name: str, x: float, y: float, yaw: float, of: str | None = None) -> None:
+        at, moves = self._free[name].qposadr[0], self._free[name].dofadr[0]
+        if of is None:
+            in_world = TABLE_CENTRE_IN_BASE_M + np.array([x, y, -self._bottoms_m[name]]) + BASE_IN_WORLD_M
+        else:
+            mujoco.mj_kinematics(self.model, self.data)
+            body = self._bodies[of]
+            turn = self.data.xmat[body].reshape(3, 3)
+            height_m = top_m(self.model, body) - self._bottoms_m[name]
+            in_world = self.data.xpos[body] + turn @ np.array([x, y, height_m])
+            yaw += float(np.arctan2(turn[1, 0], turn[0, 0]))
+        self.data.qpos[at : at + 3] = in_world
+        self.data.qpos[at + 3 : at + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+        self.data.qvel[moves : moves + 6] = self.data.qacc_warmstart[moves : moves + 6] = 0.0
+
+    def _entity_of(self, name: str) -> str:
+        """The free entity that an object is or belongs to, else the object itself."""
+        root = self.model.body_rootid[self._bodies[name]]
+        return next((entity for entity in self._free if self._bodies[entity] == root), name)
 
     def step(self, pose_target_in_base: FloatArray, gripper: float) -> None:
         """One control step of 50 ms towards a target end-effector pose (4, 4)."""
@@ -122,9 +162,13 @@ class Physics:
         return self.data.xpos[self._bodies[name]] - BASE_IN_WORLD_M
 
     def object_speed_mps(self, name: str) -> float:
-        """Speed of the object's centre."""
-        at = self._free[name].dofadr[0]
-        return float(np.linalg.norm(self.data.qvel[at : at + 3]))
+        """Speed of the object's origin."""
+        if name in self._free:
+            at = self._free[name].dofadr[0]
+            return float(np.linalg.norm(self.data.qvel[at : at + 3]))
+        velocity, body = np.zeros(6), mujoco.mjtObj.mjOBJ_XBODY
+        mujoco.mj_objectVelocity(self.model, self.data, body, self._bodies[name], velocity, 0)
+        return float(np.linalg.norm(velocity[3:]))
 
     def _touching(self, first: frozenset[int], second: frozenset[int]) -> bool:
         for a, b in self.data.contact.geom[: self.data.ncon].tolist():
@@ -139,3 +183,23 @@ class Physics:
     def is_grasped(self, name: str) -> bool:
         """Whether both finger pads touch the object."""
         return all(self._touching(pad, self._geoms[name]) for pad in self._pads)
+
+
+def _body(model: mujoco.MjModel, name: str) -> int:
+    """The body of an object: the root of robosuite's model of an entity, or the one that is called so.
+
+    Raises:
+        KeyError: there is none.
+    """
+    joint = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, f"{name}_joint0")
+    if joint >= 0 and model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
+        return int(model.jnt_bodyid[joint])
+    root = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, f"{name}_main")
+    return root if root >= 0 else int(model.body(name).id)
+
+
+def _free_joint(model: mujoco.MjModel, body: int) -> Any:
+    """MuJoCo's view of the joint that lets the body go anywhere; None where it has none."""
+    joint = model.body_jntadr[body]
+    is_free = joint >= 0 and model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE
+    return model.joint(joint) if is_free else None

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.sim.physics import Physics
-from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, START_JOINTS_RAD
+from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, START_JOINTS_RAD, TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.progress import Progress
 
@@ -25,7 +25,7 @@ from robosuite.environments.manipulation.manipulation_env import ManipulationEnv
 from robosuite.models.arenas import TableArena  # noqa: E402
 from robosuite.models.objects import MujocoObject  # noqa: E402
 from robosuite.models.tasks import ManipulationTask  # noqa: E402
-from robosuite.utils.mjcf_utils import CustomMaterial, new_element  # noqa: E402
+from robosuite.utils.mjcf_utils import CustomMaterial, array_to_string, new_element  # noqa: E402
 
 logging.disable(logging.NOTSET)
 logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
@@ -92,6 +92,11 @@ class TabletopScene(ManipulationEnv):
             camera_attribs={"fovy": str(fovy)},
         )
         self.task_objects = self.task.robosuite_objects()
+        for name, (x, y, yaw) in self.task.fixed.items():
+            entity, on_table = self.task_objects[name], TABLE_CENTRE_IN_BASE_M + BASE_IN_WORLD_M
+            position = on_table + [x, y, -entity.bottom_offset[2]]
+            entity.get_obj().set("pos", array_to_string(position))
+            entity.get_obj().set("quat", array_to_string([np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]))
         self.model = ManipulationTask(
             mujoco_arena=arena, mujoco_robots=[robot], mujoco_objects=list(self.task_objects.values())
         )

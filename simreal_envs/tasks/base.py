@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simreal_envs.errors import unknown
 from simreal_envs.spec import REGIONS
+from simreal_envs.tasks.moves import Command, Scene
+from simreal_envs.tasks.starts import Placement, Start
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject
 
     from simreal_envs.sim.physics import Physics
-
-
-@dataclass(frozen=True)
-class Range:
-    """Uniform range of one object's pose on the table, base frame (the table's origin is at x = 0.56 m).
-
-    ``x`` and ``y`` in metres relative to the table's centre, ``yaw`` in radians.
-    """
-
-    x: tuple[float, float]
-    y: tuple[float, float]
-    yaw: tuple[float, float] = (0.0, 0.0)
-
-    def sample(self, rng: np.random.Generator) -> tuple[float, float, float]:
-        """Draw (x, y, yaw)."""
-        return (float(rng.uniform(*self.x)), float(rng.uniform(*self.y)), float(rng.uniform(*self.yaw)))
-
-    def contains(self, x: float, y: float) -> bool:
-        """Whether a table position lies in the range (yaw is not looked at)."""
-        return self.x[0] <= x <= self.x[1] and self.y[0] <= y <= self.y[1]
 
 
 @dataclass(frozen=True)
@@ -54,41 +37,69 @@ class Subtask:
     held: str | None = None
 
 
+@dataclass(frozen=True)
+class Demo:
+    """What ``simreal demo`` makes of a task.
+
+    Attributes:
+        minutes, quick_minutes: how long it and its ``--quick`` take on two cores, installation taken off.
+        sizes: of its experiment, by the name of the setting, where they are not the usual ones.
+    """
+
+    minutes: int
+    quick_minutes: int
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+
 class Task(ABC):
     """A task. Stateless: everything about the episode is read from the physics.
 
+    An object is an entity, named as robosuite's model, or a part of one that moves, named as its body.
+    An entity is free, with robosuite's free joint, or fixed to the table; both may have hinges and slides.
+
     Attributes:
         name: as in ``simreal/<name>-v0``.
+        instruction: what to do, in one sentence.
         objects: names of the objects, in the order of the ``object`` observation.
         stages: what has to happen, in order; the last one is success.
         subtasks: the parts for generation, in order.
-        ranges: for each region, the start range of each object.
-        object_symmetry: for each object, how many yaw rotations leave it the same (4 for a cube).
+        starts: for each region, the start of each free entity, and of hinges and slides by their names in the
+            model. A thing's kind of start is the same in every region.
+        fixed: (x, y, yaw) on the table of each entity that has no free joint.
+        object_symmetry: for each object, how many yaw rotations leave it the same (4 for a cube); 1 if not
+            named.
+        human_demonstrations: files of robosuite 1.0.1's human demonstration, ``demo.hdf5`` first, with their
+            SHA-256.
+        demo: sizes of ``simreal demo``.
+        expert: the rule of a scripted expert, see :mod:`simreal_envs.tasks.moves`; write it as a method.
     """
 
     name: str
+    instruction: str
     objects: tuple[str, ...]
     stages: tuple[str, ...]
     subtasks: tuple[Subtask, ...]
-    ranges: dict[str, dict[str, Range]]
-    object_symmetry: dict[str, int]
+    starts: dict[str, dict[str, Start]]
+    fixed: dict[str, tuple[float, float, float]] = {}
+    object_symmetry: dict[str, int] = {}
+    human_demonstrations: dict[str, str] = {}
+    demo: Demo | None = None
+    expert: Callable[[Scene], Command] | None = None
 
-    def sample_placement(
-        self, region: str, rng: np.random.Generator
-    ) -> dict[str, tuple[float, float, float]]:
-        """Draw (x, y, yaw) on the table for every object."""
-        if region not in self.ranges:
+    def sample_placement(self, region: str, rng: np.random.Generator) -> Placement:
+        """Draw a start of everything that has one."""
+        if region not in self.starts:
             raise unknown("region", region, REGIONS)
-        return {name: self.ranges[region][name].sample(rng) for name in self.objects}
+        return {name: start.sample(rng) for name, start in self.starts[region].items()}
 
-    def region_of(self, placement: dict[str, tuple[float, float, float]]) -> str:
+    def region_of(self, placement: Placement) -> str:
         """``in`` if the target's demonstrations could start like this, else ``ood``."""
-        inside = all(self.ranges["in"][name].contains(*placement[name][:2]) for name in self.objects)
-        return "in" if inside else "ood"
+        starts = self.starts["in"]
+        return "in" if all(starts[name].contains(place) for name, place in placement.items()) else "ood"
 
     @abstractmethod
     def robosuite_objects(self) -> dict[str, MujocoObject]:
-        """robosuite's models of the objects, by name."""
+        """robosuite's models of the entities, by name."""
 
     @abstractmethod
     def stages_reached(self, physics: Physics) -> dict[str, bool]:

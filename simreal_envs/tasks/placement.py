@@ -1,17 +1,16 @@
-"""How an episode starts: drawn from the seed, with objects where ``reset``'s options want them."""
+"""How an episode starts: drawn from the seed, with things where ``reset``'s options want them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from simreal_envs.errors import UsageError
-from simreal_envs.spec import START_JOINTS_RAD, FloatArray, check_choice
+from simreal_envs.spec import START_JOINTS_RAD, TABLE_CENTRE_IN_BASE_M, FloatArray, check_choice
 from simreal_envs.tasks.base import Task
-
-Placement = dict[str, tuple[float, float, float]]
-"""For each object x and y in metres from the table's centre, and yaw in radians."""
+from simreal_envs.tasks.starts import JointStart, OnTop, Placement, as_place
 
 START_NOISE_RAD = 0.02
 """Standard deviation of each start joint, as robosuite's default."""
@@ -26,19 +25,48 @@ def draw_start(
         UsageError: see :func:`asked_placement`.
     """
     noise_rad = rng.normal(0.0, START_NOISE_RAD, 7)
-    placement = task.sample_placement(region, rng) | asked_placement(task, options)
-    return START_JOINTS_RAD + noise_rad, placement
+    asked = asked_placement(task, (options or {}).get("placement", {}))
+    return START_JOINTS_RAD + noise_rad, task.sample_placement(region, rng) | asked
 
 
-def asked_placement(task: Task, options: dict[str, Any] | None) -> Placement:
-    """The objects that ``reset`` was told where to put.
+def asked_placement(task: Task, asked: Any) -> Placement:
+    """Starts that a caller asked for, checked.
 
     Raises:
-        UsageError: an object that the task does not have, or a place that is not three finite numbers.
+        UsageError: they are not given by name, a name is none that the task starts somewhere, or a start is
+            not of the kind that the task gives it.
     """
-    asked = dict((options or {}).get("placement", {}))
-    for name, values in asked.items():
-        check_choice("object", name, task.objects)
-        if len(values) != 3 or not np.isfinite(values).all():
-            raise UsageError(f"Placement of {name!r} is {values!r}; it must be (x m, y m, yaw rad).")
-    return asked
+    if not isinstance(asked, Mapping):
+        raise UsageError(f"A placement is where things start, by name, not {asked!r}.")
+    placement: Placement = {}
+    for name, value in asked.items():
+        check_choice("object", name, task.starts["all"])
+        start, place = task.starts["all"][name], as_place(value)
+        if place is None or not start.is_of_kind(place):
+            raise UsageError(f"Placement of {name!r} is {value!r}; it must be {start.form}.")
+        placement[name] = place
+    return placement
+
+
+def placement_of(task: Task, poses: Mapping[str, FloatArray]) -> Placement:
+    """The starts that object poses (4, 4) show: of all but joints, whose values they do not tell."""
+    placement: Placement = {}
+    for name, start in task.starts["all"].items():
+        if isinstance(start, JointStart) or name not in poses:
+            continue
+        of = poses[start.of] if isinstance(start, OnTop) else _TABLE_IN_BASE
+        pose = np.linalg.inv(of) @ poses[name]
+        yaw = float(np.arctan2(pose[1, 0], pose[0, 0]))
+        x, y = float(pose[0, 3]), float(pose[1, 3])
+        placement[name] = (x, y, yaw, start.of) if isinstance(start, OnTop) else (x, y, yaw)
+    return placement
+
+
+_TABLE_IN_BASE = np.eye(4)
+_TABLE_IN_BASE[:3, 3] = TABLE_CENTRE_IN_BASE_M
+
+
+def table_places(placement: Placement) -> dict[str, tuple[float, float, float]]:
+    """(x, y, yaw) of what lies on the table itself."""
+    lying = ((name, place) for name, place in placement.items() if not isinstance(place, float))
+    return {name: place for name, place in lying if len(place) == 3}

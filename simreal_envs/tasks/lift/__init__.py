@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simreal_envs.tasks.base import Range, Subtask, Task
+from simreal_envs.tasks import moves
+from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
+from simreal_envs.tasks.starts import OnTable
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject
@@ -25,15 +27,21 @@ class Lift(Task):
     """
 
     name = "Lift"
+    instruction = "Pick up the red cube."
     objects = ("cube",)
     stages = ("reach", "grasp", "lift")
     subtasks = (Subtask("lift", "cube"),)
-    ranges = {
-        "in": {"cube": Range(x=(-0.1, 0.1), y=(-0.16, -0.02))},
-        "ood": {"cube": Range(x=(-0.1, 0.1), y=(0.02, 0.16))},
-        "all": {"cube": Range(x=(-0.1, 0.1), y=(-0.16, 0.16))},
+    starts = {
+        "in": {"cube": OnTable(x=(-0.1, 0.1), y=(-0.16, -0.02))},
+        "ood": {"cube": OnTable(x=(-0.1, 0.1), y=(0.02, 0.16))},
+        "all": {"cube": OnTable(x=(-0.1, 0.1), y=(-0.16, 0.16))},
     }
     object_symmetry = {"cube": 4}
+    human_demonstrations = {
+        "lift/panda/demo.hdf5": "694f2701136b57354e6b45c0b06a70f147416030239ce8fbc7a28984c5a2b989",
+        "lift/panda/models/model_1.xml": "3076b6b1e4ade819f2625773751a1b3b2557b7ede3624ac00dbfd02bcd4c04d1",
+    }
+    demo = Demo(25, 6, {"target_demos": 5, "updates": 4000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import BoxObject
@@ -51,3 +59,6 @@ class Lift(Task):
             "grasp": physics.is_grasped("cube"),
             "lift": bool(cube[2] > LIFTED_M),
         }
+
+    def expert(self, scene: moves.Scene) -> moves.Command:
+        return moves.lift(scene, "cube")

@@ -1,0 +1,86 @@
+"""What the rules of scripted experts are made of. A rule is a function from the scene to a command.
+
+It depends on what is there now, not on a clock, so an expert recovers from disturbances and a policy can
+imitate it from single observations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simreal_envs.spec import FloatArray
+
+LEAD_M = 0.05
+"""The target stays this far ahead of the hand at most; about 0.3 m/s with robosuite's gains."""
+
+HOVER_M = 0.10
+CLEAR_M = 0.06
+ALIGNED_M = 0.012
+AT_M = 0.008
+HELD_M = 0.025
+OPEN, CLOSE = -1.0, 1.0
+
+
+@dataclass
+class Scene:
+    """What an expert sees in one step, base frame, metres."""
+
+    hand: FloatArray
+    width_m: float
+    objects: dict[str, FloatArray]
+    grip_steps: int
+    """Steps since the gripper was told to close and has stopped moving, else 0."""
+
+
+@dataclass
+class Command:
+    """Where the hand shall go and what the fingers shall do."""
+
+    position_in_base: FloatArray
+    yaw: float
+    gripper: float
+
+
+def yaw_of(pose: FloatArray, symmetry: int) -> float:
+    """The object's yaw among its equivalents that is nearest to zero."""
+    period = 2 * np.pi / symmetry
+    yaw = float(np.arctan2(pose[1, 0], pose[0, 0]))
+    return yaw - period * round(yaw / period)
+
+
+def raised(position: FloatArray, by_m: float) -> FloatArray:
+    """The position, so much higher."""
+    return position + np.array([0.0, 0.0, by_m])
+
+
+def approach(scene: Scene, target: FloatArray, yaw: float, gripper: float) -> Command:
+    """Over the target at a clear height until aligned, then straight down."""
+    offset = np.linalg.norm(scene.hand[:2, 3] - target[:2])
+    above = raised(target, CLEAR_M if offset < 2 * ALIGNED_M else HOVER_M)
+    return Command(target if offset < ALIGNED_M else above, yaw, gripper)
+
+
+def holding(scene: Scene, name: str) -> bool:
+    """The object is between the fingers, which have closed on it."""
+    distance = np.linalg.norm(scene.objects[name][:3, 3] - scene.hand[:3, 3])
+    return scene.grip_steps > 0 and bool(distance < HELD_M)
+
+
+def grasp(scene: Scene, name: str) -> Command:
+    """Come to the object from above and close the fingers on it, across its faces."""
+    target = scene.objects[name][:3, 3]
+    yaw = yaw_of(scene.objects[name], 4)
+    at = np.linalg.norm(scene.hand[:3, 3] - target) < AT_M
+    closing = scene.width_m < 0.075 and np.linalg.norm(scene.hand[:3, 3] - target) < HELD_M
+    if at or closing:
+        return Command(target, yaw, CLOSE)
+    return approach(scene, target, yaw, OPEN)
+
+
+def lift(scene: Scene, name: str) -> Command:
+    """Grasp the object and rise."""
+    if not holding(scene, name):
+        return grasp(scene, name)
+    return Command(raised(scene.hand[:3, 3], LEAD_M), yaw_of(scene.objects[name], 4), CLOSE)
