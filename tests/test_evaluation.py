@@ -159,8 +159,7 @@ def test_a_trained_policy_is_evaluated_by_its_weights(run_folder, tmp_path):
     state.write_text(state.read_text().replace('"execute": 4', '"execute": 8'))
     assert TrainedPolicy.at(moved).identity() != last.identity()
 
-    size = tuple(first.world()["image_size"])
-    world = World(first.world()["task"], shift="texture", image_size=size, max_steps=20)
+    world = World.showing(first.world(), shift="texture", max_steps=20)
     actors = {"after 1": first, "after 2": last}
     results = evaluate(actors, world, ["ood"], SEEDS[:1], tmp_path / "two", workers=2)
     assert [r.actor for r in results] == [first.identity(), last.identity()]

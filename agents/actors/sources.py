@@ -57,10 +57,11 @@ class TrainedPolicy:
 
     def identity(self) -> str:
         """Number of updates, and the beginning of the SHA-256 of the weights and of how they are used."""
-        from simreal_agents.policies.checkpoint import find_checkpoint, read_state
+        from simreal_agents.policies.checkpoint import STATE, find_checkpoint, read_state
 
         folder = find_checkpoint(self.run, self.checkpoint)
-        state = read_state(folder)
+        read_state(folder)  # which refuses a damaged one
+        state = json.loads((folder / STATE).read_text())  # of an earlier format as it was: so are its results
         use = [state["config"]["head"], state["config"]["encoder"]]
         use += [state[key] for key in ("world", "looks", "cameras")]
         digest = hashlib.sha256((folder / "weights.safetensors").read_bytes())
