@@ -51,8 +51,11 @@ def test_a_policy_is_refused_where_it_does_not_fit(run_folder: Path, tmp_path: P
     command = ["collect", str(tmp_path / "data"), "--by", str(run_folder), "--workers", "1"]
     for options, message in [
         (["--task", "Stack", "--image-size", "32", "48"], "task is 'Stack'"),
-        (["--task", "Lift"], "image_size is [72, 96], the policy was trained with [32, 48]"),
-        (["--task", "Lift", "--obs", "state"], "gives no agentview_image"),
+        (
+            ["--task", "Lift"],
+            "agentview_image uint8 (72, 96, 3) instead of agentview_image uint8 (32, 48, 3)",
+        ),
+        (["--task", "Lift", "--obs", "state"], "agentview_image is not there"),
     ]:
         result = CliRunner().invoke(app, [*command, *options])
         assert result.exit_code == 1, result.output

@@ -19,13 +19,14 @@ import simreal_envs  # noqa: F401  registers the tasks
 from simreal_agents.actors.experts import make_expert
 from simreal_agents.operators.replay import ReplayActor
 from simreal_agents.policies.config import load_config
-from simreal_agents.policies.policy import Policy, build_network
+from simreal_agents.policies.policy import Policy, build_network, reads
 from simreal_datasets.store.episode import Episode
 from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
 from simreal_envs.stack import check_stack
+from simreal_envs.world import World
 from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
 Env = gym.Env[Any, Any]
@@ -49,9 +50,8 @@ def world() -> Iterator[Env]:
 def policy() -> Policy:
     """One that knows nothing yet."""
     config = load_config("cpu", "source", ["data.source=none"])
-    described = {"task": "Lift", "action_kind": "pose", "image_size": [32, 32]}
-    network = build_network(config, described)
-    return Policy(network, config, described, 0, {}, {}, torch.device("cpu"))
+    network = build_network(config, reads(config, World("Lift", image_size=(32, 32)).spec))
+    return Policy(network, config, 0, {}, {}, torch.device("cpu"))
 
 
 class Holds:
@@ -294,7 +294,10 @@ def images(function: Callable[[np.ndarray], Any]) -> Callable[[dict[str, Any]], 
         (images(torch.from_numpy), "agentview_image is a Tensor"),
         (lambda o: {k: v for k, v in o.items() if k != "agentview_image"}, "agentview_image is not there"),
         (lambda o: o | {"robot0_eef_pos": o["robot0_eef_pos"].astype(float)}, "robot0_eef_pos has .*float64"),
-        (lambda o: o | {"robot0_joint_pos": np.full(7, np.nan, np.float32)}, "robot0_joint_pos holds nan"),
+        (
+            lambda o: o | {"robot0_gripper_qpos": np.full(2, np.nan, np.float32)},
+            "robot0_gripper_qpos holds nan",
+        ),
         (lambda o: o["agentview_image"], "observation is a ndarray"),
     ],
 )

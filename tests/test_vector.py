@@ -21,9 +21,10 @@ from simreal_agents.operators.devices import Motion
 from simreal_agents.operators.replay import ReplayActor
 from simreal_agents.operators.teleoperation import Teleoperator
 from simreal_agents.policies.config import load_config
-from simreal_agents.policies.policy import Policy, build_network
+from simreal_agents.policies.policy import Policy, build_network, reads
 from simreal_envs.errors import UsageError
 from simreal_envs.vector import OneEach
+from simreal_envs.world import World
 
 Env = gym.Env[Any, Any]
 LENGTHS = (5, 7, 11)
@@ -49,8 +50,8 @@ def policy(request: pytest.FixtureRequest) -> Policy:
     config = load_config(
         "cpu", "source", ["data.source=none", f"head.kind={request.param}", "head.execute=3"]
     )
-    world = {"task": "Lift", "action_kind": "pose", "image_size": [32, 32]}
-    return Policy(build_network(config, world), config, world, 0, {}, {}, torch.device("cpu"))
+    network = build_network(config, reads(config, World("Lift", image_size=(32, 32)).spec))
+    return Policy(network, config, 0, {}, {}, torch.device("cpu"))
 
 
 def play(actor: Any, envs: SyncVectorEnv, mode: AutoresetMode) -> list[list[tuple[Any, np.ndarray]]]:
