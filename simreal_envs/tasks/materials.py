@@ -30,5 +30,5 @@ def glaze(name: str) -> CustomMaterial:
         tex_name=name,
         mat_name=f"{name}_mat",
         tex_attrib={"type": "cube"},
-        mat_attrib={"texrepeat": "1 1", "specular": "0.6", "shininess": "0.6", "emission": "0.15"},
+        mat_attrib={"texrepeat": "1 1", "specular": "0.3", "shininess": "0.5", "emission": "0.15"},
     )

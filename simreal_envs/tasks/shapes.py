@@ -31,6 +31,7 @@ class Part:
         material: how it looks.
         colour: what the material's texture is multiplied with.
         use: ``all``; ``collision`` if it only touches, ``visual`` if it is only seen.
+        friction: sliding, torsional and rolling, all of which count; None for the usual sliding alone.
     """
 
     kind: str
@@ -40,10 +41,16 @@ class Part:
     quaternion: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
     colour: Colour = WHITE
     use: str = "all"
+    friction: Triple | None = None
 
 
 def rod(
-    start: Triple, end: Triple, radius_m: float, material: CustomMaterial, colour: Colour = WHITE
+    start: Triple,
+    end: Triple,
+    radius_m: float,
+    material: CustomMaterial,
+    colour: Colour = WHITE,
+    friction: Triple | None = None,
 ) -> Part:
     """A capsule whose round ends are about two points."""
     a, b = np.array(start), np.array(end)
@@ -51,7 +58,8 @@ def rod(
     x, y, z, w = turn.as_quat().tolist()
     length_m = float(np.linalg.norm(b - a))
     middle: Any = tuple(((a + b) / 2).tolist())
-    return Part("capsule", (radius_m, length_m / 2), middle, material, (w, x, y, z), colour)
+    size = (radius_m, length_m / 2)
+    return Part("capsule", size, middle, material, (w, x, y, z), colour, friction=friction)
 
 
 def assemble(name: str, parts: Sequence[Part], half_size_m: Triple, density: float) -> MujocoObject:
@@ -72,6 +80,8 @@ def assemble(name: str, parts: Sequence[Part], half_size_m: Triple, density: flo
         geom_quats=[part.quaternion for part in parts],
         geom_rgbas=[list(part.colour) for part in parts],
         geom_materials=[part.material.mat_attrib["name"] for part in parts],
+        geom_frictions=[part.friction for part in parts],
+        geom_condims=[None if part.friction is None else 6 for part in parts],
         obj_types=[part.use for part in parts],
         density=density,
         locations_relative_to_center=True,
