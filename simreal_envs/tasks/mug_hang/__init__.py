@@ -52,8 +52,7 @@ LOWERED_M = LOOP_Z_M[1] - LOOP_MIDDLE_M[2] - BRANCH_RADIUS_M
 """How far below the branch the middle of the opening is when the handle lies on the branch."""
 RELEASED_M = 0.003
 """The fingers open when the handle is this far above the branch."""
-ALIGNED_COSINE = 0.998
-"""Of the angle between the handle and the plane that the branch goes through at right angles: 3.6 degrees."""
+ALIGNED_RAD = 0.12
 
 
 def _starts(x: tuple[float, float]) -> dict[str, Start]:
@@ -125,7 +124,9 @@ class MugHang(Task):
     def expert(self, scene: moves.Scene) -> Command:
         """Grasp the mug, thread the handle on the branch, lower it, let go and rise."""
         cup, tree = scene.objects["mug"], scene.objects["tree"]
-        hand, held, yaw = scene.hand[:3, 3], grasp_point(cup), hand_yaw(tree)
+        hand, held = scene.hand[:3, 3], grasp_point(cup)
+        yaw = float(np.arctan2(scene.hand[1, 0], scene.hand[0, 0]))
+        turn = moves.yaw_of(np.linalg.inv(cup) @ tree, 1)  # the mug may lie askew in the hand
         root, loop = (tree @ [*ROOT_M, 1.0])[:3], (cup @ [*LOOP_MIDDLE_M, 1.0])[:3]
         along, across = tree[:3, :3] @ BRANCH, tree[:3, 1]
         upwards = np.cross(along, across)
@@ -133,7 +134,7 @@ class MugHang(Task):
         holding, threaded_m = moves.holding_at(scene, held), _threaded_m(cup, tree)
 
         def bring_loop_to(point: FloatArray) -> Command:
-            return Command(hand + point - loop, yaw, CLOSE)
+            return Command(hand + point - loop, yaw + turn, CLOSE)
 
         inmost = root + THREAD_TO_M * along
         if threaded_m is not None and threaded_m < THREAD_TO_M + 0.012:
@@ -142,10 +143,10 @@ class MugHang(Task):
             return Command(raised(hand, HOVER_M if scene.width_m > 0.077 else 0.0), yaw, OPEN)
         if not holding:
             return moves.grasp_at(scene, held, hand_yaw(cup))
-        in_line = abs(beside_m) < 0.005 and abs(over_m) < 0.008 and across @ cup[:3, 1] > ALIGNED_COSINE
+        in_line = abs(beside_m) < 0.006 and abs(over_m) < 0.01 and abs(turn) < ALIGNED_RAD
         if threaded_m is not None or (in_line and out_m < THREAD_FROM_M + 0.02):
             return bring_loop_to(inmost)
         outmost = root + THREAD_FROM_M * along
         if loop[2] < outmost[2] - 0.02:  # rise first
-            return Command(np.array([hand[0], hand[1], (hand + outmost - loop)[2]]), hand_yaw(cup), CLOSE)
+            return Command(np.array([hand[0], hand[1], (hand + outmost - loop)[2]]), yaw, CLOSE)
         return bring_loop_to(outmost)
