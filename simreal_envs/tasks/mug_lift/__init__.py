@@ -1,0 +1,60 @@
+"""MugLift: pick up a mug."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simreal_envs.tasks import moves
+from simreal_envs.tasks.base import Subtask, Task
+from simreal_envs.tasks.moves import CLOSE, LEAD_M, Command, raised
+from simreal_envs.tasks.mug import grasp_point, hand_yaw, is_reached, mug
+from simreal_envs.tasks.starts import OnTable
+
+if TYPE_CHECKING:
+    from robosuite.models.objects import MujocoObject
+
+    from simreal_envs.sim.physics import Physics
+
+LIFTED_M = 0.08
+_X = (-0.1, 0.1)
+_YAW = (-0.6 * np.pi, -0.4 * np.pi)
+"""The handle points away from the robot, to the camera."""
+
+
+class MugLift(Task):
+    """The mug's middle is to rise 8 cm above the table.
+
+    The target domain's demonstrations come from the right half of the table (y < 0).
+    """
+
+    name = "MugLift"
+    instruction = "Pick up the mug."
+    objects = ("mug",)
+    stages = ("reach", "grasp", "lift")
+    subtasks = (Subtask("lift", "mug"),)
+    starts = {
+        "in": {"mug": OnTable(_X, (-0.16, -0.02), _YAW)},
+        "ood": {"mug": OnTable(_X, (0.02, 0.16), _YAW)},
+        "all": {"mug": OnTable(_X, (-0.16, 0.16), _YAW)},
+    }
+
+    def robosuite_objects(self) -> dict[str, MujocoObject]:
+        return {"mug": mug("mug")}
+
+    def stages_reached(self, physics: Physics) -> dict[str, bool]:
+        pose = physics.object_pose_in_base("mug")
+        hand = physics.end_effector_pose_in_base()[:3, 3]
+        return {
+            "reach": is_reached(pose, hand),
+            "grasp": physics.is_grasped("mug"),
+            "lift": bool(pose[2, 3] > LIFTED_M),
+        }
+
+    def expert(self, scene: moves.Scene) -> Command:
+        """Close the fingers on the mug from both sides and rise."""
+        pose = scene.objects["mug"]
+        if not moves.holding_at(scene, grasp_point(pose)):
+            return moves.grasp_at(scene, grasp_point(pose), hand_yaw(pose))
+        return Command(raised(scene.hand[:3, 3], LEAD_M), hand_yaw(pose), CLOSE)

@@ -1,0 +1,141 @@
+"""Scenes of tasks: they lie still, nothing is solved by itself, and experts solve them for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import pytest
+
+import simreal_envs  # noqa: F401
+from simreal_agents.actors.experts import make_expert
+from simreal_envs.poses import reachable_action
+from simreal_envs.registration import make_env
+from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
+from simreal_envs.tasks import TASKS
+from simreal_envs.tasks.box_in_bin import IN_BIN_M
+from simreal_envs.tasks.mug import HALF_HEIGHT_M
+
+Env = gym.Env[Any, Any]
+NEW = ("BoxInBin", "MugLift", "MugHang")
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def one(task: str, region: str = "all") -> Any:
+        made.append(make_env(task, obs="state", region=region))
+        return made[-1]
+
+    yield one
+    for env in made:
+        env.close()
+
+
+def solve(env: Any, seed: int) -> list[dict[str, Any]]:
+    """The infos of an expert's episode, the reset's first."""
+    expert, state = make_expert(env), None
+    observation, info = env.reset(seed=seed)
+    infos, over = [info], False
+    while not over and len(infos) <= 300:
+        action, state = expert.predict(observation, state)
+        observation, _, over, _, info = env.step(action)
+        infos.append(info)
+    return infos
+
+
+@pytest.mark.parametrize("region", ["in", "ood"])
+@pytest.mark.parametrize("task", TASKS.names())
+def test_what_lies_on_the_table_lies_still(task: str, region: str, make: Callable[..., Any]) -> None:
+    env = make(task, region)
+    before = env.reset(seed=0)[1]["object_poses_in_base"]
+    physics = env.physics
+    for step in range(round(10.0 / physics.model.opt.timestep)):
+        mujoco.mj_step1(physics.model, physics.data)
+        physics.controller.apply()
+        mujoco.mj_step2(physics.model, physics.data)
+        if step > 250:  # half a second, in which weights come to rest
+            assert all(physics.object_speed_mps(name) < 1e-3 for name in before)
+    for name, pose in env.object_poses_in_base().items():
+        assert np.linalg.norm(pose[:3, 3] - before[name][:3, 3]) < 5e-4, name
+        np.testing.assert_allclose(pose[:3, :3], before[name][:3, :3], atol=0.005)
+
+
+@pytest.mark.parametrize("task", TASKS.names())
+def test_nothing_is_solved_at_reset_or_by_holding_still(task: str, make: Callable[..., Any]) -> None:
+    env = make(task)
+    _, info = env.reset(seed=1)
+    action = reachable_action(env.end_effector_pose_in_base(), -1.0)
+    for _ in range(100):
+        assert (info["success"], info["stage"]) == (False, "start")
+        *_, info = env.step(action)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("region", ["in", "ood"])
+@pytest.mark.parametrize("task", NEW)
+def test_the_expert_solves_every_region_stage_by_stage(
+    task: str, region: str, make: Callable[..., Any]
+) -> None:
+    env = make(task, region)
+    for seed in range(5):
+        infos = solve(env, seed)
+        assert infos[0]["placement_region"] == region
+        reached = [info["stages_reached"] for info in infos]
+        assert reached == sorted(reached)
+        assert set(reached) == set(range(len(env.task.stages) + 1))  # none is passed over
+        assert infos[-1]["success"]
+        assert 20 < len(infos) < 250
+
+
+@pytest.mark.parametrize("task", NEW)
+def test_objects_are_placed_where_asked(task: str, make: Callable[..., Any]) -> None:
+    env = make(task)
+    asked = {"box": (0.02, 0.15, 0.1), "bin": (-0.01, -0.12, 0.2)}
+    asked |= {"mug": (0.05, -0.14, -1.4), "tree": (-0.02, 0.12, -1.5)}
+    asked = {name: asked[name] for name in env.task.objects}
+    poses = env.reset(seed=0, options={"placement": asked})[1]["object_poses_in_base"]
+    for name, (x, y, yaw) in asked.items():
+        np.testing.assert_allclose(poses[name][:2, 3], TABLE_CENTRE_IN_BASE_M[:2] + [x, y], atol=1e-9)
+        assert np.arctan2(poses[name][1, 0], poses[name][0, 0]) == pytest.approx(yaw)
+    if "mug" in asked:
+        assert poses["mug"][2, 3] == pytest.approx(HALF_HEIGHT_M, abs=1e-6)
+
+
+def moved(env: Any, name: str, by_m: tuple[float, float, float]) -> dict[str, bool]:
+    """Which stages hold when an object is elsewhere by so much, along the axes of the task's last object."""
+    state = env.sim_state()
+    displaced = state.copy()
+    at = 1 + env.physics.model.joint(f"{name}_joint0").qposadr[0]
+    displaced[at : at + 3] += env.physics.object_pose_in_base(env.task.objects[-1])[:3, :3] @ by_m
+    env.set_sim_state(displaced)
+    stages: dict[str, bool] = env.task.stages_reached(env.physics)
+    env.set_sim_state(state)
+    return stages
+
+
+def test_a_box_is_in_the_bin_only_if_it_stands_on_its_floor(make: Callable[..., Any]) -> None:
+    env = make("BoxInBin")
+    assert solve(env, 0)[-1]["success"]
+    assert moved(env, "box", (0.0, 0.0, 0.0))["release"]
+    assert moved(env, "box", (0.02, -0.01, 0.0))["release"]
+    for elsewhere in ((IN_BIN_M[0] + 0.01, 0, 0), (0, -IN_BIN_M[1] - 0.01, 0), (0, 0, 0.01), (0, 0, 0.039)):
+        assert not moved(env, "box", elsewhere)["place"]
+
+
+def test_a_mug_that_hangs_stays_and_one_beside_the_branch_does_not_hang(make: Callable[..., Any]) -> None:
+    env = make("MugHang")
+    assert solve(env, 0)[-1]["success"]
+    hand = env.end_effector_pose_in_base()
+    before = env.object_poses_in_base()["mug"]
+    for _ in range(40):
+        env.physics.step(hand, -1.0)
+    assert np.linalg.norm(env.object_poses_in_base()["mug"][:3, 3] - before[:3, 3]) < 0.02
+    assert env.task.stages_reached(env.physics)["hang"]
+    assert moved(env, "mug", (0.0, 0.0, 0.0))["thread"]
+    for elsewhere in ((0.06, 0, 0), (0, 0.03, 0), (0, -0.03, 0), (0, 0, 0.06), (0, 0, -0.06)):
+        assert not moved(env, "mug", elsewhere)["thread"], elsewhere
