@@ -68,15 +68,18 @@ def holding(scene: Scene, name: str) -> bool:
     return scene.grip_steps > 0 and bool(distance < HELD_M)
 
 
-def grasp(scene: Scene, name: str) -> Command:
-    """Come to the object from above and close the fingers on it, across its faces."""
-    target = scene.objects[name][:3, 3]
-    yaw = yaw_of(scene.objects[name], 4)
+def grasp_at(scene: Scene, target: FloatArray, yaw: float) -> Command:
+    """Come to a place from above and close the fingers on what is there."""
     at = np.linalg.norm(scene.hand[:3, 3] - target) < AT_M
     closing = scene.width_m < 0.075 and np.linalg.norm(scene.hand[:3, 3] - target) < HELD_M
     if at or closing:
         return Command(target, yaw, CLOSE)
     return approach(scene, target, yaw, OPEN)
+
+
+def grasp(scene: Scene, name: str) -> Command:
+    """Come to the object from above and close the fingers on it, across its faces."""
+    return grasp_at(scene, scene.objects[name][:3, 3], yaw_of(scene.objects[name], 4))
 
 
 def lift(scene: Scene, name: str) -> Command:
