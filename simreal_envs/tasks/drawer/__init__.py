@@ -11,7 +11,7 @@ from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import wood
-from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command
+from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command, raised
 from simreal_envs.tasks.starts import JointStart, OnTable, Start
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ CLOSED_M = 0.03
 """A drawer that is open less far counts as closed."""
 
 POD_HALF_HEIGHT_M = 0.015
-TRAY_LOW_M, TRAY_HIGH_M = np.array([-0.075, -0.062, 0.006]), np.array([0.057, 0.062, 0.036])
+TRAY_LOW_M, TRAY_HIGH_M = np.array([-0.06, -0.062, 0.006]), np.array([0.042, 0.062, 0.036])
 """The space inside the tray, in its frame; the walls end at its upper bound."""
-KNOB_M = np.array([-0.101, 0.0, 0.0245])
+KNOB_M = np.array([-0.086, 0.0, 0.0245])
 """Where the knob is pushed, in the tray's frame."""
 
 _CLEAR_M = 0.13
@@ -72,7 +72,7 @@ class Drawer(Task):
 
         here = Path(__file__).parent
         cabinet = MujocoXMLObject(str(here / "cabinet.xml"), name="cabinet")
-        for texture, name in (("WoodLight", "cabinet_oak"), ("WoodDark", "cabinet_walnut")):
+        for texture, name in (("WoodLight", "cabinet_oak"), ("WoodRed", "cabinet_front")):
             material = wood(texture, name)
             cabinet.asset.append(new_element("texture", **material.tex_attrib))
             cabinet.asset.append(new_element("material", **material.mat_attrib))
@@ -114,7 +114,7 @@ class Drawer(Task):
 
     @staticmethod
     def _close(scene: moves.Scene, tray: FloatArray, yaw: float) -> Command:
-        """Let go, rise, come down before the knob with the fingers closed and push."""
+        """Let go, rise, come down before the knob with the fingers closed, and push."""
         hand = _in_frame(tray, scene.hand[:3, 3])
         pod = _in_frame(tray, scene.objects["pod"][:3, 3])
         before = KNOB_M + [-_BEFORE_KNOB_M, 0.0, _PUSH_HEIGHT_M - KNOB_M[2]]
@@ -124,9 +124,10 @@ class Drawer(Task):
             goal, gripper = np.array([hand[0] + _AHEAD_M, 0.0, _PUSH_HEIGHT_M]), CLOSE
         elif beside < ALIGNED_M:
             goal, gripper = before, CLOSE
-        elif hand[2] < _CLEAR_M - 0.04:  # rise first
-            goal = np.array([hand[0], hand[1], _CLEAR_M])
-            gripper = OPEN if np.linalg.norm(hand - pod) < 0.08 else CLOSE
+        elif hand[2] < _CLEAR_M - 0.04:  # let go, then rise
+            at_pod = np.linalg.norm(hand - pod) < 0.06
+            goal = hand if at_pod and scene.width_m < 0.06 else raised(hand, _AHEAD_M)
+            gripper = OPEN if at_pod else CLOSE
         else:
             goal, gripper = np.array([before[0], before[1], _CLEAR_M - 0.02]), CLOSE
         return Command(_to_base(tray, goal), yaw, gripper)
