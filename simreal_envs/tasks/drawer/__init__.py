@@ -33,9 +33,10 @@ KNOB_M = np.array([-0.086, 0.0, 0.0245])
 _CLEAR_M = 0.13
 """The hand and what it holds pass over everything at this height."""
 _LET_GO_M = 0.025
-"""Height of the pod's centre over the tray's frame at which it is let go, a few millimetres over the bottom."""
+"""Height of the pod's centre over the tray's frame at which it is let go, 4 mm over the bottom."""
 _PUSH_HEIGHT_M = 0.032
 _BEFORE_KNOB_M = 0.035
+_AT_HEIGHT_M = 0.015
 _AHEAD_M = 0.05
 
 
@@ -120,7 +121,7 @@ class Drawer(Task):
         before = KNOB_M + [-_BEFORE_KNOB_M, 0.0, _PUSH_HEIGHT_M - KNOB_M[2]]
         beside = np.linalg.norm((hand - before)[:2])
         is_before_knob = hand[0] < KNOB_M[0] - 0.005 and abs(hand[1]) < 2 * ALIGNED_M
-        if is_before_knob and hand[2] < _PUSH_HEIGHT_M + AT_HEIGHT_M:
+        if is_before_knob and hand[2] < _PUSH_HEIGHT_M + _AT_HEIGHT_M:
             goal, gripper = np.array([hand[0] + _AHEAD_M, 0.0, _PUSH_HEIGHT_M]), CLOSE
         elif beside < ALIGNED_M:
             goal, gripper = before, CLOSE
@@ -131,9 +132,6 @@ class Drawer(Task):
         else:
             goal, gripper = np.array([before[0], before[1], _CLEAR_M - 0.02]), CLOSE
         return Command(_to_base(tray, goal), yaw, gripper)
-
-
-AT_HEIGHT_M = 0.015
 
 
 def opening_m(tray: FloatArray, cabinet: FloatArray) -> float:
