@@ -127,7 +127,7 @@ class Drawer(Task):
             goal, gripper = before, CLOSE
         elif hand[2] < _CLEAR_M - 0.04:  # let go, then rise
             at_pod = np.linalg.norm(hand - pod) < 0.06
-            goal = hand if at_pod and scene.width_m < 0.06 else raised(hand, _AHEAD_M)
+            goal = raised(hand, 0.0 if at_pod and scene.width_m < 0.06 else _AHEAD_M)
             gripper = OPEN if at_pod else CLOSE
         else:
             goal, gripper = np.array([before[0], before[1], _CLEAR_M - 0.02]), CLOSE

@@ -48,6 +48,9 @@ class Square(Task):
 
     The peg stands by its plate's weight, and the nut's handle points to the robot. The target domain's
     demonstrations have the nut around the table's centre, the others' is up to 10 cm nearer to the robot.
+
+    robosuite's human demonstration of ``NutAssembly`` cannot be imported: its table is 2 cm higher, its two
+    pegs are fixed, taller and stand on no plate, and a round nut takes part.
     """
 
     name = "Square"
