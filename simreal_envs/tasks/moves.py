@@ -70,22 +70,26 @@ def approach(scene: Scene, target: FloatArray, yaw: float, gripper: float) -> Co
 
 def holding(scene: Scene, name: str) -> bool:
     """The object is between the fingers, which have closed on it."""
-    distance = np.linalg.norm(scene.objects[name][:3, 3] - scene.hand[:3, 3])
-    return scene.grip_steps > 0 and bool(distance < HELD_M)
+    return holding_at(scene, scene.objects[name][:3, 3])
 
 
-def grasp_at(scene: Scene, target: FloatArray, yaw: float) -> Command:
-    """Come to a place from above and close the fingers on what is there."""
-    at = np.linalg.norm(scene.hand[:3, 3] - target) < AT_M
-    closing = scene.width_m < 0.075 and np.linalg.norm(scene.hand[:3, 3] - target) < HELD_M
-    if at or closing:
-        return Command(target, yaw, CLOSE)
-    return approach(scene, target, yaw, OPEN)
+def holding_at(scene: Scene, point: FloatArray) -> bool:
+    """A point of an object is between the fingers, which have closed on it."""
+    return scene.grip_steps > 0 and bool(np.linalg.norm(point - scene.hand[:3, 3]) < HELD_M)
 
 
 def grasp(scene: Scene, name: str) -> Command:
     """Come to the object from above and close the fingers on it, across its faces."""
     return grasp_at(scene, scene.objects[name][:3, 3], yaw_of(scene.objects[name], 4))
+
+
+def grasp_at(scene: Scene, target: FloatArray, yaw: float) -> Command:
+    """Come to a point of an object from above and close the fingers on it, with the hand at a yaw."""
+    at = np.linalg.norm(scene.hand[:3, 3] - target) < AT_M
+    closing = scene.width_m < 0.075 and np.linalg.norm(scene.hand[:3, 3] - target) < HELD_M
+    if at or closing:
+        return Command(target, yaw, CLOSE)
+    return approach(scene, target, yaw, OPEN)
 
 
 def lift(scene: Scene, name: str) -> Command:

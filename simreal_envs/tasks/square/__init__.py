@@ -11,7 +11,7 @@ from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import wood
-from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, HELD_M, OPEN, Command, raised
+from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command, raised
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Square(Task):
         apart = np.linalg.norm((goal - at)[:2])
         if apart < ALIGNED_M and at[2] < _LET_GO_M + 0.004:
             return Command(hand, yaw, OPEN)
-        if np.linalg.norm(hand - handle) > HELD_M or not scene.grip_steps:
+        if not moves.holding_at(scene, handle):
             return moves.grasp_at(scene, handle, yaw)
         turn = moves.yaw_of(peg, 4) - moves.yaw_of(nut, 4)
         turn -= np.pi / 2 * round(turn / (np.pi / 2))
