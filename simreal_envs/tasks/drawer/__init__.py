@@ -108,7 +108,7 @@ class Drawer(Task):
         in_hand, goal = hand - pod, _to_base(tray, slot)
         if np.linalg.norm((pod - goal)[:2]) < ALIGNED_M / 2:
             return Command(goal + in_hand, yaw, CLOSE)
-        above = np.array([goal[0], goal[1], _CLEAR_M]) + in_hand
+        above = in_hand + [goal[0], goal[1], _CLEAR_M]
         if pod[2] < _CLEAR_M - 0.04:  # rise first
             above[:2] = hand[:2]
         return Command(above, yaw, CLOSE)
