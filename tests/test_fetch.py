@@ -95,8 +95,8 @@ def test_another_wheel_is_refused(offline: Path) -> None:
 
 
 def test_unknown_task_lists_the_valid_ones() -> None:
-    with pytest.raises(UsageError, match=r"'Drawer'\. Valid: Lift, Stack\."):
-        fetch_demonstrations(["Drawer"])
+    with pytest.raises(UsageError, match=r"'Pour'\. Valid: Lift, Stack\."):
+        fetch_demonstrations(["Pour"])
 
 
 def test_a_cache_that_cannot_be_written_is_said(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,10 +35,10 @@ CABINET = """
 </body></worldbody></mujoco>"""
 
 
-class Drawer(Task):
+class Chest(Task):
     """A cabinet stands fixed on the table; cube and can lie on one another on a box, a coin in the tray."""
 
-    name = "Drawer"
+    name = "Chest"
     objects = ("cabinet", "cabinet_tray", "box", "can", "cube", "coin")
     stages = ("open",)
     subtasks = ()
@@ -70,15 +70,15 @@ class Drawer(Task):
 
 
 @pytest.fixture(autouse=True)
-def drawer(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    Drawer.file = tmp_path_factory.mktemp("cabinet") / "cabinet.xml"
-    Drawer.file.write_text(CABINET)
-    monkeypatch.setitem(TASKS.built_in, "Drawer", Drawer)  # type: ignore[arg-type]
+def chest(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    Chest.file = tmp_path_factory.mktemp("cabinet") / "cabinet.xml"
+    Chest.file.write_text(CABINET)
+    monkeypatch.setitem(TASKS.built_in, "Chest", Chest)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def env() -> Iterator[gym.Env[Any, Any]]:
-    env = make_env("Drawer", obs="state")
+    env = make_env("Chest", obs="state")
     yield env
     env.close()
 
@@ -92,10 +92,10 @@ def relative(poses: dict[str, np.ndarray], name: str, of: str) -> tuple[float, f
 def test_everything_starts_where_it_was_drawn_and_stays(env: Any) -> None:
     for seed in range(3):
         _, info = env.reset(seed=seed)
-        drawn = Drawer().sample_placement("all", after_the_joints(seed))
+        drawn = Chest().sample_placement("all", after_the_joints(seed))
         poses = info["object_poses_in_base"]
-        assert [*poses] == [*Drawer.objects]
-        x, y, yaw = Drawer.fixed["cabinet"]
+        assert [*poses] == [*Chest.objects]
+        x, y, yaw = Chest.fixed["cabinet"]
         table = np.eye(4)
         table[:3, 3] = TABLE_CENTRE_IN_BASE_M
         poses = poses | {"table": table}
@@ -113,7 +113,7 @@ def test_everything_starts_where_it_was_drawn_and_stays(env: Any) -> None:
         physics = env.physics
         for _ in range(50):
             mujoco.mj_step(physics.model, physics.data)
-        for name in Drawer.objects:  # what falls freely for 0.1 s comes 50 mm far
+        for name in Chest.objects:  # what falls freely for 0.1 s comes 50 mm far
             moved = physics.object_position_in_base(name) - poses[name][:3, 3]
             assert np.linalg.norm(moved) < 5e-4, name
             assert physics.object_speed_mps(name) < 5e-3, name
@@ -141,7 +141,7 @@ def test_a_part_counts_as_moving_and_touching(env: Any) -> None:
 
 
 def test_the_region_follows_from_every_kind_of_start(env: Any) -> None:
-    task = Drawer()
+    task = Chest()
     for region in ("in", "ood"):
         drawn = task.sample_placement(region, np.random.default_rng(0))
         assert task.region_of(drawn) == region
@@ -157,7 +157,7 @@ def test_an_asked_placement_is_carried_out_and_read_back(env: Any) -> None:
     _, info = env.reset(seed=0, options={"placement": asked})
     poses = info["object_poses_in_base"]
     assert relative(poses, "cabinet_tray", "cabinet")[0] == pytest.approx(0.05)
-    found = placement_of(Drawer(), poses)
+    found = placement_of(Chest(), poses)
     assert found["cube"][:3] == pytest.approx((0.015, -0.01, 0.2))  # type: ignore[index]
     assert found["box"] == pytest.approx((0.1, -0.1, 0.4))
     assert found["can"][3] == "cube"  # type: ignore[index]
@@ -188,7 +188,7 @@ def test_a_placement_that_cannot_be_is_refused_by_name(env: Any, asked: Any, mes
 
 
 def test_the_rig_places_every_kind() -> None:
-    world = RigWorld("Drawer")
+    world = RigWorld("Chest")
     world.place({"cabinet_slide": 0.03, "box": [0.1, -0.1, 0.4], "cube": [0.015, -0.01, 0.2, "box"]})
     poses = world.object_poses_in_base()
     assert relative(poses, "cabinet_tray", "cabinet")[0] == pytest.approx(0.03)

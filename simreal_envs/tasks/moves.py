@@ -55,6 +55,12 @@ def raised(position: FloatArray, by_m: float) -> FloatArray:
     return position + np.array([0.0, 0.0, by_m])
 
 
+def turned(offset: FloatArray, by_rad: float) -> FloatArray:
+    """An offset (3,), turned about the vertical."""
+    cos, sin = np.cos(by_rad), np.sin(by_rad)
+    return np.array([cos * offset[0] - sin * offset[1], sin * offset[0] + cos * offset[1], offset[2]])
+
+
 def approach(scene: Scene, target: FloatArray, yaw: float, gripper: float) -> Command:
     """Over the target at a clear height until aligned, then straight down."""
     offset = np.linalg.norm(scene.hand[:2, 3] - target[:2])
