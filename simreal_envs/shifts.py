@@ -1,14 +1,14 @@
 """Domain shifts: how one world is unlike another. They are named, scaled and composed with ``+``.
 
 ``"viewpoint+texture"`` is both at full strength, ``"viewpoint:0.5+light"`` moves the camera half way.
-All but ``gains`` change only what is *seen*: the physics stays the same.
+A shift has a hook for each moment: before the scene is compiled, at a reset, and at a control step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from zlib import crc32
 
 import numpy as np
@@ -19,10 +19,17 @@ from simreal_envs.errors import UsageError, unknown
 from simreal_envs.gains import ROBOSUITE, Gains
 from simreal_envs.plugins import Registry
 
+if TYPE_CHECKING:
+    import mujoco
+
 
 @dataclass(frozen=True)
 class Shift:
-    """One named change; each hook does nothing unless the shift overrides it."""
+    """One named change, by a hook for each moment; each does nothing unless the shift overrides it.
+
+    What is drawn by chance comes from the generator that a hook is given, and from nothing else. Hooks of a
+    reset are called once an episode, those of the senses and of acting once a control step.
+    """
 
     strength: float = 1.0
     stream: ClassVar[int]
@@ -30,27 +37,62 @@ class Shift:
     its name."""
     is_scaled: ClassVar[bool] = True
     """Whether a strength may be given."""
-    is_seen: ClassVar[bool] = True
-    """Whether images show it; else it is of the simulated physics, which rig and robot have their own of."""
+    is_drawn: ClassVar[bool] = False
+    """Whether its ``reset_camera`` or ``reset_look`` are others in every episode."""
 
-    def move_camera(self, camera: CameraSpec) -> CameraSpec:
-        """Where a camera that is not on the hand stands under this shift."""
+    # --- before the scene is compiled ---------------------------------------------------------------
+
+    def build(self, scene: mujoco.MjSpec) -> None:
+        """Change the scene in place: shapes, masses, further objects that are only looked at."""
+
+    # --- at a reset -----------------------------------------------------------------------------------
+
+    def reset_camera(self, camera: CameraSpec, rng: np.random.Generator) -> CameraSpec:
+        """Where a camera that is not on the hand stands."""
         return camera
 
-    def repaint(self, model: Any) -> None:
-        """Change lights and materials of the renderer's own ``mujoco.MjModel`` in place."""
+    def reset_look(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
+        """Change lights and materials of the renderer's own model in place, see :data:`LOOKS`."""
 
-    def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def reset_physics(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
+        """Change friction, masses and the like of the world's own model in place, see :data:`PHYSICS`."""
+
+    def reset_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
+        """How the arm follows its targets."""
+        return gains
+
+    # --- at a control step ------------------------------------------------------------------------------
+
+    def sense_image(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What the sensor makes of an RGB image (H, W, 3) uint8."""
         return image
 
-    def degrade_depth(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def sense_depth(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What the sensor makes of a depth image (H, W) float32 metres."""
         return depth_m
 
-    def change_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
-        """How the arm follows its targets in an episode."""
-        return gains
+    def sense_points(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What becomes of a point cloud (N, 3) float32 metres, base frame."""
+        return points
+
+    def act(self, actions: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        """What the arm is told, a ``pose`` action (7,); of the episode's actions so far the last is due."""
+        return actions[-1]
+
+
+LOOKS = (
+    "light_pos", "light_dir", "light_diffuse", "light_ambient", "light_specular",
+    "mat_rgba", "mat_specular", "mat_shininess", "mat_emission", "geom_rgba", "geom_matid",
+)  # fmt: skip
+"""What of a model ``reset_look`` may change, besides ``vis.headlight``."""
+PHYSICS = (
+    "geom_friction", "geom_solref", "geom_solimp", "body_mass", "body_inertia", "body_ipos",
+    "dof_damping", "dof_frictionloss", "dof_armature", "jnt_stiffness",
+)  # fmt: skip
+"""What of a model ``reset_physics`` may change."""
+
+OF_SIMULATION = ("build", "reset_physics", "reset_gains", "act")
+"""Hooks of the simulated physics, which rig and robot have their own of."""
 
 
 class Viewpoint(Shift):
@@ -58,7 +100,7 @@ class Viewpoint(Shift):
 
     stream = 1
 
-    def move_camera(self, camera: CameraSpec) -> CameraSpec:
+    def reset_camera(self, camera: CameraSpec, rng: np.random.Generator) -> CameraSpec:
         return camera.moved(between(camera.pose_in_mount, OTHER_VIEWPOINT_IN_BASE, self.strength))
 
 
@@ -68,7 +110,7 @@ class Texture(Shift):
     stream = 2
     is_scaled = False
 
-    def repaint(self, model: Any) -> None:
+    def reset_look(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
         model.geom_matid[model.geom("table_visual").id] = model.material("table_wood").id
 
 
@@ -77,7 +119,7 @@ class Light(Shift):
 
     stream = 3
 
-    def repaint(self, model: Any) -> None:
+    def reset_look(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
         s = self.strength
         direction = np.array([-0.2, -0.2, -1.0]) + s * np.array([0.6, 0.9, 0.2])
         model.light_dir[0] = direction / np.linalg.norm(direction)
@@ -92,7 +134,7 @@ class Colour(Shift):
     stream = 4
     is_scaled = False
 
-    def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def sense_image(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return np.ascontiguousarray(image[..., [1, 2, 0]])
 
 
@@ -105,7 +147,7 @@ class Noise(Shift):
 
     stream = 5
 
-    def degrade(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def sense_image(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         s = self.strength
         radius_px = s * image.shape[1] / 84 * 0.4
         soft = np.asarray(
@@ -116,7 +158,7 @@ class Noise(Shift):
         noisy = exposed + deviation * rng.standard_normal(image.shape, dtype=np.float32)
         return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
 
-    def degrade_depth(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def sense_depth(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         s = self.strength
         deviation_m = s * 0.008 * depth_m**2
         noisy = depth_m + deviation_m * rng.standard_normal(depth_m.shape, dtype=np.float32)
@@ -134,9 +176,8 @@ class ArmGains(Shift):
     """
 
     stream = 0
-    is_seen = False
 
-    def change_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
+    def reset_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
         s = self.strength
         position, rotation, posture = np.array([4.0, 6.0, 10.0]) ** (-s * rng.random(3))
         offset_rad = rng.normal(0.0, 0.06 * s, 7)
@@ -202,20 +243,12 @@ def parse_shift(text: str) -> list[Shift]:
     return list(shifts.values())
 
 
-def move_camera(camera: CameraSpec, shifts: Sequence[Shift]) -> CameraSpec:
-    """Apply every shift's :meth:`Shift.move_camera` in order; a camera on the hand stays where it is."""
-    if camera.mount == "base":
-        for shift in shifts:
-            camera = shift.move_camera(camera)
-    return camera
-
-
 @dataclass(frozen=True)
 class EpisodeDraws:
     """What chance does under shifts in one episode.
 
-    Every shift has a random stream of its own for gains, and for the image and the depth of every moment:
-    what is drawn for one changes no other's draws, and a moment looks the same however often it is looked at.
+    Every shift has a random stream of its own for each of its hooks, and for each moment: what is drawn for
+    one changes no other's draws, and a moment looks the same however often it is looked at.
 
     Attributes:
         seed: of the episode.
@@ -224,10 +257,10 @@ class EpisodeDraws:
     seed: int
 
     def gains(self, shifts: Sequence[Shift]) -> Gains:
-        """The arm's: robosuite's, under every shift's :meth:`Shift.change_gains` in order."""
+        """The arm's: robosuite's, under every shift's :meth:`Shift.reset_gains` in order."""
         gains = ROBOSUITE
-        for shift in shifts:
-            gains = shift.change_gains(gains, self._stream(1, shift))
+        for shift in that_override("reset_gains", shifts):
+            gains = shift.reset_gains(gains, self._stream(1, shift))
         return gains
 
     def image(self, image: np.ndarray, shifts: Sequence[Shift], moment: int, camera: int = 0) -> np.ndarray:
@@ -235,15 +268,51 @@ class EpisodeDraws:
 
         ``camera`` is its number among the world's cameras, each of which has streams of its own.
         """
-        for shift in _that_override("degrade", shifts):
-            image = shift.degrade(image, self._stream(2, shift, moment, *_of_camera(camera)))
+        for shift in that_override("sense_image", shifts):
+            image = shift.sense_image(image, self._stream(2, shift, moment, *_of_camera(camera)))
         return image
 
     def depth(self, depth_m: np.ndarray, shifts: Sequence[Shift], moment: int, camera: int = 0) -> np.ndarray:
         """The same of a depth image (H, W) float32 metres."""
-        for shift in _that_override("degrade_depth", shifts):
-            depth_m = shift.degrade_depth(depth_m, self._stream(3, shift, moment, *_of_camera(camera)))
+        for shift in that_override("sense_depth", shifts):
+            depth_m = shift.sense_depth(depth_m, self._stream(3, shift, moment, *_of_camera(camera)))
         return depth_m
+
+    def points(self, points: np.ndarray, shifts: Sequence[Shift], moment: int) -> np.ndarray:
+        """The same of a point cloud (N, 3) float32 metres."""
+        for shift in that_override("sense_points", shifts):
+            points = shift.sense_points(points, self._stream(4, shift, moment))
+        return points
+
+    def camera(self, camera: CameraSpec, shifts: Sequence[Shift]) -> CameraSpec:
+        """Where a camera stands; one on the hand stays where it is mounted."""
+        if camera.mount == "base":
+            for shift in that_override("reset_camera", shifts):
+                camera = shift.reset_camera(camera, self._stream(5, shift))
+        return camera
+
+    def look(self, model: mujoco.MjModel, shifts: Sequence[Shift]) -> None:
+        """Change a renderer's model, which looks as without shifts, in place."""
+        for shift in that_override("reset_look", shifts):
+            shift.reset_look(model, self._stream(6, shift))
+
+    def physics(self, model: mujoco.MjModel, shifts: Sequence[Shift]) -> None:
+        """Change a world's model, which is as without shifts, in place."""
+        for shift in that_override("reset_physics", shifts):
+            shift.reset_physics(model, self._stream(7, shift))
+
+    def action(
+        self, action: np.ndarray, shifts: Sequence[Shift], before: dict[int, list[np.ndarray]]
+    ) -> np.ndarray:
+        """What the arm is told for a ``pose`` action.
+
+        ``before`` holds the episode's actions as they came to each shift, by its stream; this one is added.
+        """
+        for shift in that_override("act", shifts):
+            came = before.setdefault(shift.stream, [])
+            came.append(action)
+            action = shift.act(came, self._stream(8, shift, len(came) - 1))
+        return action
 
     def _stream(self, use: int, shift: Shift, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, use, shift.stream, *numbers])
@@ -254,21 +323,30 @@ def _of_camera(number: int) -> list[int]:
     return [number] if number else []
 
 
-def _that_override(hook: str, shifts: Sequence[Shift]) -> list[Shift]:
-    """A random stream takes longer to make than most shifts to apply."""
-    return [shift for shift in shifts if getattr(type(shift), hook) is not getattr(Shift, hook)]
+def that_override(hook: str, shifts: Sequence[Shift]) -> list[Shift]:
+    """Those that do something at this moment: a random stream takes longer to make than most to apply."""
+    return [shift for shift in shifts if _overrides(hook, type(shift))]
+
+
+def _overrides(hook: str, kind: type[Shift]) -> bool:
+    return getattr(kind, hook) is not getattr(Shift, hook)
+
+
+def _is_seen(name: str) -> bool:
+    """Whether rig and robot can have it too."""
+    return not any(_overrides(hook, SHIFTS[name]) for hook in OF_SIMULATION)
 
 
 def parse_seen(text: str) -> list[Shift]:
     """:func:`parse_shift` for a world whose physics cannot be changed.
 
     Raises:
-        UsageError: as there, or a shift that images do not show.
+        UsageError: as there, or a shift of the simulated physics.
     """
     shifts = parse_shift(text)
     if seen(text) != text:
         raise UsageError(
-            f"Shift {text!r} goes with env 'sim' only: a robot's arm has gains of its own. "
+            f"Shift {text!r} goes with env 'sim' only: a robot has physics of its own. "
             f"Valid here: {seen(text)!r}."
         )
     return shifts
@@ -280,14 +358,15 @@ def seen(text: str) -> str:
     >>> seen("viewpoint:0.5+gains"), seen("gains")
     ('viewpoint:0.5', 'none')
     """
-    parts = [part for part in text.split("+") if part == "none" or SHIFTS[part.partition(":")[0]].is_seen]
+    parts = [part for part in text.split("+") if part == "none" or _is_seen(part.partition(":")[0])]
     return "+".join(parts) or "none"
 
 
 def canonical(text: str) -> str:
     """The same shift in one way of writing it.
 
-    Shifts that degrade images keep their order, which shows, and so do plug-ins; they come last.
+    Shifts of what the sensor makes of images keep their order, which shows, and so do plug-ins. They come
+    last.
 
     >>> canonical("light:1.0+viewpoint:0.50"), canonical("noise:1+colour")
     ('viewpoint:0.5+light', 'noise+colour')
@@ -300,7 +379,7 @@ def canonical(text: str) -> str:
     named.sort(
         key=lambda entry: (
             order.index(entry[0])
-            if entry[0] in order and not _that_override("degrade", [entry[1]])
+            if entry[0] in order and not that_override("sense_image", [entry[1]])
             else len(order)
         )
     )

@@ -114,7 +114,7 @@ class SceneD435:
         mujoco.mj_camlight(self._model, self._data)
         colour, _ = self._colour.render(self._data)
         for shift, noise in zip(self._shifts, self._noise, strict=True):
-            colour = shift.degrade(colour, noise)
+            colour = shift.sense_image(colour, noise)
         _, depth_m = self._depth.render(self._data)
         return colour, stereo_depth_mm(depth_m, self._depth_noise.standard_normal(depth_m.shape))
 

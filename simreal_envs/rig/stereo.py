@@ -8,7 +8,7 @@ import numpy as np
 
 from simreal_envs.cameras import CAMERA_SPECS, THIRD_PERSON, Camera
 from simreal_envs.poses import pose
-from simreal_envs.shifts import move_camera, parse_shift
+from simreal_envs.shifts import EpisodeDraws, parse_shift
 from simreal_envs.spec import FloatArray
 
 FPS = 30
@@ -46,7 +46,8 @@ FAULTS = np.dtype([("camera_stall", "u1"), ("camera_unplug", "u1")])
 
 def colour_camera(shift: str) -> Camera:
     """The colour sensor as a shift places it; this is the rig's true calibration."""
-    return THIRD_PERSON.moved(move_camera(CAMERA_SPECS["agentview"], parse_shift(shift)).pose_in_mount)
+    placed = EpisodeDraws(0).camera(CAMERA_SPECS["agentview"], parse_shift(shift))
+    return THIRD_PERSON.moved(placed.pose_in_mount)
 
 
 def depth_camera(colour: Camera) -> Camera:

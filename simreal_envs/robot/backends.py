@@ -17,7 +17,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.robot.calibration import load_calibration
 from simreal_envs.robot.camera import RealSense
 from simreal_envs.robot.scene import OperatorScene, RigScene, Scene
-from simreal_envs.shifts import move_camera, parse_seen, parse_shift
+from simreal_envs.shifts import EpisodeDraws, parse_seen, parse_shift
 from simreal_envs.tasks.base import Task
 
 Look = Callable[[], tuple[np.ndarray, Camera]]
@@ -104,7 +104,7 @@ class VirtualRig:
 
     def calibrated(self, camera: RealSense) -> Camera:
         """Where the rig's camera really is."""
-        spec = move_camera(CAMERA_SPECS["agentview"], self._shifts)
+        spec = EpisodeDraws(0).camera(CAMERA_SPECS["agentview"], self._shifts)
         return Camera(camera.size, camera.intrinsics, spec.pose_in_mount)
 
     def open_scene(self, task: Task, look: Look) -> Scene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +18,7 @@ from simreal_envs.features import (
     DEFAULT_CAMERAS,
     DEFAULT_IMAGE_SIZE,
     DEFAULT_POINTS,
+    POINTS_KEY,
     History,
     ObservationSpec,
     WorldSpec,
@@ -25,7 +27,8 @@ from simreal_envs.features import (
 )
 from simreal_envs.pointcloud import VIEW_SIZE, View, shown
 from simreal_envs.poses import pose, quaternion_xyzw
-from simreal_envs.shifts import EpisodeDraws, move_camera, parse_shift
+from simreal_envs.shifts import PHYSICS, EpisodeDraws, parse_shift, that_override
+from simreal_envs.sim.parts import restore
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import compiled_scene  # after the renderer, which chooses the GL backend
@@ -85,25 +88,22 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.shift, self._shifts = shift, parse_shift(shift)
         self.quality = spec.check_choice("quality", quality, QUALITIES)
         self.render_mode = render_mode
-        shown_size = self.observation_spec.image_size
-        self._sized = {
-            (name, size): move_camera(CAMERA_SPECS[name], self._shifts).resized(size)
-            for name in self.observation_spec.cameras
-            for size in (shown_size, VIEW_SIZE, THIRD_PERSON.size)
-        }
-        self.cameras = {name: self._sized[name, shown_size] for name in self.observation_spec.cameras}
         features = self.observation_spec.features(len(self.task.objects))
         self.world_spec = WorldSpec(self.task.name, self.action_kind, features, self.observation_spec.history)
         self.observation_space = self.world_spec.space
         self.action_space = spec.action_space(self.action_kind)
         self.ledger = Ledger()
-        scene = compiled_scene(task)
+        scene = compiled_scene(task, tuple(that_override("build", self._shifts)))
         self.model_xml = scene.xml
-        self.physics = Physics(scene.model, mujoco.MjData(scene.model), self.task.objects)
+        self._unshifted = scene.model
+        own = copy(scene.model) if that_override("reset_physics", self._shifts) else scene.model
+        self.physics = Physics(own, mujoco.MjData(own), self.task.objects)
         self._renderers: dict[tuple[int, int], Renderer] = {}
         """By image size, each made when it is first needed: a process may fork before."""
         self._history = History(self.observation_spec.history)
         self._draws = EpisodeDraws(0)
+        self._came: dict[int, list[np.ndarray]] = {}
+        self._place_cameras()
         self._progress = Progress(self.task.stages)
         self._placement_region = region
 
@@ -114,7 +114,8 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
         joints_rad, placement = draw_start(self.task, self.region, self.np_random, options)
-        self._draws = EpisodeDraws(int(self.np_random.integers(2**63)))
+        self._draws, self._came = EpisodeDraws(int(self.np_random.integers(2**63))), {}
+        self._shift_episode()
         self.physics.reset(joints_rad, placement, self._draws.gains(self._shifts))
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
@@ -122,8 +123,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         checked = spec.check_action(action, self.action_kind)
-        rotation = Rotation.from_rotvec(checked[3:6]).as_matrix()
-        self.physics.step(pose(rotation, checked[:3]), float(checked[6]))
+        told = self._draws.action(checked, self._shifts, self._came)
+        rotation = Rotation.from_rotvec(told[3:6]).as_matrix()
+        self.physics.step(pose(rotation, told[:3]), float(told[6]))
         info = self._info()
         success = info["success"]
         self.ledger.carried_out(action, float(success))
@@ -174,6 +176,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         if self.observation_spec.sees_points:
             views = [self._view(camera) for camera in self.observation_spec.cameras]
             observation |= shown(groups, views, self.observation_spec.points)
+            if POINTS_KEY in observation:
+                points, moment = observation[POINTS_KEY], self._moment
+                observation[POINTS_KEY] = self._draws.points(points, self._shifts, moment)
         return observation
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
@@ -211,17 +216,43 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     # --- inside -----------------------------------------------------------------------------------
 
+    @property
+    def _moment(self) -> int:
+        """Control steps since the reset."""
+        return round(self.physics.time_s * spec.CONTROL_HZ)
+
+    def _shift_episode(self) -> None:
+        """Cameras, looks and physics of an episode, as its shifts draw them."""
+        if any(shift.is_drawn for shift in self._shifts):
+            self._place_cameras()
+            for renderer in self._renderers.values():
+                renderer.repaint(self._draws)
+        if self.physics.model is not self._unshifted:
+            restore(self.physics.model, self._unshifted, PHYSICS)
+            self._draws.physics(self.physics.model, self._shifts)
+            mujoco.mj_setConst(self.physics.model, self.physics.data)
+
+    def _place_cameras(self) -> None:
+        shown_size = self.observation_spec.image_size
+        self._sized = {}
+        for name in self.observation_spec.cameras:
+            placed = self._draws.camera(CAMERA_SPECS[name], self._shifts)
+            for size in (shown_size, VIEW_SIZE, THIRD_PERSON.size):
+                self._sized[name, size] = placed.resized(size)
+        self.cameras = {name: self._sized[name, shown_size] for name in self.observation_spec.cameras}
+
     def _look(
         self, name: str, size: tuple[int, int], depth: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Colour and, if asked for, depth of the present state, as the camera's sensors measure them."""
         camera = self.camera_now(name, size)
         if size not in self._renderers:
-            self._renderers[size] = Renderer(self.physics.model, camera, self._shifts, self.quality)
+            self._renderers[size] = Renderer(self._unshifted, camera, self._shifts, self.quality)
+            self._renderers[size].repaint(self._draws)
         renderer = self._renderers[size]
         renderer.camera = camera
         image, depth_m = renderer.render(self.physics.data, depth)
-        moment = round(self.physics.time_s * spec.CONTROL_HZ)
+        moment = self._moment
         number = tuple(CAMERA_SPECS).index(name)
         if depth_m is not None:
             depth_m = self._draws.depth(depth_m, self._shifts, moment, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -15,6 +16,12 @@ def without(model: mujoco.MjModel, hidden: np.ndarray) -> mujoco.MjModel:
     rest = copy.copy(model)
     rest.geom_group[hidden] = 0
     return rest
+
+
+def restore(model: mujoco.MjModel, original: mujoco.MjModel, arrays: Sequence[str]) -> None:
+    """Make these arrays of a copy those of the original again."""
+    for name in arrays:
+        getattr(model, name)[:] = getattr(original, name)
 
 
 def shrink_unseen_textures(model: mujoco.MjModel) -> None:

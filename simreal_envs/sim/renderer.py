@@ -10,10 +10,10 @@ import numpy as np
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import MissingDependencyError
 from simreal_envs.opengl import NO_OPENGL
-from simreal_envs.shifts import Shift
+from simreal_envs.shifts import LOOKS, EpisodeDraws, Shift, that_override
 from simreal_envs.sim.context import may_free, opengl
 from simreal_envs.sim.lowpoly import simplified
-from simreal_envs.sim.parts import shrink_unseen_textures
+from simreal_envs.sim.parts import restore, shrink_unseen_textures
 from simreal_envs.spec import BASE_IN_WORLD_M
 
 NEAR_M, FAR_M = 0.05, 10.0
@@ -44,11 +44,12 @@ class Renderer:
         self._model = simplified(model) if fast else simplified(model, faces_per_mesh=10**9)
         height, width = camera.size
         self._model.vis.global_.offheight, self._model.vis.global_.offwidth = height, width
-        for shift in shifts:
-            shift.repaint(self._model)
+        self._original, self._shifts = model, shifts
+        self.repaint(EpisodeDraws(0))
         if fast:
             self._model.vis.quality.offsamples = self._model.vis.quality.shadowsize = 0
-            shrink_unseen_textures(self._model)
+            if not any(shift.is_drawn for shift in shifts):  # else another episode may show other textures
+                shrink_unseen_textures(self._model)
         with opengl():
             try:
                 self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -65,6 +66,15 @@ class Renderer:
         self._free_camera = mujoco.MjvCamera()
         self._rgb = np.empty((height, width, 3), np.uint8)
         self._depth = np.empty((height, width), np.float32)
+
+    def repaint(self, draws: EpisodeDraws) -> None:
+        """Lights and materials of another episode."""
+        if not that_override("reset_look", self._shifts):
+            return
+        restore(self._model, self._original, LOOKS)
+        for part in ("ambient", "diffuse", "specular"):
+            getattr(self._model.vis.headlight, part)[:] = getattr(self._original.vis.headlight, part)
+        draws.look(self._model, self._shifts)
 
     def render(self, data: mujoco.MjData, depth: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """Colour (H, W, 3) uint8 and, if asked for, depth (H, W) float32 metres along the optical axis."""

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_envs.cameras import THIRD_PERSON
+from simreal_envs.shifts import Shift
 from simreal_envs.sim.physics import Physics
 from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, START_JOINTS_RAD, TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task
@@ -120,11 +121,17 @@ class CompiledScene(NamedTuple):
 
 
 @cache
-def compiled_scene(task: str) -> CompiledScene:
+def compiled_scene(task: str, shifts: tuple[Shift, ...] = ()) -> CompiledScene:
     """The scene of a task, compiled once a process: a model takes 60 MB, and compiling it two seconds.
 
     Every world of the task steps the one model with ``MjData`` of its own, so nobody may change it.
+    ``shifts`` have built it otherwise, see :meth:`simreal_envs.shifts.Shift.build`.
     """
+    if shifts:
+        scene_spec = mujoco.MjSpec.from_string(compiled_scene(task).xml)
+        for shift in shifts:
+            shift.build(scene_spec)
+        return CompiledScene(scene_spec.compile(), scene_spec.to_xml())
     mujoco.mj_setCacheCapacity(mujoco.mj_getCache(), 0)  # of meshes and textures, which are read once
     scene = TabletopScene(get_task(task))
     scene.reset()

@@ -1,0 +1,184 @@
+"""Hooks of shifts: each acts at its moment, is drawn by itself, and leaves no trace in another world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import pytest
+
+import simreal_envs  # noqa: F401 - registers the worlds
+from simreal_envs.cameras import CameraSpec
+from simreal_envs.errors import UsageError
+from simreal_envs.poses import reachable_action
+from simreal_envs.shifts import SHIFTS, Shift, parse_seen
+from simreal_envs.spec import BASE_IN_WORLD_M
+
+
+class Heavy(Shift):
+    """Everything has another mass and friction in every episode."""
+
+    stream = 101
+
+    def reset_physics(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
+        model.body_mass[:] *= rng.uniform(2, 3)
+        model.geom_friction[:, 0] *= rng.uniform(0.1, 0.2)
+
+
+class Late(Shift):
+    """Actions come two steps late."""
+
+    stream = 102
+
+    def act(self, actions: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        return actions[max(0, len(actions) - 3)]
+
+
+class Shaking(Shift):
+    """The camera stands elsewhere, and the light has another colour, in every episode."""
+
+    stream = 103
+    is_drawn = True
+
+    def reset_camera(self, camera: CameraSpec, rng: np.random.Generator) -> CameraSpec:
+        pose = camera.pose_in_mount.copy()
+        pose[:3, 3] += rng.uniform(0.01, 0.03, 3)
+        return camera.moved(pose)
+
+    def reset_look(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
+        model.vis.headlight.diffuse[:] *= rng.uniform(0.3, 0.8, 3)
+
+
+class Sphere(Shift):
+    """A ball hangs over the table."""
+
+    stream = 104
+
+    def build(self, scene: mujoco.MjSpec) -> None:
+        scene.worldbody.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.03, 0, 0], rgba=[0, 0, 1, 1], group=1,
+            pos=BASE_IN_WORLD_M + [0.6, 0.0, 0.2], contype=0, conaffinity=0,
+        )  # fmt: skip
+
+
+class Raised(Shift):
+    """The cloud is higher by a drawn amount in every step."""
+
+    stream = 105
+
+    def sense_points(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return (points + [0, 0, rng.uniform(0.5, 0.6)]).astype(np.float32)
+
+
+KINDS = {"heavy": Heavy, "late": Late, "shaking": Shaking, "sphere": Sphere, "raised": Raised}
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, kind in KINDS.items():
+        monkeypatch.setitem(SHIFTS.built_in, name, kind)  # type: ignore[arg-type]
+
+
+def make(shift: str, **kwargs: Any) -> Any:
+    return gym.make("simreal/Lift-v0", shift=shift, **{"obs": "image+pointcloud"} | kwargs)
+
+
+def play(env: Any, seed: int, steps: int = 12) -> list[dict[str, np.ndarray]]:
+    """An episode in which the hand goes to one place and the fingers close."""
+    observation, _ = env.reset(seed=seed)
+    seen = [observation]
+    action = reachable_action(env.unwrapped.end_effector_pose_in_base(), 1.0)
+    action[:3] += [0.0, 0.05, -0.05]
+    seen += [env.step(action)[0] for _ in range(steps)]
+    return seen
+
+
+def test_physics_of_an_episode_is_drawn_from_the_same_origin() -> None:
+    plain, heavy = make("none").unwrapped, make("heavy").unwrapped
+    before = plain.physics.model.body_mass.copy()
+    ratios = []
+    for seed in (0, 1, 0):
+        heavy.reset(seed=seed)
+        moved = before > 0
+        ratio = heavy.physics.model.body_mass[moved] / before[moved]
+        np.testing.assert_allclose(ratio, ratio[0])
+        ratios.append(ratio[0])
+        assert 2 < ratio[0] < 3
+    assert ratios[0] == ratios[2] != ratios[1]
+    np.testing.assert_array_equal(plain.physics.model.body_mass, before)
+    plain.close()
+    heavy.close()
+
+
+def test_actions_that_come_late_are_those_of_before() -> None:
+    plain, late = make("none", obs="state"), make("late", obs="state")
+    for env in (plain, late):
+        env.reset(seed=4)
+    first = reachable_action(late.unwrapped.end_effector_pose_in_base(), -1.0)
+    actions = []
+    for t in range(10):
+        action = first.copy()
+        action[:3] += [0.0, 0.01 * t, -0.01 * t]
+        actions.append(action)
+        seen = late.step(action)[0]
+        expected = plain.step(actions[max(0, t - 2)])[0]
+        np.testing.assert_array_equal(seen["robot0_joint_pos"], expected["robot0_joint_pos"])
+    assert np.linalg.norm(seen["robot0_eef_pos"] - first[:3]) > 0.03
+    plain.close()
+    late.close()
+
+
+def test_camera_and_light_are_others_in_every_episode_and_the_same_for_one_seed() -> None:
+    env, plain = make("shaking"), make("none")
+    first, second, again = (env.reset(seed=seed)[0]["agentview_image"] for seed in (0, 1, 0))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first.astype(int) - second).mean() > 3
+    placed = env.unwrapped.describe()["cameras"]["agentview"]["pose_camera_in_base"]
+    usual = plain.unwrapped.describe()["cameras"]["agentview"]["pose_camera_in_base"]
+    moved_m = np.array(placed)[:3, 3] - np.array(usual)[:3, 3]
+    assert ((moved_m > 0.009) & (moved_m < 0.031)).all()
+    env.close()
+    plain.close()
+
+
+def test_a_scene_that_is_built_otherwise_looks_otherwise_and_moves_alike() -> None:
+    plain, built = make("none"), make("sphere")
+    one, other = play(plain, seed=2), play(built, seed=2)
+    np.testing.assert_allclose(one[-1]["robot0_joint_pos"], other[-1]["robot0_joint_pos"], atol=1e-6)
+    blue = other[0]["agentview_image"].astype(int)
+    is_ball = blue[..., 2] > 2 * blue[..., :2].max(axis=2)
+    assert is_ball.sum() > 20
+    camera = built.unwrapped.camera_now()
+    row, column = np.argwhere(is_ball).mean(axis=0)
+    np.testing.assert_allclose([column, row], camera.project(np.array([[0.6, 0.0, 0.2]]))[0], atol=2)
+    far = np.linalg.norm(other[0]["pointcloud"] - [0.6, 0.0, 0.2], axis=1)
+    assert (np.abs(far[far < 0.05] - 0.03) < 0.002).sum() > 20
+    plain.close()
+    built.close()
+
+
+def test_points_are_sensed_anew_at_every_step() -> None:
+    env = make("raised")
+    heights = [o["pointcloud"][:, 2].min() for o in play(env, seed=0, steps=3)]
+    assert all(0.5 < height < 0.62 for height in heights)
+    assert len(set(np.round(heights, 4))) == len(heights)
+    env.close()
+
+
+@pytest.mark.parametrize("order", [lambda names: names, lambda names: names[::-1]])
+def test_what_one_shift_draws_changes_no_others_draws(order: Callable[[list[str]], list[str]]) -> None:
+    alone, together = make("shaking"), make("+".join(order(["shaking", "heavy", "raised", "late"])))
+    one, other = alone.reset(seed=5)[0], together.reset(seed=5)[0]
+    np.testing.assert_array_equal(one["agentview_image"], other["agentview_image"])
+    alone.close()
+    together.close()
+
+
+@pytest.mark.parametrize("name", ["heavy", "late", "sphere", "gains"])
+def test_shifts_of_the_simulated_physics_are_refused_elsewhere(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        parse_seen(f"light+{name}")
+    parse_seen("light+shaking+raised")
