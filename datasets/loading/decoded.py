@@ -126,8 +126,8 @@ def _find(folder: Path, feature: Feature, digests: Sequence[str], mend: bool = F
             reason = "its checksum differs"
         except _UNREADABLE as error:
             reason = str(error)
-        logger.warning("Decoding again, since %s is damaged: %s", file, reason)
         if mend:
+            logger.warning("Decoding again, since %s is damaged: %s", file, reason)
             file.unlink(missing_ok=True)
     return None
 
