@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from simreal_agents.evaluation.episode_log import LOG_NAME
 from simreal_cli.main import Program, app
+from simreal_envs.tasks import TASKS
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
 COMMANDS = ("collect", "generate", "train", "eval", "replay", "rig", "demo", "doctor")
@@ -73,8 +74,9 @@ def test_version():
 
 
 EXPERT = ("eval", "expert", "--task", "Lift", "--episodes", "2", "--region", "in", "--workers", "1")
+TASK_NAMES = ", ".join(TASKS)
 BAD = [
-    (("eval", "expert", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
+    (("eval", "expert", "--task", "Lyft"), 2, f"Unknown task 'Lyft'. Valid: {TASK_NAMES}."),
     (("eval", "expert"), 2, "give --task"),
     ((*EXPERT, "--env", "moon"), 2, "Unknown env 'moon'. Valid: sim, rig, real."),
     ((*EXPERT, "--shift", "fog"), 2, "Unknown shift 'fog'. Valid: "),
@@ -89,7 +91,7 @@ BAD = [
     ((*EXPERT, "--output", "/proc/nope"), 1, "No such file or directory: /proc/nope"),
     (("eval", "no/such/run"), 1, "There is no run folder no/such/run."),
     (("doctor", "--env", "moon"), 2, "Unknown env 'moon'. Valid: sim, rig, real."),
-    (("collect", "data", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
+    (("collect", "data", "--task", "Lyft"), 2, f"Unknown task 'Lyft'. Valid: {TASK_NAMES}."),
     (("collect", "data", "--task", "Lift", "--obs", "smell"), 2, "Unknown observation 'smell'. Valid: state"),
     (
         ("collect", "data", "--task", "Lift", "--by", "magic"),
@@ -126,7 +128,7 @@ BAD = [
     (("rig", "--inject", "reflex"), 2, "--inject reflex needs the address of a running rig"),
     (("rig", "--host", "127.0.0.2", "--inject", "fire"), 2, "Unknown fault 'fire'. Valid: none, reflex"),
     (("rig", "--host", "127.9.9.9", "--inject", "reflex"), 1, "No virtual rig at 127.9.9.9"),
-    (("demo", "--task", "Lyft"), 2, "Unknown task 'Lyft'. Valid: Lift, Stack."),
+    (("demo", "--task", "Lyft"), 2, f"Unknown task 'Lyft'. Valid: {TASK_NAMES}."),
 ]
 
 
@@ -153,7 +155,7 @@ def test_unknown_commands_and_options_are_usage_errors(arguments):
 def test_the_real_program_prints_one_line_and_with_debug_the_traceback():
     plain = run("eval", "expert", "--task", "[red]Lyft[/]")
     assert (plain.returncode, plain.stdout) == (2, "")
-    assert plain.stderr == "error: Unknown task '[red]Lyft[/]'. Valid: Lift, Stack.\n"
+    assert plain.stderr == f"error: Unknown task '[red]Lyft[/]'. Valid: {TASK_NAMES}.\n"
     debug = run("--debug", "eval", "expert", "--task", "Lyft")
     assert debug.returncode != 0
     assert "Traceback" in debug.stderr

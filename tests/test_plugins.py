@@ -14,6 +14,9 @@ import pytest
 
 from simreal_envs.errors import UsageError
 from simreal_envs.plugins import Registry
+from simreal_envs.tasks import TASKS
+
+OURS = ", ".join(TASKS.built_in)
 
 
 def install(folder: Path, package: str, entry_points: str, **modules: str) -> None:
@@ -148,10 +151,10 @@ def test_a_packages_task_and_shift_go_all_the_way(simreal: Any) -> None:
 
 def test_help_and_messages_list_plug_ins_and_name_those_that_fail(simreal: Any) -> None:
     helped = " ".join(simreal("collect", "--help").stdout.split())
-    assert "One of Lift, Stack, Can, Crash." in helped
+    assert f"One of {OURS}, Can, Crash." in helped
     assert "noise, fog, smog; gains" in helped
     wrong = simreal("collect", "data", "--task", "Cann")
-    assert "Unknown task 'Cann'. Valid: Lift, Stack, Can, Crash." in wrong.stderr
+    assert f"Unknown task 'Cann'. Valid: {OURS}, Can, Crash." in wrong.stderr
     assert "Task 'Lift' of package 'crash-task' is left out: simreal has one of that name." in wrong.stderr
     crash = simreal("collect", "data", "--task", "Crash")
     assert "error: Task 'Crash' of package 'crash-task' cannot be loaded: ZeroDivisionError" in crash.stderr
