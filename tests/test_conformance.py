@@ -227,8 +227,8 @@ def test_an_asked_for_placement_is_taken(env: Env) -> None:
     np.testing.assert_allclose(
         pose[:2, 3] - spec.TABLE_CENTRE_IN_BASE_M[:2], [0.03, -0.07], atol=1e-3 if real_time(env) else 1e-9
     )
-    with pytest.raises(UsageError, match="Unknown object 'mug'"):
-        env.reset(options={"placement": {"mug": (0, 0, 0)}})
+    with pytest.raises(UsageError, match="Unknown object 'teapot'"):
+        env.reset(options={"placement": {"teapot": (0, 0, 0)}})
 
 
 def test_episodes_are_truncated_at_the_horizon() -> None:
