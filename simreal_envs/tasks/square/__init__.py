@@ -26,8 +26,8 @@ ON_PEG_M = 0.03
 DOWN_M = 0.04
 """The nut's underside is lower over the table than this; the plate's upper side is at 3 cm."""
 NUT_HALF_HEIGHT_M = 0.01
-HANDLE_M = np.array([0.061, 0.0, 0.0])
-"""Middle of the free part of the handle, in the nut's frame."""
+HANDLE_M = np.array([0.061, 0.0, 0.006])
+"""Where to hold the nut, in its frame: so high that no finger drags on the table."""
 
 _PEG_TOP_M, _PLATE_TOP_M = 0.09, 0.03
 _OVER_PEG_M = _PEG_TOP_M + NUT_HALF_HEIGHT_M + 0.015
@@ -47,7 +47,7 @@ class Square(Task):
     """The nut is to lie around the peg, released.
 
     The peg stands by its plate's weight, and the nut's handle points to the robot. The target domain's
-    demonstrations have the nut around the table's centre, the others' is up to 10 cm nearer to the robot.
+    demonstrations have the nut around the table's centre, the others' is up to 10 cm farther from the robot.
 
     robosuite's human demonstration of ``NutAssembly`` cannot be imported: its table is 2 cm higher, its two
     pegs are fixed, taller and stand on no plate, and a round nut takes part.
@@ -58,7 +58,7 @@ class Square(Task):
     objects = ("nut", "peg")
     stages = ("reach", "grasp", "lift", "place", "release")
     subtasks = (Subtask("lift", "nut", until="lift"), Subtask("place", "peg", held="nut"))
-    starts = {"in": _starts((-0.05, 0.05)), "ood": _starts((-0.15, -0.05)), "all": _starts((-0.15, 0.05))}
+    starts = {"in": _starts((-0.05, 0.05)), "ood": _starts((0.05, 0.15)), "all": _starts((-0.05, 0.15))}
     object_symmetry = {"peg": 4}
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
