@@ -29,9 +29,11 @@ Step = Callable[[], Any]
 def ours(task: str, size: tuple[int, int], depth: bool) -> tuple[Step, Step]:
     """What makes one step, and one reset, of simreal."""
     from simreal_envs.poses import reachable_action
-    from simreal_envs.world import World
+    from simreal_envs.world_config import WorldConfig
 
-    world: Any = World(task, obs="image+depth" if depth else "image", image_size=size).make("all").unwrapped
+    world: Any = (
+        WorldConfig(task, obs="image+depth" if depth else "image", image_size=size).make("all").unwrapped
+    )
     world.reset(seed=0)
     action = reachable_action(world.end_effector_pose_in_base(), -1.0)
     return (lambda: world.step(action)), world.reset

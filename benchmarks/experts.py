@@ -11,7 +11,7 @@ from simreal_agents.actors.experts import make_expert
 from simreal_agents.evaluation.statistics import wilson_interval
 from simreal_envs.loop import run_episode
 from simreal_envs.tasks import tasks_with
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import ActionNoise
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for task in tasks_with("expert"):
         for noise_m in arguments.noise:
-            env = ActionNoise(World(task, obs="state").make("all"), std_m=noise_m)
+            env = ActionNoise(WorldConfig(task, obs="state").make("all"), std_m=noise_m)
             expert = make_expert(env)
             outcomes = [run_episode(env, expert, seed=seed) for seed in range(arguments.episodes)]
             solved = sum(outcome.success for outcome in outcomes)

@@ -16,7 +16,7 @@ from simreal_agents.training import alignment
 from simreal_agents.training.learner import Learner
 from simreal_agents.training.transport import Solution
 from simreal_datasets.loading.frames import Frames
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 
 def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Generator) -> Frames:
@@ -36,7 +36,7 @@ def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Genera
         actions=np.c_[position_m, rotation_rad, np.ones(count)].astype(np.float32),
         starts=np.arange(0, count + 1, length),
         files=tuple(f"{i}" for i in range(episodes)),
-        spec=World("Lift", image_size=size).spec,
+        spec=WorldConfig("Lift", image_size=size).spec,
         looks=("sim none",),
         cameras={},
     )

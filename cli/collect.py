@@ -80,41 +80,41 @@ def collect(
 
     `simreal collect data/lift-policy --task Lift --by runs/uot`
     """
-    from simreal_agents.actors.sources import TrainedPolicy, named_source
+    from simreal_agents.actors.factories import TrainedPolicy, named_actor
     from simreal_agents.operators.session import BY_HAND, run_session
     from simreal_agents.study.collect import ActorRecorder
     from simreal_cli.attempts import show_attempts
     from simreal_datasets.making.fill import fill_dataset
     from simreal_envs.errors import UsageError
     from simreal_envs.spec import HORIZON
-    from simreal_envs.world import World
+    from simreal_envs.world_config import WorldConfig
 
     cores = worker_count(workers)
-    source = None if by in BY_HAND else named_source(by, BY_HAND)
-    steps = max_steps or (HORIZON if source else BY_HAND_STEPS)
-    world = World(
+    factory = None if by in BY_HAND else named_actor(by, BY_HAND)
+    steps = max_steps or (HORIZON if factory else BY_HAND_STEPS)
+    world = WorldConfig(
         task,
         env,
         shift,
         obs,
         image_size,
         steps,
-        source.world().action_kind if isinstance(source, TrainedPolicy) else "pose",
+        factory.world().action_kind if isinstance(factory, TrainedPolicy) else "pose",
         host,
         serial,
         str(limits) if limits else None,
         cameras,
         points,
-        history if isinstance(source, TrainedPolicy) else 1,
+        history if isinstance(factory, TrainedPolicy) else 1,
     )
-    if source is None or world.env == "real":
+    if factory is None or world.env == "real":
         if noise:
             raise UsageError(f"--noise {noise} disturbs scripted experts and policies on sim and rig only.")
-        session = run_session(world, region, by, source, dataset, episodes, seed, speed)
+        session = run_session(world, region, by, factory, dataset, episodes, seed, speed)
         counts = ", ".join(f"{number} {result}" for result, number in session.results.items())
         typer.echo(f"{dataset} holds {session.stored} episodes. This session: {counts or 'none'}.")
         return
-    recipe = ActorRecorder(world, region, noise, source, by)
+    recipe = ActorRecorder(world, region, noise, factory, by)
     recipe.check()
     attempts = fill_dataset(dataset, recipe, episodes, seed, world.workers or cores)
     show_attempts(attempts, dataset, episodes)

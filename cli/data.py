@@ -81,11 +81,11 @@ def import_(
     with DatasetWriter(dataset) as writer:
         for episode in episodes:
             if _origin(episode.meta) in there:
-                typer.echo(f"{episode.meta['source']['demo']}: already there")
+                typer.echo(f"{episode.meta['origin']['demo']}: already there")
                 continue
             path = writer.add(episode)
             result = "solved" if episode.meta["success"] else f"failed after {episode.meta['stage']}"
-            typer.echo(f"{episode.meta['source']['demo']}: {len(episode)} steps, {result} -> {path.name}")
+            typer.echo(f"{episode.meta['origin']['demo']}: {len(episode)} steps, {result} -> {path.name}")
     if left_out:
         for reason in left_out:
             typer.echo(f"left out: {reason}", err=True)
@@ -94,8 +94,8 @@ def import_(
 
 
 def _origin(meta: dict[str, Any]) -> tuple[Any, Any] | None:
-    source = meta.get("source")
-    return (source.get("sha256"), source.get("demo")) if source else None
+    origin = meta.get("origin")
+    return (origin.get("sha256"), origin.get("demo")) if origin else None
 
 
 @app.command()
@@ -160,9 +160,9 @@ def merge(
     into: Annotated[
         Path, typer.Argument(help="Dataset folder to add to; made if it is not there.", show_default=False)
     ],
-    sources: Annotated[list[Path], typer.Argument(help="Dataset folders to copy.", show_default=False)],
+    folders: Annotated[list[Path], typer.Argument(help="Dataset folders to copy.", show_default=False)],
 ) -> None:
-    """Copy the episodes of datasets into one, under new numbers; the sources stay as they are.
+    """Copy the episodes of datasets into one, under new numbers; they stay as they are.
 
     What is there already, by the checksum of its content, is skipped: after Ctrl-C the same command goes on.
 
@@ -176,8 +176,8 @@ def merge(
 
     copied: Counter[Path] = Counter()
     skipped: Counter[Path] = Counter()
-    for source, copy in copy_episodes(into, sources):
-        (skipped if copy is None else copied)[source.parent] += 1
+    for episode, copy in copy_episodes(into, folders):
+        (skipped if copy is None else copied)[episode.parent] += 1
     for folder in dict.fromkeys([*copied, *skipped]):
         typer.echo(f"{folder}: {copied[folder]} episodes copied, {skipped[folder]} already there")
 

@@ -15,8 +15,8 @@ from simreal_envs.errors import UsageError
 from simreal_envs.spec import REGIONS, check_choice
 
 if TYPE_CHECKING:
-    from simreal_agents.actors.sources import ActorSource
-    from simreal_envs.world import World
+    from simreal_agents.actors.factories import ActorFactory
+    from simreal_envs.world_config import WorldConfig
 
 EXPERT = "expert"
 
@@ -140,13 +140,13 @@ def _seeds(asked: str, episodes: int) -> range:
     return seeds_for(purpose, episodes, int(asked))
 
 
-def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
+def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorFactory]:
     """Sources by name: the folder's name, or its path where two have the same name."""
-    from simreal_agents.actors.sources import Expert, TrainedPolicy
+    from simreal_agents.actors.factories import Expert, TrainedPolicy
 
     if checkpoint != "last" and all(run == EXPERT for run in runs):
         raise UsageError(f"--checkpoint {checkpoint} is of a trained policy; the expert has none.")
-    actors: dict[str, ActorSource] = {}
+    actors: dict[str, ActorFactory] = {}
     names = [Path(os.path.abspath(run)).name for run in runs]  # `.` has no name
     for run, name in zip(runs, names, strict=True):
         name = name if names.count(name) == 1 else Path(run).as_posix()
@@ -156,20 +156,22 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorSource]:
     return actors
 
 
-def _world(actors: dict[str, ActorSource], task: str | None, shift: str) -> World:
+def _world(actors: dict[str, ActorFactory], task: str | None, shift: str) -> WorldConfig:
     """What all of them were made for, in simulation."""
-    from simreal_agents.actors.sources import TrainedPolicy
-    from simreal_envs.world import World
+    from simreal_agents.actors.factories import TrainedPolicy
+    from simreal_envs.world_config import WorldConfig
 
-    trained = {name: source.world() for name, source in actors.items() if isinstance(source, TrainedPolicy)}
+    trained = {
+        name: factory.world() for name, factory in actors.items() if isinstance(factory, TrainedPolicy)
+    }
     if not trained:
         if task is None:
             raise UsageError("The expert alone does not say which task: give --task.")
-        return World(task, shift=shift, obs="state")
+        return WorldConfig(task, shift=shift, obs="state")
     (first, spec), *others = trained.items()
     for name, other in others:
         if differing := spec.differences(other):
             raise UsageError(f"{first!r} and {name!r} cannot be compared: {', '.join(differing)}.")
     if task not in (None, spec.task):
         raise UsageError(f"--task is {task}, but {first!r} was trained for {spec.task}.")
-    return World.showing(spec, shift=shift)
+    return WorldConfig.showing(spec, shift=shift)

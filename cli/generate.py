@@ -23,7 +23,7 @@ from simreal_cli.options import (
 
 
 def generate(
-    source: Annotated[
+    demonstrations: Annotated[
         Path, typer.Argument(help="Dataset of demonstrations to start from.", show_default=False)
     ],
     dataset: Annotated[Path, typer.Argument(help="Dataset folder to fill.", show_default=False)],
@@ -64,12 +64,12 @@ def generate(
     from simreal_cli.attempts import show_attempts
     from simreal_datasets.making.fill import fill_dataset
     from simreal_datasets.making.generate import Generator, load_segments
-    from simreal_envs.world import World
+    from simreal_envs.world_config import WorldConfig
 
     cores = worker_count(workers)
     limits_file = str(limits) if limits else None
-    task = load_segments(source).task
-    world = World(
+    task = load_segments(demonstrations).task
+    world = WorldConfig(
         task,
         env,
         shift,
@@ -81,7 +81,7 @@ def generate(
         points=points,
         history=history,
     )
-    recipe = Generator(source, world, region, selection, noise)
+    recipe = Generator(demonstrations, world, region, selection, noise)
     recipe.check()
     attempts = fill_dataset(dataset, recipe, episodes, seed, world.workers or cores)
     show_attempts(attempts, dataset, episodes)

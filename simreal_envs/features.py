@@ -53,7 +53,7 @@ class Feature:
         shape: of one moment.
         dtype: numpy's name of it.
         unit: of its numbers.
-        camera: which camera sees it; empty if none does, or all do.
+        camera: which camera sees it, or which ones joined by ``+``; empty if none does.
     """
 
     key: str
@@ -86,7 +86,8 @@ class Feature:
         return feature
 
     def __str__(self) -> str:
-        return f"{self.key} {self.dtype} {self.shape}"
+        by = f" of {self.camera}" if self.modality == "pointcloud" else ""
+        return f"{self.key} {self.dtype} {self.shape}{by}"
 
 
 _UNITS = {"robot0_eef_quat": "quaternion xyzw", "robot0_joint_pos": "rad"}
@@ -153,7 +154,8 @@ class ObservationSpec:
         groups = {of_key.get(f.key, f.modality) for f in features}
         sizes = {f.shape[:2] for f in features if f.modality in ("image", "depth")}
         points = {f.shape[0] for f in features if f.modality == "pointcloud"}
-        cameras = tuple(name for name in CAMERAS if name in {f.camera for f in features}) or DEFAULT_CAMERAS
+        seeing = {name for f in features for name in f.camera.split("+")}
+        cameras = tuple(name for name in CAMERAS if name in seeing) or DEFAULT_CAMERAS
         if len(sizes) > 1 or len(points) > 1:
             raise UsageError(
                 f"No world shows images of sizes {sorted(sizes)} and clouds of {sorted(points)} points."
@@ -178,10 +180,11 @@ class ObservationSpec:
                 )
             if "depth" in self.groups:
                 found.append(Feature(depth_key(camera), "depth", self.image_size, "float32", "m", camera))
+        every = "+".join(self.cameras)
         if "pointcloud" in self.groups:
-            found.append(Feature(POINTS_KEY, "pointcloud", (self.points, 3), "float32", "m"))
+            found.append(Feature(POINTS_KEY, "pointcloud", (self.points, 3), "float32", "m", every))
         if "pointcolour" in self.groups:
-            found.append(Feature(POINT_COLOUR_KEY, "pointcloud", (self.points, 3), "uint8", "RGB"))
+            found.append(Feature(POINT_COLOUR_KEY, "pointcloud", (self.points, 3), "uint8", "RGB", every))
         return tuple(found)
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from simreal_agents.actors.experts import make_expert
 from simreal_envs.poses import reachable_action
 from simreal_envs.registration import make_env
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 REST_S = 10
 """For how long things must lie where they are."""
@@ -41,7 +41,7 @@ def assert_nothing_moves(task: str, region: str) -> None:
 
 def assert_the_expert_solves(task: str, region: str, episodes: int = 5, max_steps: int = 300) -> None:
     """Every seed, and its stages are reached in order and stay reached."""
-    env: Any = World(task, obs="state", max_steps=max_steps).make(region)
+    env: Any = WorldConfig(task, obs="state", max_steps=max_steps).make(region)
     expert, stages = make_expert(env), env.unwrapped.task.stages
     for seed in range(episodes):
         observation, info = env.reset(seed=seed)

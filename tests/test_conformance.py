@@ -20,7 +20,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
 from simreal_envs.tasks import TASKS
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
 Env = gym.Env[Any, Any]
@@ -275,7 +275,7 @@ def test_wrappers_are_rebuilt_from_the_spec() -> None:
 
 @pytest.mark.parametrize("kind", spec.ACTION_KINDS)
 def test_a_world_is_commanded_as_its_description_says(kind: str) -> None:
-    env = World("Lift", obs="state", action_kind=kind).make("in")
+    env = WorldConfig("Lift", obs="state", action_kind=kind).make("in")
     assert env.get_wrapper_attr("action_kind") == kind
     assert env.action_space == spec.action_space(kind)
 

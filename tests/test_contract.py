@@ -26,7 +26,7 @@ from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
 from simreal_envs.stack import check_stack
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import ActionNoise, DeltaActions, JointActions
 
 Env = gym.Env[Any, Any]
@@ -50,7 +50,7 @@ def world() -> Iterator[Env]:
 def policy() -> Policy:
     """One that knows nothing yet."""
     config = load_config("cpu", "source", ["data.source=none"])
-    network = build_network(config, reads(config, World("Lift", image_size=(32, 32)).spec))
+    network = build_network(config, reads(config, WorldConfig("Lift", image_size=(32, 32)).spec))
     return Policy(network, config, 0, {}, {}, torch.device("cpu"))
 
 

@@ -22,7 +22,7 @@ from simreal_datasets.making.generate import load_segments
 from simreal_datasets.store.catalogue import digest_of
 from simreal_datasets.store.dataset import Dataset, DatasetWriter
 from simreal_envs.errors import DataError, UsageError
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 
 def _put(demo: h5py.Group, name: str, value: Any) -> None:
@@ -50,7 +50,7 @@ EDITS: list[Callable[[h5py.Group], None]] = [
             value=value,
         )
         for key in ("task", "action_kind", "features", "control_hz", "history", "seed", "success", "versions",
-                    "source", "cameras", "shift", "interrupted", "placement_region", "stage", "actor",
+                    "origin", "cameras", "shift", "interrupted", "placement_region", "stage", "actor",
                     "region")
         for value in (None, 3, 1.5, "text", [1], ["a"], {"a": 1}, {"sha256": []}, {"size": 3})
     ),
@@ -88,7 +88,7 @@ def test_anything_in_an_episodes_file_is_an_episode_or_a_data_error(
         lambda: Frames.load(folder, which="all"),
         lambda: load_segments(folder),
         lambda: DatasetWriter(folder).add(make_episode(length=3)),
-        lambda: resume_point(folder, World("Lift", obs="image", image_size=(12, 16)), "all", 9, 0),
+        lambda: resume_point(folder, WorldConfig("Lift", obs="image", image_size=(12, 16)), "all", 9, 0),
     ):
         with suppress(DataError, UsageError):
             use()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from simreal_agents.actors.experts import make_expert
-from simreal_agents.actors.sources import Expert, TrainedPolicy
+from simreal_agents.actors.factories import Expert, TrainedPolicy
 from simreal_agents.evaluation.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
 from simreal_agents.evaluation.play import _plan, evaluate
 from simreal_agents.evaluation.report import pool, report
@@ -27,9 +27,9 @@ from simreal_envs.robot.safety import load_limits
 from simreal_envs.seeds import SEEDS as RANGES
 from simreal_envs.seeds import SELECTION, TEST
 from simreal_envs.spec import CONTROL_HZ
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
-LIFT = World("Lift", obs="state", max_steps=120)
+LIFT = WorldConfig("Lift", obs="state", max_steps=120)
 FIRST_SEED = RANGES[TEST].start
 SEEDS = range(FIRST_SEED, FIRST_SEED + 3)
 STAGES = ("reach", "grasp", "lift")
@@ -138,7 +138,7 @@ def test_bad_arguments_are_refused_before_anything_is_played(tmp_path, regions, 
 def run_folder(tmp_path_factory):
     """A policy trained for two updates, on one demonstration a domain."""
     folder = tmp_path_factory.mktemp("run")
-    world = World("Lift", obs="image", image_size=(72, 96))
+    world = WorldConfig("Lift", obs="image", image_size=(72, 96))
     for domain, seed in (("source", 0), ("target", 1)):
         recipe = ActorRecorder(world, "in")
         list(fill_dataset(folder / domain, recipe, 1, seed, workers=1))
@@ -159,7 +159,7 @@ def test_a_trained_policy_is_evaluated_by_its_weights(run_folder, tmp_path):
     state.write_text(state.read_text().replace('"execute": 4', '"execute": 8'))
     assert TrainedPolicy.at(moved).identity() != last.identity()
 
-    world = World.showing(first.world(), shift="texture", max_steps=20)
+    world = WorldConfig.showing(first.world(), shift="texture", max_steps=20)
     actors = {"after 1": first, "after 2": last}
     results = evaluate(actors, world, ["ood"], SEEDS[:1], tmp_path / "two", workers=2)
     assert [r.actor for r in results] == [first.identity(), last.identity()]
@@ -175,7 +175,7 @@ def test_other_limits_are_another_robot(tmp_path):
     limits = {"none": None, "same": tmp_path / "same.yaml", "other": tmp_path / "other.yaml"}
     limits["same"].write_text(f"watchdog_hold_s: {load_limits().watchdog_hold_s}")
     limits["other"].write_text("watchdog_hold_s: 0.5\nwatchdog_stop_s: 3.0")
-    worlds = {name: World("Lift", "rig", limits=file and str(file)) for name, file in limits.items()}
+    worlds = {name: WorldConfig("Lift", "rig", limits=file and str(file)) for name, file in limits.items()}
     keys = {name: _plan({"e": Expert()}, world, ["in"], [0])[0].key(world) for name, world in worlds.items()}
     assert keys["none"] == keys["same"] != keys["other"]
 
@@ -183,9 +183,9 @@ def test_other_limits_are_another_robot(tmp_path):
 def test_a_policy_refuses_a_world_it_was_not_made_for_before_anything_is_played(run_folder, tmp_path):
     actors = {"expert": Expert(), "policy": TrainedPolicy.at(run_folder)}
     for world, message in [
-        (World("Stack", image_size=(72, 96)), "task is 'Stack'"),
-        (World("Lift", image_size=(84, 84)), "image_size"),
-        (World("Lift", obs="state"), "agentview_image"),
+        (WorldConfig("Stack", image_size=(72, 96)), "task is 'Stack'"),
+        (WorldConfig("Lift", image_size=(84, 84)), "image_size"),
+        (WorldConfig("Lift", obs="state"), "agentview_image"),
     ]:
         with pytest.raises(DataError, match=message):
             evaluate(actors, world, ["in"], SEEDS, tmp_path)

@@ -34,7 +34,7 @@ from simreal_datasets.making.fill import Attempt, fill_dataset
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.seeds import describe
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 TINY = Experiment(
     "Lift",
@@ -54,7 +54,7 @@ TINY = Experiment(
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished experiment whose source demonstrations come from the expert instead of a human."""
     folder = tmp_path_factory.mktemp("experiment")
-    list(fill_dataset(folder / "human", ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
+    list(fill_dataset(folder / "human", ActorRecorder(WorldConfig("Lift", obs="state"), "all"), 2, 0, 1))
     with pytest.MonkeyPatch.context() as patch:
         for module in ("experiment", "experiment_rollouts"):  # as many processes as cores
             patch.setattr(f"simreal_agents.study.{module}.available_cores", lambda: 1)
@@ -254,7 +254,7 @@ class Seldom(ActorRecorder):
 
 
 def test_the_bar_counts_stored_episodes_and_not_attempts(tmp_path: Path) -> None:
-    recipe: Any = Seldom(World("Lift", image_size=(32, 32)), "in")
+    recipe: Any = Seldom(WorldConfig("Lift", image_size=(32, 32)), "in")
     for stored, episodes in ((0, 2), (2, 5)):  # the second one goes on
         screen = Console(file=StringIO(), force_terminal=True, width=120, legacy_windows=False)
         _fill(tmp_path / "source", recipe, episodes, 0, 1, screen)

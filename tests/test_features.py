@@ -23,7 +23,7 @@ from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import CAMERAS, GROUPS, History, ObservationSpec, WorldSpec, hint
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 SPECS = st.builds(
     ObservationSpec,
@@ -95,26 +95,36 @@ def test_what_cannot_be_shown_is_named_with_what_can(arguments: dict[str, Any], 
         gym.make("simreal/Lift-v0", **arguments)
     assert named in str(raised.value)
     with pytest.raises(UsageError) as raised:
-        World("Lift", **arguments)
+        WorldConfig("Lift", **arguments)
     assert named in str(raised.value)
 
 
+def test_a_cloud_of_two_cameras_is_not_that_of_one() -> None:
+    one, both = (of(ObservationSpec(("pointcloud",), cameras=names)) for names in (CAMERAS[:1], CAMERAS))
+    assert one.lacks(both) == [
+        "pointcloud float32 (1024, 3) of agentview+wrist instead of pointcloud float32 (1024, 3) of agentview"
+    ]
+    assert WorldConfig.showing(both).cameras == CAMERAS
+
+
 def test_a_world_shows_what_its_spec_says() -> None:
-    world = World("Stack", obs="state+image+depth+pointcloud+pointcolour", image_size=(24, 32),
+    world = WorldConfig("Stack", obs="state+image+depth+pointcloud+pointcolour", image_size=(24, 32),
                   cameras="agentview+wrist", points=200, history=2)  # fmt: skip
     env = world.make("in")
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     assert env.unwrapped.world_spec == world.spec  # type: ignore[attr-defined]
     assert {f.key for f in world.spec.features} == set(observation)
-    assert World.showing(world.spec) == replace(world, cameras=("agentview", "wrist"))
+    assert WorldConfig.showing(world.spec) == replace(world, cameras=("agentview", "wrist"))
     assert observation["wrist_image"].std() > 5
     env.close()
 
 
 def test_the_other_camera_and_depth_change_no_image() -> None:
-    alone = World("Lift", shift="noise").make("in")
-    more = World("Lift", shift="noise", obs="image+depth+pointcloud", cameras="agentview+wrist").make("in")
+    alone = WorldConfig("Lift", shift="noise").make("in")
+    more = WorldConfig("Lift", shift="noise", obs="image+depth+pointcloud", cameras="agentview+wrist").make(
+        "in"
+    )
     one, both = alone.reset(seed=1)[0], more.reset(seed=1)[0]
     np.testing.assert_array_equal(one["agentview_image"], both["agentview_image"])
     assert not np.array_equal(both["wrist_image"], both["agentview_image"])
@@ -158,7 +168,9 @@ def test_a_history_holds_the_last_moments_and_begins_with_the_first(length: int,
 def test_an_episode_of_a_world_with_a_history_holds_each_moment_once() -> None:
     episodes = []
     for history in (1, 3):
-        env = World("Lift", obs="state+image", image_size=(12, 16), history=history, max_steps=6).make("in")
+        env = WorldConfig("Lift", obs="state+image", image_size=(12, 16), history=history, max_steps=6).make(
+            "in"
+        )
         recorder = EpisodeRecorder()
         outcome = run_episode(env, make_expert(env), seed=3, recorder=recorder)
         episodes.append(recorder.finish(env, outcome, "expert"))
@@ -179,7 +191,7 @@ def test_episodes_of_format_1_are_read_as_what_they_were(tmp_path: Path) -> None
     assert {key: values.shape[1:] for key, values in episode.observations.items()} == {
         f.key: f.shape for f in shown.features(1)
     }
-    env = World("Lift", shift="viewpoint", obs="image", image_size=(12, 16)).make("all")
+    env = WorldConfig("Lift", shift="viewpoint", obs="image", image_size=(12, 16)).make("all")
     here = env.unwrapped.describe()["cameras"]  # type: ignore[attr-defined]
     env.close()
     assert episode.meta["cameras"] == here

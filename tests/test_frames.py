@@ -22,7 +22,7 @@ from simreal_envs.errors import DataError, UsageError
 from simreal_envs.kinematics import inverse
 from simreal_envs.poses import pose
 from simreal_envs.spec import DELTA_POSITION_M, START_JOINTS_RAD
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frames_are_the_episodes_in_order(folder: Path) -> None:
     frames, dataset = Frames.load(folder), Dataset(folder)
     assert len(frames.paths_m(commanded=True)) == len(frames.files) == len(dataset) == 6
-    assert frames.spec == dataset.spec == World("Lift", image_size=(32, 32)).spec
+    assert frames.spec == dataset.spec == WorldConfig("Lift", image_size=(32, 32)).spec
     paths = zip(frames.paths_m(commanded=False), frames.paths_m(commanded=True), strict=True)
     for i, (went, sent) in enumerate(paths):
         episode = dataset.read(i)

@@ -42,7 +42,7 @@ from simreal_envs.poses import pose, reachable_action
 from simreal_envs.shifts import STAND_IN
 from simreal_envs.spec import CONTROL_HZ
 from simreal_envs.tasks import Subtask, get_task
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import ActionNoise
 
 # --- experts ----------------------------------------------------------------------------------------
@@ -51,13 +51,15 @@ from simreal_envs.wrappers import ActionNoise
 @pytest.mark.parametrize("task", ["Lift", "Stack"])
 @pytest.mark.parametrize("noise_m", [0.0, 0.01])
 def test_the_expert_solves_the_task_and_recovers_from_disturbances(task: str, noise_m: float) -> None:
-    env = ActionNoise(World(task, obs="state").make("all"), std_m=noise_m)
+    env = ActionNoise(WorldConfig(task, obs="state").make("all"), std_m=noise_m)
     expert = make_expert(env)
     assert all(run_episode(env, expert, seed=seed).success for seed in range(10))
 
 
 def test_disturbances_are_executed_but_not_recorded() -> None:
-    calm, disturbed = (ActionNoise(World("Lift", obs="state").make("all"), std_m=s) for s in (0.0, 0.02))
+    calm, disturbed = (
+        ActionNoise(WorldConfig("Lift", obs="state").make("all"), std_m=s) for s in (0.0, 0.02)
+    )
     for env in (calm, disturbed):
         env.reset(seed=0)
     action = np.array([0.46, 0.03, 0.27, np.pi, 0.0, 0.0, -1.0], np.float32)
@@ -263,7 +265,7 @@ class Person:
 
 @pytest.mark.parametrize("off_m", [0.0, 0.024])
 def test_the_hand_closes_where_the_demonstration_closed(off_m: float) -> None:
-    env = World("Lift", obs="state").make("all")
+    env = WorldConfig("Lift", obs="state").make("all")
     world: Any = env.unwrapped
     placement = {"placement": {"cube": (0.02, -0.08, 0.0)}}
     recorder, person = EpisodeRecorder(), Late(lambda: Person(world, off_m))
@@ -298,7 +300,7 @@ class Late:
 def test_every_target_of_every_part_is_gone_to(demonstrations: Path) -> None:
     """Also the last one of each: a step that is left out makes the next one twice as long."""
     task = load_segments(demonstrations).task
-    env = World(task, obs="state").make("all")
+    env = WorldConfig(task, obs="state").make("all")
     observation, _ = env.reset(seed=1)
     actor = SegmentActor(
         env.unwrapped, load_segments(demonstrations).segments, "random", np.random.default_rng(0)
@@ -330,14 +332,14 @@ def test_every_target_of_every_part_is_gone_to(demonstrations: Path) -> None:
 def demonstrations(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two state demonstrations by the expert."""
     path = tmp_path_factory.mktemp("demonstrations") / request.param
-    list(fill_dataset(path, ActorRecorder(World(request.param, obs="state"), "all"), 2, 0, 1))
+    list(fill_dataset(path, ActorRecorder(WorldConfig(request.param, obs="state"), "all"), 2, 0, 1))
     return path
 
 
 def test_generation_succeeds_and_its_data_can_be_generated_from(demonstrations: Path, tmp_path: Path) -> None:
     task, segments, left_out = load_segments(demonstrations)
     assert (len(segments), left_out) == (2, [])
-    recipe = Generator(demonstrations, World(task, image_size=(24, 32)))
+    recipe = Generator(demonstrations, WorldConfig(task, image_size=(24, 32)))
     attempts = list(fill_dataset(tmp_path / "generated", recipe, 4, 100, 1))
     assert len(attempts) <= 6
     dataset = Dataset(tmp_path / "generated")
@@ -362,7 +364,7 @@ def test_failed_and_damaged_demonstrations_are_left_out_and_named(
     failed.meta |= {"success": False, "stage": "reach"}
     with DatasetWriter(folder) as writer:
         writer.add(failed)
-    recipe = Generator(folder, World(demonstrations.name))
+    recipe = Generator(folder, WorldConfig(demonstrations.name))
     recipe.check()
     assert len(load_segments(folder).segments) == 1
     assert ["damaged" in line or "failed after the stage 'reach'" in line for line in caplog.messages] == [
@@ -377,7 +379,7 @@ def test_failed_and_damaged_demonstrations_are_left_out_and_named(
 def test_generated_motion_follows_the_shifted_gains(demonstrations: Path) -> None:
     def path_m(shift: str) -> np.ndarray:
         task = load_segments(demonstrations).task
-        recipe = Generator(demonstrations, World(task, shift=shift, image_size=(24, 32)))
+        recipe = Generator(demonstrations, WorldConfig(task, shift=shift, image_size=(24, 32)))
         with ExitStack() as stack:
             episode = recipe.make_work(stack)(3, lambda: None).episode
         assert episode is not None
@@ -393,7 +395,9 @@ def test_generated_motion_follows_the_shifted_gains(demonstrations: Path) -> Non
 def test_every_selection_works(demonstrations: Path) -> None:
     task = load_segments(demonstrations).task
     for selection in SELECTIONS:
-        work = Generator(demonstrations, World(task, obs="state"), selection=selection).make_work(ExitStack())
+        work = Generator(demonstrations, WorldConfig(task, obs="state"), selection=selection).make_work(
+            ExitStack()
+        )
         assert any(work(seed, lambda: None).episode is not None for seed in range(3))
 
 
@@ -403,12 +407,16 @@ def test_every_selection_works(demonstrations: Path) -> None:
         ({"selection": "best"}, "Unknown selection 'best'"),
         ({"region": "left"}, "Unknown region 'left'"),
         ({"noise_m": 1.0}, "Action noise 1.0 m"),
-        ({"source": Path("nowhere")}, "nowhere does not exist"),
+        ({"demonstrations": Path("nowhere")}, "nowhere does not exist"),
     ],
 )
 def test_a_bad_recipe_is_refused_at_once(demonstrations: Path, change: dict[str, Any], message: str) -> None:
     task = load_segments(demonstrations).task
-    arguments: dict[str, Any] = {"source": demonstrations, "world": World(task), "region": "all"} | change
+    arguments: dict[str, Any] = {
+        "demonstrations": demonstrations,
+        "world": WorldConfig(task),
+        "region": "all",
+    } | change
     with pytest.raises((UsageError, DataError), match=message):
         Generator(**arguments).check()
 
@@ -417,7 +425,7 @@ def test_a_bad_recipe_is_refused_at_once(demonstrations: Path, change: dict[str,
 
 
 def recipe() -> ActorRecorder:
-    return ActorRecorder(World("Lift", obs="state"), "in")
+    return ActorRecorder(WorldConfig("Lift", obs="state"), "in")
 
 
 def stored(path: Path) -> list[tuple[int, float]]:
@@ -462,11 +470,11 @@ class Hopeless(ActorRecorder):
 
 def test_a_hopeless_recipe_is_given_up_however_many_episodes_are_wanted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Only 0 of 100 attempts succeeded"):
-        list(fill_dataset(tmp_path / "d", Hopeless(World("Lift"), "in"), 5000, 0, 1))
+        list(fill_dataset(tmp_path / "d", Hopeless(WorldConfig("Lift"), "in"), 5000, 0, 1))
 
 
 def test_evaluation_seeds_are_never_tried(tmp_path: Path) -> None:
-    hopeless = fill_dataset(tmp_path / "d", Hopeless(World("Lift"), "in"), 3, LAST_SEED - 9, 1)
+    hopeless = fill_dataset(tmp_path / "d", Hopeless(WorldConfig("Lift"), "in"), 3, LAST_SEED - 9, 1)
     with pytest.raises(DataError, match="No seed below 1000000 is left"):
         assert [attempt.seed for attempt in hopeless] == list(range(LAST_SEED - 9, LAST_SEED))
 
@@ -480,7 +488,7 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path, episodes: int, seed: i
 def test_a_dataset_of_another_kind_is_refused_before_anything_is_played(
     demonstrations: Path, tmp_path: Path
 ) -> None:
-    seen = Hopeless(World(demonstrations.name, obs="image"), "all")
+    seen = Hopeless(WorldConfig(demonstrations.name, obs="image"), "all")
     with pytest.raises(DataError, match="holds obs"):
         next(fill_dataset(demonstrations, seen, 5, 0, 1))
 
@@ -488,7 +496,7 @@ def test_a_dataset_of_another_kind_is_refused_before_anything_is_played(
 def test_continuing_in_a_world_that_looks_different_warns(
     demonstrations: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipe = Hopeless(World(demonstrations.name, obs="state", shift="light"), "in")
+    recipe = Hopeless(WorldConfig(demonstrations.name, obs="state", shift="light"), "in")
     next(fill_dataset(demonstrations, recipe, 5, 0, 1))
     assert [record.args[1:] for record in caplog.records] == [
         ("shift", "none", "light"),
@@ -500,12 +508,12 @@ def test_continuing_in_a_world_that_looks_different_warns(
 def test_eight_workers_fit_into_a_laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With all that is dear: images, every shift, noise; and no compiler of torch, where there is one."""
     human = tmp_path / "human"
-    list(fill_dataset(human, ActorRecorder(World("Lift", obs="state"), "all"), 1, 0, 1))
+    list(fill_dataset(human, ActorRecorder(WorldConfig("Lift", obs="state"), "all"), 1, 0, 1))
     compiler = tmp_path / "site" / "triton"
     compiler.mkdir(parents=True)
     (compiler / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", f"{compiler.parent}:{os.environ.get('PYTHONPATH', '')}")
-    recipe = Generator(human, World("Lift", shift=STAND_IN), noise_m=0.01)
+    recipe = Generator(human, WorldConfig("Lift", shift=STAND_IN), noise_m=0.01)
     done = list(run_in_processes(Measured(recipe), [0, 1], 2))
     for attempt, peak_MB, imported in done:
         assert attempt.episode is None or "agentview_image" in attempt.episode.observations

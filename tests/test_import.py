@@ -186,7 +186,7 @@ def test_newer_files_give_the_poses_that_robosuite_saw(
 ) -> None:
     write_today(tmp_path / "demo.hdf5", today, change_xml)
     episodes = import_demonstrations(tmp_path / "demo.hdf5", "Stack")
-    assert [episode.meta["source"]["demo"] for episode in episodes] == ["demo_2", "demo_10"]
+    assert [episode.meta["origin"]["demo"] for episode in episodes] == ["demo_2", "demo_10"]
     assert [len(episode) for episode in episodes] == [12, 8]
     info = episodes[0].datagen
     assert info is not None
@@ -346,7 +346,7 @@ def test_a_demonstration_that_does_not_fit_is_left_out_and_named(
     with h5py.File(path, "a") as file:
         damage(file)
     episodes = import_demonstrations(path)
-    assert [episode.meta["source"]["demo"] for episode in episodes] == ["demo_1", "demo_3"]
+    assert [episode.meta["origin"]["demo"] for episode in episodes] == ["demo_1", "demo_3"]
     assert "demo_2" in caplog.text
     assert reason in caplog.text
 

@@ -26,7 +26,7 @@ from simreal_datasets.making.fetch import fetch_demonstrations
 from simreal_datasets.making.fill import fill_dataset
 from simreal_datasets.store.dataset import Dataset, DatasetWriter
 from simreal_datasets.store.episode import Episode
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 SIMREAL = Path(sys.executable).with_name("simreal")
 GOES_ON = "error: interrupted; what was finished is kept, and the same command goes on from there."
@@ -36,7 +36,7 @@ GOES_ON = "error: interrupted; what was finished is kept, and the same command g
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two state demonstrations of Lift."""
     folder = tmp_path_factory.mktemp("recorded")
-    list(fill_dataset(folder, ActorRecorder(World("Lift", obs="state"), "all"), 2, 0, 1))
+    list(fill_dataset(folder, ActorRecorder(WorldConfig("Lift", obs="state"), "all"), 2, 0, 1))
     return folder
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from simreal_agents.actors.sources import TrainedPolicy
+from simreal_agents.actors.factories import TrainedPolicy
 from simreal_agents.evaluation.play import evaluate
 from simreal_agents.policies.config import load_config
 from simreal_agents.policies.encoders import JoinedEncoder
@@ -15,9 +15,9 @@ from simreal_agents.study.collect import ActorRecorder
 from simreal_agents.training.train import train
 from simreal_datasets.making.fill import fill_dataset
 from simreal_envs.seeds import seeds_for
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
-WORLD = World("Lift", image_size=(48, 64), cameras="agentview+wrist", max_steps=300)
+WORLD = WorldConfig("Lift", image_size=(48, 64), cameras="agentview+wrist", max_steps=300)
 DEMOS, UPDATES, EPISODES = 50, 1200, 10
 
 

@@ -265,7 +265,7 @@ def test_a_forked_process_draws_or_says_why_not(order: str) -> None:
 def test_torch_can_be_trained_with_after_rendering() -> None:
     """An optimiser imports torch's compiler, whose LLVM must get along with the renderer's."""
     code = (
-        "from simreal_envs.world import World; World('Lift').make('in').reset(seed=0);"
+        "from simreal_envs.world_config import WorldConfig; WorldConfig('Lift').make('in').reset(seed=0);"
         "import torch; torch.optim.AdamW([torch.zeros(1)]); import torch._dynamo"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -17,7 +17,7 @@ from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.features import WorldSpec
 from simreal_envs.loop import Outcome, run_episode
 from simreal_envs.poses import pose_from_action, reachable_action
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import DeltaActions
 
 STEPS = 6
@@ -78,7 +78,7 @@ def test_the_episode_says_where_it_comes_from(world: gym.Env[Any, Any]) -> None:
     assert meta["actor"] == "descent"
     assert meta["success"] is False
     assert meta["placement_region"] in ("in", "ood")
-    assert WorldSpec.from_json(meta) == World("Stack", obs="state").spec
+    assert WorldSpec.from_json(meta) == WorldConfig("Stack", obs="state").spec
     assert {"shift", "region", "cameras", "versions"} <= set(meta)
 
 
@@ -89,7 +89,7 @@ def test_a_recorded_episode_is_stored_and_replays_from_its_states(
         for seed in (1, 2):
             writer.add(record(world, seed)[0])
     dataset = Dataset(tmp_path)
-    assert dataset.spec == World("Stack", obs="state").spec
+    assert dataset.spec == WorldConfig("Stack", obs="state").spec
     episode = dataset.read(1)
     assert episode.states is not None
     assert episode.model_xml is not None

@@ -16,7 +16,7 @@ from simreal_agents.training.train import train
 from simreal_datasets.loading.frames import Frames
 from simreal_datasets.making.fill import fill_dataset
 from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 CAMERA = THIRD_PERSON.resized((144, 192))
 OTHER = CAMERA.moved(OTHER_VIEWPOINT_IN_BASE)
@@ -47,7 +47,7 @@ def test_a_rectified_scene_looks_like_the_references() -> None:
         return np.argwhere(red[..., 0] > 2 * red[..., 1]).mean(axis=0)
 
     plain, shifted = (
-        World("Lift", shift=s, image_size=(144, 192)).make("all") for s in ("none", "viewpoint:1.5")
+        WorldConfig("Lift", shift=s, image_size=(144, 192)).make("all") for s in ("none", "viewpoint:1.5")
     )
     worlds: list[Any] = [plain.unwrapped, shifted.unwrapped]
     for seed in range(4):
@@ -65,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy of two domains whose cameras stand apart, trained for a moment."""
     folder = tmp_path_factory.mktemp("calibrated")
     for name, shift in (("source", "none"), ("target", "viewpoint")):
-        recipe = ActorRecorder(World("Lift", shift=shift, image_size=(36, 48)), "in")
+        recipe = ActorRecorder(WorldConfig("Lift", shift=shift, image_size=(36, 48)), "in")
         assert all(attempt.episode for attempt in fill_dataset(folder / name, recipe, 2, 0, 1))
     settings = ["encoder.view=calibrated", "threads=1", "batch.size=8", "batch.alignment_size=8"]
     paths = [f"data.{name}={folder / name}" for name in ("source", "target")]
@@ -76,7 +76,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_policy_rectifies_the_images_of_any_calibrated_camera(run: Path) -> None:
     policy = load_policy(run)
     for shift, domain in (("none", "source"), ("viewpoint", "target"), ("viewpoint:0.5", "target")):
-        env = World("Lift", shift=shift, image_size=(36, 48)).make("in")
+        env = WorldConfig("Lift", shift=shift, image_size=(36, 48)).make("in")
         world: Any = env.unwrapped
         observation, _ = env.reset(seed=5)
         policy.face(env)

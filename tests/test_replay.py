@@ -22,13 +22,13 @@ from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import pose
 from simreal_envs.rig.launch import Rig
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("replay") / "lift"
-    list(fill_dataset(folder, ActorRecorder(World("Lift", obs="state"), "ood"), 2, 7, 1))
+    list(fill_dataset(folder, ActorRecorder(WorldConfig("Lift", obs="state"), "ood"), 2, 7, 1))
     return folder
 
 
@@ -50,7 +50,7 @@ def test_an_episode_is_solved_again_along_its_path(episode: Episode, speed: floa
 def test_the_objects_are_put_where_they_were_even_without_a_seed(episode: Episode) -> None:
     stranger = Episode(**{**vars(episode), "meta": episode.meta | {"seed": None}})
     placement = recorded_placement(stranger)
-    env = World("Lift", obs="state").make("all")
+    env = WorldConfig("Lift", obs="state").make("all")
     _, info = env.reset(seed=0, options={"placement": placement})
     env.close()
     assert episode.datagen is not None
@@ -71,7 +71,7 @@ class Circling:
 
 
 def test_displacements_and_joint_angles_mean_the_poses_that_they_asked_for() -> None:
-    env = World("Lift", obs="state", max_steps=20, action_kind="delta").make("all")
+    env = WorldConfig("Lift", obs="state", max_steps=20, action_kind="delta").make("all")
     recorder, asked = EpisodeRecorder(), []
     world: Any = env.unwrapped
     step = world.step
@@ -134,7 +134,7 @@ def test_on_the_rig_an_episode_is_replayed_and_more_are_generated_from_it(
         assert made.exit_code == 0, made.output
     generated = Dataset(tmp_path).read(0)
     assert generated.meta["env"] == "rig"
-    assert generated.meta["generation"]["source"] == str(dataset)
+    assert generated.meta["generation"]["demonstrations"] == str(dataset)
     assert len(generated.timing["late_s"]) == len(generated)
 
 

@@ -16,7 +16,7 @@ from simreal_envs.errors import MissingDependencyError
 from simreal_envs.rig import dynamics, model_library, panda, protocol
 from simreal_envs.rig.protocol import Command
 from simreal_envs.rig.server import RigServer
-from simreal_envs.rig.world import World
+from simreal_envs.rig.world import RigWorld
 from simreal_envs.spec import JOINT_HIGH_RAD, JOINT_LOW_RAD, START_JOINTS_RAD
 
 joints = st.tuples(*(st.floats(low, high) for low, high in zip(JOINT_LOW_RAD, JOINT_HIGH_RAD, strict=True)))
@@ -151,7 +151,7 @@ def test_nothing_is_set_while_the_arm_is_controlled(client: Client):
 
 
 def test_placing_an_object_changes_that_object_only():
-    world = World("Stack")
+    world = RigWorld("Stack")
     model, data = world.model, world.data
     rng = np.random.default_rng(0)
     for name in ("qvel", "ctrl", "qfrc_applied", "xfrc_applied"):

@@ -32,7 +32,7 @@ from simreal_envs.rig.launch import Rig
 from simreal_envs.robot.images import fit_colour, fit_depth
 from simreal_envs.robot.pace import PERIOD_S, Pace
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 Env = gym.Env[Any, Any]
 pytestmark = pytest.mark.alone
@@ -77,7 +77,7 @@ def test_joint_targets_turn_the_elbow_within_the_limits_and_under_the_watchdog(
     limits = tmp_path / "limits.yaml"
     limits.write_text("max_frame_age_s: 2.0\n")  # this is about the arm, whatever else the machine does
     where = {"host": rig.host, "shift": "viewpoint", "limits": str(limits)}
-    env = World("Lift", "rig", action_kind="joint", **where).make("all")
+    env = WorldConfig("Lift", "rig", action_kind="joint", **where).make("all")
     try:
         sb3_check(env)
         start = env.reset(seed=1)[0]["robot0_joint_pos"]

@@ -16,7 +16,7 @@ from simreal_cli.main import app
 from simreal_datasets.store.dataset import Dataset
 from simreal_envs.rig.control import RigControl
 from simreal_envs.rig.launch import Rig
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 SPEED_MPS = 0.25
 pytestmark = pytest.mark.alone
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.alone
 
 def cube_m(seed: int) -> np.ndarray:
     """Where the cube starts."""
-    env = World("Lift", obs="state").make("in")
+    env = WorldConfig("Lift", obs="state").make("in")
     _, info = env.reset(seed=seed)
     env.close()
     position: np.ndarray = info["object_poses_in_base"]["cube"][:3, 3]
@@ -62,7 +62,7 @@ def test_a_person_discards_repeats_solves_and_stops(tmp_path: Path) -> None:
 
     dataset = Dataset(tmp_path)
     assert len(dataset) == 1
-    assert dataset.spec == World("Lift").spec
+    assert dataset.spec == WorldConfig("Lift").spec
     episode = dataset.read(0)
     assert episode.meta["actor"] == "keyboard"
     assert episode.meta["seed"] == 5

@@ -23,7 +23,7 @@ from simreal_envs.shifts import STAND_IN
 from simreal_envs.sim.physics import GRIP_SITE_IN_HAND, Physics
 from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.tasks import get_task
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import delta_to_pose, pose_to_delta
 
 PLACEMENT = {"cubeA": (0.05, -0.1, 0.2), "cubeB": (-0.05, 0.1, -0.1)}
@@ -231,7 +231,7 @@ def test_shifted_gains_are_of_the_simulation_only() -> None:
 def test_worlds_of_one_process_do_not_disturb_one_another() -> None:
     """They share what was compiled; states, looks and descriptions are their own."""
     lift, stack, other = (
-        World(*what).make("all") for what in (("Lift",), ("Stack",), ("Lift", "sim", STAND_IN))
+        WorldConfig(*what).make("all") for what in (("Lift",), ("Stack",), ("Lift", "sim", STAND_IN))
     )
     alone = lift.reset(seed=0)[0]
     other.reset(seed=1)

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 import simreal_envs  # noqa: F401
 from simreal_envs.errors import UsageError
 from simreal_envs.registration import make_env
-from simreal_envs.rig.world import World as RigWorld
+from simreal_envs.rig.world import RigWorld
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import TASKS, JointStart, OnTable, OnTop, Task
 from simreal_envs.tasks.placement import asked_placement, placement_of

@@ -24,7 +24,7 @@ from simreal_agents.policies.config import load_config
 from simreal_agents.policies.policy import Policy, build_network, reads
 from simreal_envs.errors import UsageError
 from simreal_envs.vector import OneEach
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 Env = gym.Env[Any, Any]
 LENGTHS = (5, 7, 11)
@@ -50,7 +50,7 @@ def policy(request: pytest.FixtureRequest) -> Policy:
     config = load_config(
         "cpu", "source", ["data.source=none", f"head.kind={request.param}", "head.execute=3"]
     )
-    network = build_network(config, reads(config, World("Lift", image_size=(32, 32)).spec))
+    network = build_network(config, reads(config, WorldConfig("Lift", image_size=(32, 32)).spec))
     return Policy(network, config, 0, {}, {}, torch.device("cpu"))
 
 

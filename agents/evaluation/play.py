@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from simreal_agents.actors.sources import ActorSource
+from simreal_agents.actors.factories import ActorFactory
 from simreal_agents.evaluation.episode_log import EpisodeLog, EpisodeResult, Key
 from simreal_envs.errors import UsageError
 from simreal_envs.loop import Actor, run_episode
@@ -21,7 +21,7 @@ from simreal_envs.parallel import Heartbeat, Work, run_in_processes
 from simreal_envs.spec import REGIONS, check_choice
 from simreal_envs.table_world import table_world
 from simreal_envs.tasks.progress import failed_at
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Trial:
     region: str
     seed: int
 
-    def key(self, world: World) -> Key:
+    def key(self, world: WorldConfig) -> Key:
         there = (world.task, world.env, self.robot, world.shift, world.max_steps)
         return (self.actor, *there, self.region, self.seed)
 
@@ -49,8 +49,8 @@ def unattended(env: gym.Env[Any, Any], trial: Trial) -> gym.Env[Any, Any]:
 
 
 def evaluate(
-    actors: Mapping[str, ActorSource],
-    world: World,
+    actors: Mapping[str, ActorFactory],
+    world: WorldConfig,
     regions: Sequence[str],
     seeds: Sequence[int],
     output: Path,
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def _plan(
-    actors: Mapping[str, ActorSource], world: World, regions: Sequence[str], seeds: Sequence[int]
+    actors: Mapping[str, ActorFactory], world: WorldConfig, regions: Sequence[str], seeds: Sequence[int]
 ) -> list[Trial]:
     """Every episode, those of one region one after another.
 
@@ -108,7 +108,7 @@ def _plan(
     """
     for region in regions:
         check_choice("region", region, REGIONS)
-    identities = {name: source.identity() for name, source in actors.items()}
+    identities = {name: factory.identity() for name, factory in actors.items()}
     robot = _robot(world)
     trials = [
         Trial(name, identities[name], robot, region, seed)
@@ -121,7 +121,7 @@ def _plan(
     return trials
 
 
-def _robot(world: World) -> str:
+def _robot(world: WorldConfig) -> str:
     """See :class:`EpisodeResult`; other limits are another robot to a policy."""
     if world.env == "sim":
         return ""
@@ -131,18 +131,18 @@ def _robot(world: World) -> str:
     return f"{world.host} {limits}" if world.env == "real" else limits
 
 
-def _check(actors: Mapping[str, ActorSource], world: World, region: str) -> None:
+def _check(actors: Mapping[str, ActorFactory], world: WorldConfig, region: str) -> None:
     """Make the world and every actor once, so that nothing starts that cannot be finished."""
     env = world.make(region)
     try:
-        for source in actors.values():
-            source.make(env)
+        for factory in actors.values():
+            factory.make(env)
     finally:
         env.close()
 
 
 def _make_player(
-    actors: Mapping[str, ActorSource], world: World, attend: Attend, stack: ExitStack
+    actors: Mapping[str, ActorFactory], world: WorldConfig, attend: Attend, stack: ExitStack
 ) -> Work[Trial, EpisodeResult]:
     return stack.enter_context(closing(_Player(actors, world, attend)))
 
@@ -150,7 +150,7 @@ def _make_player(
 class _Player:
     """Plays trials one after another; keeps environment and actor while they stay the same."""
 
-    def __init__(self, actors: Mapping[str, ActorSource], world: World, attend: Attend) -> None:
+    def __init__(self, actors: Mapping[str, ActorFactory], world: WorldConfig, attend: Attend) -> None:
         self._actors, self._world, self._attend = actors, world, attend
         self._env: gym.Env[Any, Any] | None = None
         self._actor: Actor | None = None

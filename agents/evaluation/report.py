@@ -265,7 +265,7 @@ def _seeds(played: Played) -> str:
 
 
 def _checkpoint(actor: str) -> str:
-    """The update of a trained policy, ``0006000-<digest>`` (:mod:`simreal_agents.actors.sources`)."""
+    """The update of a trained policy, ``0006000-<digest>`` (:mod:`simreal_agents.actors.factories`)."""
     updates, _, digest = actor.partition("-")
     return str(int(updates)) if updates.isdigit() and digest else actor
 

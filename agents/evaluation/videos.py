@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from simreal_agents.actors.sources import ActorSource
+from simreal_agents.actors.factories import ActorFactory
 from simreal_agents.evaluation.episode_log import EpisodeResult
 from simreal_agents.evaluation.play import one_torch_thread
 from simreal_envs.errors import DataError
 from simreal_envs.loop import Step, run_episode
 from simreal_envs.spec import CONTROL_HZ
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 FRAME_EVERY = 4
 """Steps between frames: 5 frames a second."""
@@ -29,8 +29,8 @@ COLOURS = 64
 
 def record_failures(
     results: Sequence[EpisodeResult],
-    actors: Mapping[str, ActorSource],
-    world: World,
+    actors: Mapping[str, ActorFactory],
+    world: WorldConfig,
     folder: Path,
     count: int,
 ) -> list[Path]:
@@ -57,7 +57,7 @@ def record_failures(
     return paths
 
 
-def _record(result: EpisodeResult, source: ActorSource, world: World, path: Path) -> None:
+def _record(result: EpisodeResult, factory: ActorFactory, world: WorldConfig, path: Path) -> None:
     env = world.make(result.region, render_mode="rgb_array")
     frames: list[Image.Image] = []
     steps = 0
@@ -71,7 +71,7 @@ def _record(result: EpisodeResult, source: ActorSource, world: World, path: Path
 
     try:
         with one_torch_thread():
-            outcome = run_episode(env, source.make(env), seed=result.seed, recorder=film)
+            outcome = run_episode(env, factory.make(env), seed=result.seed, recorder=film)
     finally:
         env.close()
     if outcome.success or outcome.steps != result.steps:

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from simreal_agents.actors.sources import ActorSource, Expert
+from simreal_agents.actors.factories import ActorFactory, Expert
 from simreal_agents.evaluation.episode_log import EpisodeResult
 from simreal_agents.evaluation.play import Trial, evaluate
 from simreal_agents.operators.attended import STOP, AttendedWorld, Operator, SessionOver
@@ -19,12 +19,12 @@ from simreal_agents.operators.live_view import State, choose_view
 from simreal_agents.operators.terminal import Terminal
 from simreal_envs.errors import UsageError
 from simreal_envs.loop import Observation
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 
 def evaluate_attended(
-    actors: Mapping[str, ActorSource],
-    world: World,
+    actors: Mapping[str, ActorFactory],
+    world: WorldConfig,
     regions: Sequence[str],
     seeds: Sequence[int],
     output: Path,
@@ -36,7 +36,7 @@ def evaluate_attended(
         KeyboardInterrupt: the operator stops; what was finished is in the log.
         UsageError: there is no terminal, or an actor is the scripted expert; before the robot is contacted.
     """
-    if any(isinstance(source, Expert) for source in actors.values()):
+    if any(isinstance(factory, Expert) for factory in actors.values()):
         raise UsageError(
             f"The scripted expert reads object poses, which nobody knows in env {world.env!r}: "
             "evaluate run folders there."

@@ -21,7 +21,7 @@ from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import placement_of
 from simreal_envs.tasks.starts import Placement
 from simreal_envs.vector import of_one_world
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import delta_to_pose
 
 LEAD_IN_STEPS = 30
@@ -99,7 +99,7 @@ def replay(
         episode: what was recorded, in any world.
         env: where to execute it: ``sim``, ``rig`` or ``real``.
         speed: 1 for the recorded speed, less for slower.
-        host, serial, limits: of the robot, see :class:`simreal_envs.world.World`.
+        host, serial, limits: of the robot, see :class:`simreal_envs.world_config.WorldConfig`.
 
     Raises:
         UsageError: an argument is not one of the valid ones, or the task was solved before the path began.
@@ -110,7 +110,7 @@ def replay(
     meta = episode.meta
     actor = ReplayActor(episode, speed)
     obs = "image" if env == "real" else "state"
-    world = World(
+    world = WorldConfig(
         meta["task"], env, obs=obs, max_steps=actor.steps(), host=host, serial=serial, limits=limits
     )
     region = meta["region"] if meta.get("region") in REGIONS else "all"

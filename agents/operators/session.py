@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from simreal_agents.actors.sources import ActorSource, Expert
+from simreal_agents.actors.factories import ActorFactory, Expert
 from simreal_agents.operators.attended import STOP, AttendedWorld, Operator, SessionOver
 from simreal_agents.operators.devices import DEVICES
 from simreal_agents.operators.live_view import State, choose_view
@@ -18,7 +18,7 @@ from simreal_datasets.store.episode import Episode
 from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.errors import RobotError, UsageError
 from simreal_envs.loop import Actor, Outcome, run_episode
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 GUIDING = {"guiding": "keyboard", "guiding:spacemouse": "spacemouse", "guiding:gamepad": "gamepad"}
 """The arm in one's hands, and the device whose button moves the fingers meanwhile."""
@@ -113,10 +113,10 @@ class Session:
 
 
 def run_session(
-    world: World,
+    world: WorldConfig,
     region: str,
     by: str,
-    source: ActorSource | None,
+    factory: ActorFactory | None,
     dataset: Path,
     episodes: int,
     first_seed: int,
@@ -127,8 +127,8 @@ def run_session(
     Args:
         world: where.
         region: where objects start.
-        by: one of :data:`BY_HAND`, or the name under which what ``source`` does is recorded.
-        source: makes the actor of a session that a person only watches.
+        by: one of :data:`BY_HAND`, or the name under which what ``factory`` does is recorded.
+        factory: makes the actor of a session that a person only watches.
         dataset: folder to fill.
         episodes: how many it shall hold.
         first_seed: reset seed of the first episode; it decides where the objects start.
@@ -139,15 +139,15 @@ def run_session(
         DataError: the dataset is of another kind.
         RobotError: robot, camera or device fail.
     """
-    _check(world, by, source, speed_mps)
+    _check(world, by, factory, speed_mps)
     stored, seed = resume_point(dataset, world, region, episodes, first_seed)
     with ExitStack() as stack:
-        operator = _open_operator(stack, by if source is None else None)
+        operator = _open_operator(stack, by if factory is None else None)
         env = stack.enter_context(closing(world.make(region, render_mode="rgb_array")))
-        attended = AttendedWorld(env, operator, source is None, by in GUIDING)
+        attended = AttendedWorld(env, operator, factory is None, by in GUIDING)
         actor: Actor
-        if source is not None:
-            actor = source.make(env)
+        if factory is not None:
+            actor = factory.make(env)
         elif by in GUIDING:
             actor = GuidedHand(lambda: operator.motion)
         else:
@@ -157,10 +157,10 @@ def run_session(
     return session
 
 
-def _check(world: World, by: str, source: ActorSource | None, speed_mps: float) -> None:
+def _check(world: WorldConfig, by: str, factory: ActorFactory | None, speed_mps: float) -> None:
     if by in GUIDING and world.env == "sim":
         raise UsageError("Guiding needs an arm to take by the hand: --env real or --env rig.")
-    if isinstance(source, Expert) and world.env == "real":
+    if isinstance(factory, Expert) and world.env == "real":
         raise UsageError(
             "The scripted expert reads object poses, which nobody knows on hardware. "
             f"Valid for --env real: {', '.join(BY_HAND)}, or a run folder."

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 
 from simreal_agents.actors.experts import expert_rule
-from simreal_agents.actors.sources import ActorSource, Expert
+from simreal_agents.actors.factories import ActorFactory, Expert
 from simreal_agents.evaluation.play import one_torch_thread
 from simreal_datasets.making.fill import Attempt
 from simreal_datasets.store.recorder import EpisodeRecorder
@@ -18,7 +18,7 @@ from simreal_envs.loop import Actor, run_episode
 from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.spec import REGIONS, check_choice
 from simreal_envs.tasks import get_task
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import ActionNoise, check_noise
 
 
@@ -26,10 +26,10 @@ from simreal_envs.wrappers import ActionNoise, check_noise
 class ActorRecorder:
     """The recipe of ``simreal collect`` that every worker process follows; ``name`` says who acted."""
 
-    world: World
+    world: WorldConfig
     region: str
     noise_m: float = 0.0
-    source: ActorSource = field(default_factory=Expert)
+    factory: ActorFactory = field(default_factory=Expert)
     name: str = "expert"
 
     def check(self) -> None:
@@ -39,7 +39,7 @@ class ActorRecorder:
             UsageError: names what does not fit.
         """
         check_choice("region", self.region, REGIONS)
-        if isinstance(self.source, Expert):
+        if isinstance(self.factory, Expert):
             expert_rule(get_task(self.world.task))
         check_noise(self.noise_m)
 
@@ -48,7 +48,7 @@ class ActorRecorder:
         env: gym.Env[Any, Any] = stack.enter_context(closing(self.world.make(self.region)))
         if self.noise_m > 0:
             env = ActionNoise(env, self.noise_m)
-        return partial(_record, self, env, self.source.make(env))
+        return partial(_record, self, env, self.factory.make(env))
 
 
 def _record(

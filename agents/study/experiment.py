@@ -42,7 +42,7 @@ from simreal_envs.seeds import DEMONSTRATIONS, SELECTION, TEST, seeds_for
 from simreal_envs.shifts import STAND_IN
 from simreal_envs.spec import check_choice
 from simreal_envs.tasks import get_task
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import check_noise
 
 TARGET_SEED = 500_000
@@ -133,12 +133,12 @@ class Experiment:
         return seeds_for(TEST, self.test_episodes)
 
     @property
-    def target_world(self) -> World:
+    def target_world(self) -> WorldConfig:
         """Where the target demonstrations are recorded, and policies judged."""
-        return World(self.task, self.env, self.shift, max_steps=self.max_steps)
+        return WorldConfig(self.task, self.env, self.shift, max_steps=self.max_steps)
 
     @property
-    def validation_world(self) -> World:
+    def validation_world(self) -> WorldConfig:
         """Where checkpoints are chosen: it looks like the target world, and is faster than real time."""
         return replace(self.target_world, env="sim")
 
@@ -250,7 +250,7 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
     if any(human.glob("episode_*.hdf5")):
         pass
     elif not get_task(experiment.task).human_demonstrations:
-        _fill(human, ActorRecorder(World(experiment.task, obs="state"), "all"), 1, 0, 1, console)
+        _fill(human, ActorRecorder(WorldConfig(experiment.task, obs="state"), "all"), 1, 0, 1, console)
     else:
         file = fetch_demonstrations([experiment.task])[experiment.task]
         with DatasetWriter(human) as writer:
@@ -258,7 +258,7 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
                 writer.add(episode)
     workers = available_cores()
     noise_m = experiment.noise_m
-    source = Generator(human, World(experiment.task), "all", noise_m=noise_m)
+    source = Generator(human, WorldConfig(experiment.task), "all", noise_m=noise_m)
     _fill(folder / "source", source, experiment.source_demos, 0, workers, console)
     target = Generator(human, experiment.target_world, "in", noise_m=noise_m)
     workers = experiment.target_world.workers or workers

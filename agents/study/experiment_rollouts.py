@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from simreal_agents.actors.sources import ActorSource, TrainedPolicy
+from simreal_agents.actors.factories import ActorFactory, TrainedPolicy
 from simreal_agents.evaluation.episode_log import EpisodeResult
 from simreal_agents.evaluation.play import evaluate
 from simreal_agents.evaluation.progress import success_bar
@@ -24,7 +24,7 @@ from simreal_agents.study.selection import (
 )
 from simreal_envs.parallel import available_cores
 from simreal_envs.tasks import get_task
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 EVALUATED_REGIONS = ("in", "ood")
 
@@ -71,7 +71,7 @@ def _evaluate(
     folder: Path,
     names: Mapping[tuple[str, int], str],
     seeds: Sequence[int],
-    world: World,
+    world: WorldConfig,
     where: str,
 ) -> dict[tuple[str, int], list[EpisodeResult]]:
     """Results by method and number of updates, all training seeds of a method as one policy.
@@ -79,7 +79,7 @@ def _evaluate(
     Args:
         names: what that policy is called, by method and number of updates.
     """
-    actors: dict[str, ActorSource] = {}
+    actors: dict[str, ActorFactory] = {}
     pooled: dict[tuple[str, int], dict[str, tuple[str, int]]] = {}
     for (wanted, updates), pooled_name in names.items():
         for name, method, seed in experiment.trainings():

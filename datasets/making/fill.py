@@ -15,7 +15,7 @@ from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 from simreal_envs.parallel import Work, run_in_processes
 from simreal_envs.seeds import DEMONSTRATIONS, SEEDS
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 LAST_SEED = SEEDS[DEMONSTRATIONS].stop
 """Seeds from here on are for evaluation (:mod:`simreal_envs.seeds`)."""
@@ -44,7 +44,7 @@ class Recipe(Protocol):
     """How attempts are made: the world that they show, and where objects start. Picklable."""
 
     @property
-    def world(self) -> World: ...
+    def world(self) -> WorldConfig: ...
 
     @property
     def region(self) -> str: ...
@@ -116,7 +116,9 @@ def no_seed_left(stored: int, episodes: int) -> DataError:
     return DataError(f"No seed below {LAST_SEED} is left; {stored} of {episodes} are stored.")
 
 
-def resume_point(path: Path, world: World, region: str, episodes: int, first_seed: int) -> tuple[int, int]:
+def resume_point(
+    path: Path, world: WorldConfig, region: str, episodes: int, first_seed: int
+) -> tuple[int, int]:
     """How many of ``episodes`` are there, and which seed comes next.
 
     Warns if what is there shows another env, shift or region.
@@ -145,7 +147,7 @@ def resume_point(path: Path, world: World, region: str, episodes: int, first_see
     return stored, next_seed
 
 
-def _check_same_kind(dataset: Dataset, world: World, region: str) -> None:
+def _check_same_kind(dataset: Dataset, world: WorldConfig, region: str) -> None:
     refuse_other_kind(dataset.path, dataset.spec, world.spec.one_moment)
     for key, value in {"env": world.env, "shift": world.shift, "region": region}.items():
         others = {str(info.meta.get(key)) for info in dataset.infos} - {value}

@@ -31,7 +31,7 @@ from simreal_envs.poses import actions_from_poses
 from simreal_envs.spec import REGIONS, WORKSPACE_HIGH_M, WORKSPACE_LOW_M, check_choice
 from simreal_envs.tasks import get_task
 from simreal_envs.vector import of_one_world
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import ActionNoise, check_noise
 
 SELECTIONS = ("random", "nearest_object", "nearest_robot")
@@ -233,15 +233,15 @@ class Generator:
     """The recipe that every worker process follows; call :meth:`make_work` in the worker.
 
     Args:
-        source: dataset folder of demonstrations.
+        demonstrations: dataset folder of those that are cut and moved.
         world: what the generated episodes shall show (its ``obs`` may hold images).
         region: where objects start.
         selection: one of :data:`SELECTIONS`.
         noise_m: standard deviation of the disturbance, see :class:`simreal_envs.wrappers.ActionNoise`.
     """
 
-    source: Path
-    world: World
+    demonstrations: Path
+    world: WorldConfig
     region: str = "all"
     selection: str = "nearest_object"
     noise_m: float = 0.003
@@ -255,9 +255,11 @@ class Generator:
         check_choice("selection", self.selection, SELECTIONS)
         check_choice("region", self.region, REGIONS)
         check_noise(self.noise_m)
-        found = load_segments(self.source)
+        found = load_segments(self.demonstrations)
         if found.task != self.world.task:
-            raise DataError(f"Dataset {self.source} is of task {found.task!r}, not {self.world.task!r}.")
+            raise DataError(
+                f"Dataset {self.demonstrations} is of task {found.task!r}, not {self.world.task!r}."
+            )
         for reason in found.left_out:
             logger.warning("Not generated from %s", reason)
         if self.world.env == "real":
@@ -266,16 +268,16 @@ class Generator:
     def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
         """What a worker does for each seed; ``stack`` closes its worlds."""
 
-        def open_world(world: World) -> gym.Env[Any, Any]:
+        def open_world(world: WorldConfig) -> gym.Env[Any, Any]:
             return stack.enter_context(closing(world.make(self.region)))
 
         leave_out_torch()
-        demonstrations = load_segments(self.source).segments
+        demonstrations = load_segments(self.demonstrations).segments
         world = replace(self.world, history=1)
         if world.env != "sim":  # in real time nothing can be shown afterwards
             live = ActionNoise(open_world(replace(world, max_steps=MAX_STEPS)), self.noise_m)
             return partial(_attempt, self, live, None, demonstrations)
-        blind = World(world.task, shift=world.shift, obs="state", max_steps=MAX_STEPS)
+        blind = WorldConfig(world.task, shift=world.shift, obs="state", max_steps=MAX_STEPS)
         env = ActionNoise(open_world(blind), self.noise_m)
         looks = world.obs != "state" or world.shift != "none"
         shown = open_world(world) if looks else None
@@ -301,7 +303,7 @@ def _attempt(
     if shown is not None:
         episode = show(episode, shown, seed)
     episode.meta["generation"] = {
-        "source": str(recipe.source),
+        "demonstrations": str(recipe.demonstrations),
         "selection": recipe.selection,
         "noise_m": recipe.noise_m,
     }

@@ -98,7 +98,7 @@ def _read_all(file: h5py.File, path: Path, wanted: Task | None) -> Demonstration
     task = get_task(world["env_name"].split("_")[0])
     if wanted is not None and task.name != wanted.name:
         raise DataError(f"{path} holds {task.name} demonstrations, not {wanted.name}.")
-    source = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     found = Demonstrations([], [])
     for key in sorted(data, key=_number):
         where = f"{path}, {key}"
@@ -107,7 +107,7 @@ def _read_all(file: h5py.File, path: Path, wanted: Task | None) -> Demonstration
         except DataError as error:
             found.left_out.append(f"{where}: {error}")
             continue
-        episode.meta["source"] = {"file": path.name, "demo": key, "sha256": source}
+        episode.meta["origin"] = {"file": path.name, "demo": key, "sha256": digest}
         episode.meta["versions"] = {"robosuite": world["version"]}
         found.episodes.append(episode)
     return found

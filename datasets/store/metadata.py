@@ -15,7 +15,7 @@ FORMAT_VERSION = 2
 _META_TYPES: dict[str, tuple[type, ...]] = {
     "env": (str,), "shift": (str,), "region": (str,), "cameras": (dict,), "seed": (int,), "actor": (str,),
     "success": (bool,), "stage": (str,), "stages_reached": (int,), "placement_region": (str,),
-    "interrupted": (str,), "events": (list,), "versions": (dict,), "source": (dict,),
+    "interrupted": (str,), "events": (list,), "versions": (dict,), "origin": (dict,),
     "format_version": (int,),
 }  # fmt: skip
 """Of the metadata that simreal reads besides its :class:`WorldSpec`; null stands for what nobody knows."""
@@ -56,6 +56,8 @@ def _from_version_1(meta: dict[str, Any]) -> dict[str, Any]:
     meta = dict(meta)
     try:
         groups, size = tuple(meta.pop("obs")), meta.pop("image_size")
+        if "source" in meta:  # which is the word for a domain
+            meta["origin"] = meta.pop("source")
         camera = meta.pop("camera", None)
         objects = len(get_task(meta["task"]).objects)
     except (KeyError, TypeError) as error:

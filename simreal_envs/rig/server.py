@@ -23,7 +23,7 @@ from simreal_envs.rig.panda import LINKS
 from simreal_envs.rig.simulated_arm import TICK_S, SimulatedArm
 from simreal_envs.rig.sockets import Poller
 from simreal_envs.rig.stereo import FAULTS as CAMERA_FAULTS
-from simreal_envs.rig.world import STATE, World
+from simreal_envs.rig.world import STATE, RigWorld
 from simreal_envs.scheduling import run_first
 from simreal_envs.spec import FloatArray, check_choice
 
@@ -74,7 +74,7 @@ class RigServer:
             "pull": self._pull,
         }
         self._control = ControlServer(self.operations, self.poller, host)
-        self.world: World = World(task)
+        self.world: RigWorld = RigWorld(task)
         library = build(LINKS)
         self.arm = SimulatedArm(self.world.model, self.world.data, ModelLibrary(library))
         self.robot = RobotServer(

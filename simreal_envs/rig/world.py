@@ -22,7 +22,7 @@ STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
 HALF_TABLE_M = 0.4
 
 
-class World:
+class RigWorld:
     """A task's scene in which the arm is driven by torque.
 
     Attributes:

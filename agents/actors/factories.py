@@ -16,7 +16,7 @@ from simreal_envs.features import WorldSpec
 from simreal_envs.loop import Actor
 
 
-class ActorSource(Protocol):
+class ActorFactory(Protocol):
     """Makes an actor for a world. Picklable."""
 
     def identity(self) -> str:
@@ -92,7 +92,7 @@ class Expert:
         return make_expert(env)
 
 
-def named_source(name: str, others: Iterable[str] = ()) -> ActorSource:
+def named_actor(name: str, others: Iterable[str] = ()) -> ActorFactory:
     """What ``expert`` or the path of a run folder stands for.
 
     Raises:

@@ -20,7 +20,7 @@ from simreal_envs.tasks import get_task
 
 
 @dataclass(frozen=True)
-class World:
+class WorldConfig:
     """The arguments of ``gymnasium.make`` but for the region, and the action's kind. Picklable.
 
     Attributes:
@@ -82,7 +82,7 @@ class World:
         return WorldSpec(self.task, self.action_kind, features, shown.history)
 
     @classmethod
-    def showing(cls, needed: WorldSpec, **kwargs: Any) -> World:
+    def showing(cls, needed: WorldSpec, **kwargs: Any) -> WorldConfig:
         """The world that shows these features; the other arguments are as always."""
         shown = ObservationSpec.of(needed.features, needed.history)
         return cls(
