@@ -169,8 +169,10 @@ def _world(actors: dict[str, ActorFactory], task: str | None, shift: str) -> Wor
             raise UsageError("The expert alone does not say which task: give --task.")
         return WorldConfig(task, shift=shift, obs="state")
     (first, spec), *others = trained.items()
-    for name, other in others:
-        if differing := spec.differences(other):
+    for name, other in others:  # the world shows what any of them reads
+        features = {f.key: f for f in (*other.features, *spec.features)}
+        spec = replace(spec, features=tuple(features.values()))
+        if differing := other.lacks(spec):
             raise UsageError(f"{first!r} and {name!r} cannot be compared: {', '.join(differing)}.")
     if task not in (None, spec.task):
         raise UsageError(f"--task is {task}, but {first!r} was trained for {spec.task}.")

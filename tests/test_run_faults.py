@@ -152,7 +152,10 @@ def test_a_run_of_another_device_is_not_gone_on_with(data: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("size", "task", "complaint"),
-    [((32, 32), "Stack", "task 'Lift' and 'Stack'"), ((32, 48), "Lift", "image_size [32, 32] and [32, 48]")],
+    [
+        ((32, 32), "Stack", "task is 'Lift' instead of 'Stack'"),
+        ((32, 48), "Lift", "agentview_image uint8 (32, 32, 3) instead of agentview_image uint8 (32, 48, 3)"),
+    ],
 )
 def test_runs_of_different_worlds_are_not_compared(
     size: tuple[int, int], task: str, complaint: str, tmp_path: Path
