@@ -1,14 +1,18 @@
-"""What the tests of single tasks share: episodes of standing still and of the expert."""
+"""What the tests of single tasks share: episodes of standing still, of the expert, and generated ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simreal_agents.actors.experts import make_expert
+from simreal_agents.study.collect import ActorRecorder
+from simreal_datasets.making.fill import fill_dataset
+from simreal_datasets.making.generate import Generator
 from simreal_envs.poses import reachable_action
 from simreal_envs.registration import make_env
 from simreal_envs.world_config import WorldConfig
@@ -57,3 +61,11 @@ def assert_the_expert_solves(task: str, region: str, episodes: int = 5, max_step
         assert reached[-1] == len(stages)
         assert {1, 2, 3} <= set(reached)  # reach, grasp and lift come one after the other
     env.close()
+
+
+def assert_generation_succeeds(task: str, folder: Path) -> None:
+    """From two demonstrations by the expert, most attempts at others."""
+    list(fill_dataset(folder / "few", ActorRecorder(World(task, obs="state"), "all"), 2, 0, 1))
+    recipe = Generator(folder / "few", World(task, obs="state"))
+    attempts = list(fill_dataset(folder / "many", recipe, 4, 100, 1))
+    assert len(attempts) <= 8

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from task_checks import assert_nothing_moves, assert_the_expert_solves, task_env
+from task_checks import assert_generation_succeeds, assert_nothing_moves, assert_the_expert_solves, task_env
 
 from simreal_envs.poses import reachable_action
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
@@ -30,6 +31,11 @@ def test_nothing_moves_or_counts_while_the_arm_stands_still(region: str) -> None
 @pytest.mark.parametrize("region", REGIONS)
 def test_the_expert_solves_it(region: str) -> None:
     assert_the_expert_solves("Drawer", region)
+
+
+@pytest.mark.slow
+def test_demonstrations_can_be_generated_from(tmp_path: Path) -> None:
+    assert_generation_succeeds("Drawer", tmp_path)
 
 
 def test_things_start_where_they_are_asked_to() -> None:
