@@ -65,7 +65,7 @@ def assert_the_expert_solves(task: str, region: str, episodes: int = 5, max_step
 
 def assert_generation_succeeds(task: str, folder: Path) -> None:
     """From two demonstrations by the expert, most attempts at others."""
-    list(fill_dataset(folder / "few", ActorRecorder(World(task, obs="state"), "all"), 2, 0, 1))
-    recipe = Generator(folder / "few", World(task, obs="state"))
+    list(fill_dataset(folder / "few", ActorRecorder(WorldConfig(task, obs="state"), "all"), 2, 0, 1))
+    recipe = Generator(folder / "few", WorldConfig(task, obs="state"))
     attempts = list(fill_dataset(folder / "many", recipe, 4, 100, 1))
     assert len(attempts) <= 8
