@@ -21,7 +21,7 @@ from simreal_agents.training.learner import Learner
 from simreal_agents.training.train import load_domains
 from simreal_datasets.loading.frames import Frames
 from simreal_datasets.store.dataset import Dataset
-from simreal_envs.errors import DataError, SimrealError
+from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import table_places

@@ -85,8 +85,9 @@ def by_kind(stored: Mapping[str, Any]) -> dict[str, Any]:
     image, points, head, kind = (
         stored.get(f"{key}kind") for key in ("encoder.", "encoder.points_", "head.", "alignment.")
     )
-    if kind == "auto" and "method" in stored:
-        kind = METHODS[check_choice("method", stored["method"], METHODS)].alignment
+    if kind == "auto":  # what the method says
+        method = stored.get("method")
+        kind = METHODS[check_choice("method", method, METHODS)].alignment if method else None
     became = {"encoder.kind": "encoder.image.kind", "encoder.points_kind": "encoder.points.kind"}
     for key in ("width", "stem_stride", "keypoints"):
         became[f"encoder.{key}"] = f"encoder.image.{key}" if image == "cnn" else ""
@@ -96,8 +97,9 @@ def by_kind(stored: Mapping[str, Any]) -> dict[str, Any]:
         now = "kernel" if key == "mmd_kernel" else key
         became[f"alignment.{key}"] = f"alignment.{now}" if key in ALIGNED_BY.get(str(kind), ()) else ""
     new = {became.get(key, key): value for key, value in stored.items()}
-    new.pop("", None)
-    if "alignment.kind" in stored:
+    for key in ("", "alignment.kind"):
+        new.pop(key, None)
+    if kind is not None:
         new["alignment.kind"] = kind
     width = stored.get("encoder.width")
     if points == "pointnet" and isinstance(width, int):

@@ -67,7 +67,8 @@ class Choice(Generic[T]):
         """
         kind = kind or self.default
         settings: Any = getattr(self.kinds[kind], "Settings", self.kinds[kind])
-        if not issubclass(settings, self.base) or "__dataclass_fields__" not in vars(settings):
+        inherits = isinstance(settings, type) and issubclass(settings, self.base)
+        if not inherits or "__dataclass_fields__" not in vars(settings):
             raise UsageError(
                 f"Settings of {kind!r} must be a dataclass that inherits {self.base.__qualname__}."
             )
