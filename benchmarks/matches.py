@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from simreal_agents.policies.alignments import UnbalancedTransport
 from simreal_agents.policies.config import TrainConfig, load_config
 from simreal_agents.training.alignment import solve, squared_distances
 from simreal_agents.training.batches import Draw
@@ -20,7 +21,7 @@ from simreal_agents.training.learner import Learner
 from simreal_agents.training.train import load_domains
 from simreal_datasets.loading.frames import Frames
 from simreal_datasets.store.dataset import Dataset
-from simreal_envs.errors import DataError, SimrealError
+from simreal_envs.errors import DataError, SimrealError, UsageError
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import table_places
@@ -90,9 +91,11 @@ def object_places_m(dataset: str, frames: Frames) -> NDArray[np.float64]:
 def plan_by_labels(learner: Learner, draw: Draw) -> NDArray[np.float64]:
     """Transport plan (n, m) of a batch as it would be if all features were equal."""
     options = learner.config.alignment
+    if not isinstance(options, UnbalancedTransport):
+        raise UsageError(f"alignment.kind = {options.kind!r}. Valid here: uot.")
     x = torch.from_numpy(learner.domains["source"].labels[draw.align_source])
     x_target = torch.from_numpy(learner.domains["target"].labels[draw.align_target])
-    plan, _, _ = solve("uot", options, options.label_cost * squared_distances(x, x_target))
+    plan, _, _ = solve(options, options.label_cost * squared_distances(x, x_target))
     return plan.double().numpy()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import ot
@@ -12,11 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from simreal_agents.policies.config import AlignmentConfig
+from simreal_agents.policies.alignments import ALIGNMENTS
 from simreal_agents.training.alignment import align, energy_distance, normalize, rbf, solve, squared_distances
 from simreal_agents.training.transport import pot_plan, transport_plan
 
 KINDS = ("uot", "ot", "diagonal")
+
+
+def of_kind(kind: str, **values: object) -> Any:
+    """Settings of a kind of alignment, with those of the values that it has."""
+    made: Any = ALIGNMENTS[kind]
+    has = {field.name for field in fields(made)}
+    return made(kind, **{key: value for key, value in values.items() if key in has})
 
 
 def random_cost(n: int = 12, m: int = 9, scale: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -161,9 +170,9 @@ def test_permuting_the_batch_permutes_the_plan(kind: str) -> None:
     cost = torch.from_numpy(random_cost(8, 8)).float()
     rows = torch.randperm(8, generator=torch.Generator().manual_seed(0))
     columns = rows if kind == "diagonal" else torch.randperm(8, generator=torch.Generator().manual_seed(1))
-    config = AlignmentConfig(epsilon=0.1, tau=0.3, tolerance=1e-10, max_iterations=5000)
-    plan, *_ = solve(kind, config, cost)
-    permuted, *_ = solve(kind, config, cost[rows][:, columns])
+    config = of_kind(kind, epsilon=0.1, tau=0.3, tolerance=1e-10, max_iterations=5000)
+    plan, *_ = solve(config, cost)
+    permuted, *_ = solve(config, cost[rows][:, columns])
     assert torch.allclose(permuted, plan[rows][:, columns], atol=1e-7)
 
 
@@ -173,7 +182,7 @@ def test_diagonal_plan_is_what_pot_returns_for_a_diagonal_reference() -> None:
     theirs = ot.unbalanced.sinkhorn_unbalanced(
         p, p, cost, epsilon, tau, reg_type="kl", c=np.eye(n) / n, numItermax=10_000, stopThr=1e-14
     )
-    plan, *_ = solve("diagonal", AlignmentConfig(epsilon=epsilon, tau=tau), torch.from_numpy(cost))
+    plan, *_ = solve(of_kind("diagonal", epsilon=epsilon, tau=tau), torch.from_numpy(cost))
     assert plan.numpy() == pytest.approx(theirs, abs=1e-10)
 
 
@@ -182,10 +191,8 @@ def test_gradient_reaches_the_encoder_through_the_feature_cost_alone(kind: str) 
     generator = torch.Generator().manual_seed(0)
     z, z_target = (torch.randn(6, 4, generator=generator, requires_grad=True) for _ in range(2))
     x, x_target = (torch.randn(6, 3, generator=generator, requires_grad=True) for _ in range(2))
-    config = AlignmentConfig(
-        feature_cost=0.3, label_cost=0.7, epsilon=0.5, tau=0.5, normalize_features="none"
-    )
-    result = align(kind, config, z, z_target, x, x_target)
+    config = of_kind(kind, feature_cost=0.3, label_cost=0.7, epsilon=0.5, tau=0.5, normalize_features="none")
+    result = align(config, z, z_target, x, x_target)
     assert result.plan is not None
     assert not result.plan.requires_grad
     result.loss.backward()
@@ -196,7 +203,7 @@ def test_gradient_reaches_the_encoder_through_the_feature_cost_alone(kind: str) 
     assert torch.allclose(z.grad, expected.detach(), atol=1e-6)
     expected = 2 * 0.3 * (plan.sum(0)[:, None] * z_target - plan.T @ z)
     assert torch.allclose(z_target.grad, expected.detach(), atol=1e-6)
-    without_features = align(kind, AlignmentConfig(feature_cost=0.0), z, z_target, x, x_target)
+    without_features = align(of_kind(kind, feature_cost=0.0), z, z_target, x, x_target)
     (gradient,) = torch.autograd.grad(without_features.loss, z)
     assert not gradient.any()
 
@@ -206,12 +213,12 @@ def test_training_on_the_loss_brings_paired_features_together() -> None:
     x = torch.rand(16, 3, generator=generator)
     z = torch.randn(16, 2, generator=generator, requires_grad=True)
     z_target = torch.randn(16, 2, generator=generator)
-    config = AlignmentConfig(feature_cost=0.05, label_cost=50.0, epsilon=0.02, tau=5.0)
+    config = of_kind("uot", feature_cost=0.05, label_cost=50.0, epsilon=0.02, tau=5.0)
     before = squared_distances(z, z_target).diagonal().mean().item()
     optimizer = torch.optim.SGD([z], lr=100.0)
     for _ in range(50):
         optimizer.zero_grad()
-        align("uot", config, z, z_target, x, x).loss.backward()
+        align(config, z, z_target, x, x).loss.backward()
         optimizer.step()
     assert squared_distances(z, z_target).diagonal().mean().item() < 0.1 * before
 
@@ -232,7 +239,7 @@ def test_energy_distance_is_the_known_one() -> None:
 
 def test_summary_tells_mass_and_diagonal_share() -> None:
     z, x = torch.zeros(4, 2), torch.arange(4.0)[:, None] * 100
-    summary = align("uot", AlignmentConfig(), z, z, x, x).summary()
+    summary = align(of_kind("uot"), z, z, x, x).summary()
     assert summary["plan_diagonal_share"] == pytest.approx(1.0)
     assert 0 < summary["plan_mass"] <= 1.001
 
@@ -241,9 +248,9 @@ def test_summary_tells_mass_and_diagonal_share() -> None:
 def test_normalized_features_do_not_depend_on_their_scale(kind: str) -> None:
     generator = torch.Generator().manual_seed(0)
     z, z_target = torch.randn(6, 4, generator=generator), torch.randn(6, 4, generator=generator)
-    x, config = torch.zeros(6, 3), AlignmentConfig(normalize_features=kind)  # type: ignore[arg-type]
-    loss = align("uot", config, z, z_target, x, x).loss
-    scaled = align("uot", config, 9 * z, 9 * z_target, x, x).loss
+    x, config = torch.zeros(6, 3), of_kind("uot", normalize_features=kind)
+    loss = align(config, z, z_target, x, x).loss
+    scaled = align(config, 9 * z, 9 * z_target, x, x).loss
     assert float(loss) == pytest.approx(float(scaled), rel=1e-4)
 
 
@@ -251,7 +258,7 @@ def test_normalized_features_do_not_depend_on_their_scale(kind: str) -> None:
 def test_both_solvers_give_the_same_plan(kind: str) -> None:
     cost = torch.rand((20, 24), generator=torch.Generator().manual_seed(0))
     plans = [
-        solve(kind, AlignmentConfig(epsilon=0.1, solver=name, tolerance=1e-10, max_iterations=5000), cost)[0]
+        solve(of_kind(kind, epsilon=0.1, solver=name, tolerance=1e-10, max_iterations=5000), cost)[0]
         for name in ("numba", "pot")
     ]
     torch.testing.assert_close(plans[0], plans[1], atol=1e-7, rtol=1e-5)
@@ -276,6 +283,6 @@ def test_scaled_features_cannot_be_aligned_by_shrinking() -> None:
     generator = torch.Generator().manual_seed(1)
     z, z_target, x = (torch.randn((16, 3), generator=generator) for _ in range(3))
     for kind in ("std", "whiten"):
-        config = AlignmentConfig(normalize_features=kind)
-        losses = [align("uot", config, scale * z, scale * z_target, x, x).loss for scale in (1.0, 0.1)]
+        config = of_kind("uot", normalize_features=kind)
+        losses = [align(config, scale * z, scale * z_target, x, x).loss for scale in (1.0, 0.1)]
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=1e-3)

@@ -67,7 +67,7 @@ def test_matches_of_demonstrations_with_themselves_show_objects_in_the_same_plac
     command = ["collect", demos, "--task", "Lift", "--episodes", 4, "--image-size", 24, 32, "--workers", 1]
     collected = CliRunner().invoke(app, list(map(str, command)))
     assert collected.exit_code == 0, collected.output
-    printed = run_script("matches.py", demos, demos, "--set", "encoder.stem_stride=2")
+    printed = run_script("matches.py", demos, demos, "--set", "encoder.image.stem_stride=2")
     apart_mm, *off_mm = (float(line.split(" mm")[0].split()[-1]) for line in printed.splitlines())
     assert apart_mm < 10
     assert len(off_mm) == 2

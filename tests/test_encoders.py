@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from simreal_agents.policies.config import EncoderConfig
-from simreal_agents.policies.encoders import Branch, DomainView, SpatialSoftArgmax, move
+from simreal_agents.policies.encoders import Branch, DomainView, EncoderConfig, SpatialSoftArgmax, move
 from simreal_envs.features import PROPRIOCEPTIVE, ObservationSpec
 
 IMAGES = torch.rand(6, 3, 36, 48, generator=torch.Generator().manual_seed(0)) - 0.5

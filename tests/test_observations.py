@@ -40,7 +40,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def observed(obs: str, cameras: str, history: int, *more: str) -> list[str]:
     return [
         f"observation.obs={obs}", f"observation.cameras={cameras}", f"observation.history={history}",
-        "encoder.width=8", "optim.updates=2", "amp=bf16", *more,
+        "encoder.image.width=8", "optim.updates=2", "amp=bf16", *more,
     ]  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def test_data_without_what_is_asked_for_name_the_command_that_records_it(
         (["observation.history=0"], "history 0"),
         (["observation.obs=pointcolour"], "add pointcloud"),
         (["observation.obs=state"], "no feature to align"),
-        (["encoder.kind=resnet"], r"encoder\.kind 'resnet'\. Valid: cnn, pointnet"),
+        (["encoder.image.kind=resnet"], r"encoder\.image\.kind 'resnet'\. Valid: cnn, pointnet"),
         (["head.kind=rnn"], r"head\.kind 'rnn'\. Valid: mse, flow"),
     ],
 )
@@ -170,7 +170,7 @@ def test_what_cannot_be_read_is_refused(settings: list[str], complaint: str) -> 
 
 
 def test_an_encoder_is_given_only_what_it_takes(everything: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(everything, "encoder.kind=pointnet"))
+    config = load_config("cpu", "uot", settings_of(everything, "encoder.image.kind=pointnet"))
     with pytest.raises(
         UsageError, match="'pointnet' takes pointcloud, and agentview_image is of modality image"
     ):
@@ -221,49 +221,83 @@ def test_a_checkpoint_of_one_image_is_read_and_acts_as_it_did(tmp_path: Path) ->
 
 
 PLUG_IN = """
+from dataclasses import dataclass
 import torch
 from simreal_agents.policies.encoders import Encoder
 from simreal_agents.policies.heads import Head
 
 class Mean(Encoder):
+    @dataclass
+    class Settings(Encoder.Settings):
+        bands: int = 2
     modalities = ("image",)
-    def __init__(self, feature, config):
-        super().__init__(feature, config)
-        self.size = 3
+    def __init__(self, feature, settings):
+        super().__init__(feature, settings)
+        self.bands, self.size = settings.bands, 3 * settings.bands
     def forward(self, x):
-        return x.mean((2, 3))
+        return torch.cat([band.mean((2, 3)) for band in x.tensor_split(self.bands, dim=2)], dim=1)
 
 class Linear(Head):
-    def __init__(self, condition_size, shape, config):
-        super().__init__(condition_size, shape, config)
-        self.layer = torch.nn.Linear(condition_size, shape[0] * shape[1])
+    @dataclass
+    class Settings(Head.Settings):
+        bias: bool = True
+    def __init__(self, condition_size, shape, settings):
+        super().__init__(condition_size, shape, settings)
+        self.layer = torch.nn.Linear(condition_size, shape[0] * shape[1], bias=settings.bias)
     def loss(self, condition, chunk, generator):
         return (self.layer(condition) - chunk.flatten(1)).abs().mean()
     def sample(self, condition, noise):
         return self.layer(condition).unflatten(1, self.shape)
+
+class Undecorated(Encoder):
+    class Settings(Encoder.Settings):
+        bands: int = 2
 """
 
 USE_IT = """
-import sys
+import json, sys
 from simreal_agents.policies.config import load_config
 from simreal_agents.policies.policy import load_policy
 from simreal_agents.training.train import train
+for wrong in ("encoder.image.width=8", "head.steps=3", "encoder.image.kind=undecorated"):
+    try:
+        load_config("cpu", "uot", [*sys.argv[2:], wrong])
+    except ValueError as error:
+        print(error)
 train(load_config("cpu", "uot", sys.argv[2:]), sys.argv[1])
-network = load_policy(sys.argv[1]).network
+policy = load_policy(sys.argv[1])
+print(json.dumps(policy.config.to_dict()["encoder"]["image"]), policy.config.head.bias)
+network = policy.network
 print(type(network.encoder["agentview_image"].encoder).__name__, type(network.head).__name__)
+print(network.encoder["agentview_image"].encoder.size, network.head.layer.bias)
 """
 
 
-def test_encoders_and_heads_of_another_package_are_taken_by_name(data: Path, tmp_path: Path) -> None:
-    entries = "[simreal.encoders]\nmean = their_module:Mean\n[simreal.heads]\nlinear = their_module:Linear\n"
+def test_encoders_and_heads_of_another_package_are_taken_by_name_with_their_own_settings(
+    data: Path, tmp_path: Path
+) -> None:
+    entries = (
+        "[simreal.encoders]\nmean = their_module:Mean\nundecorated = their_module:Undecorated\n"
+        "[simreal.heads]\nlinear = their_module:Linear\n"
+    )
     install(tmp_path / "theirs", "theirs", entries, their_module=PLUG_IN)
-    settings = settings_of(data, "encoder.kind=mean", "head.kind=linear")
+    own = ("encoder.image.bands=5", "head.bias=false", "encoder.image.kind=mean", "head.kind=linear")
+    settings = settings_of(data, *own)
     path = ":".join([str(tmp_path / "theirs"), *(p for p in sys.path if p)])
     done = subprocess.run(
         [sys.executable, "-c", USE_IT, str(tmp_path / "run"), *settings],
         env={"PYTHONPATH": path, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert done.stdout.split() == ["Mean", "Linear"], done.stderr
+    assert done.stdout.splitlines() == [
+        "Unknown config key 'encoder.image.width' where encoder.image.kind is mean. Valid: "
+        "encoder.image.kind, encoder.image.bands.",
+        "Unknown config key 'head.steps' where head.kind is linear. Valid: head.kind, head.predict, "
+        "head.execute, head.action_frame, head.proprioception, head.bias.",
+        "Settings of 'undecorated' must be a dataclass that inherits Encoder.Settings.",
+        '{"kind": "mean", "bands": 5} False',
+        "Mean Linear",
+        "15 None",
+    ], done.stderr
 
 
 def test_one_dataset_shows_everything_that_a_world_of_the_same_spec_does(everything: Path) -> None:

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from simreal_agents.policies.actions import ActionCodec, policy_inputs, rotation_from_six, six_from_rotation
 from simreal_agents.policies.checkpoint import STATE, WEIGHTS, find_checkpoint
-from simreal_agents.policies.config import AugmentConfig, HeadConfig, load_config
+from simreal_agents.policies.config import AugmentConfig, load_config
 from simreal_agents.policies.encoders import to_network
 from simreal_agents.policies.heads import FlowHead
 from simreal_agents.policies.normalize import Normalizer
@@ -134,7 +134,7 @@ def test_colours_keep_grey_grey_and_full_strength_is_seeded() -> None:
 def test_flow_head_learns_both_of_two_answers() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        head = FlowHead(1, (1, 1), HeadConfig(kind="flow", hidden=64, flow_steps=10))
+        head = FlowHead(1, (1, 1), FlowHead.Settings(hidden=64, steps=10))
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(head.parameters(), 3e-3)
     condition = torch.zeros(256, 1)

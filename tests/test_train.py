@@ -101,8 +101,8 @@ def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines] == [2, 4, 6]
     assert all(np.isfinite(value) for line in lines for value in line.values())
-    assert ("alignment" in lines[0]) == (config.alignment_kind != "none")
-    assert ("plan_mass" in lines[0]) == (config.alignment_kind in ("uot", "ot", "diagonal"))
+    assert ("alignment" in lines[0]) == (config.alignment.kind != "none")
+    assert ("plan_mass" in lines[0]) == (config.alignment.kind in ("uot", "ot", "diagonal"))
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     demonstrations = json.loads((tmp_path / "run" / "demonstrations.json").read_text())
     assert set(demonstrations) == {
@@ -339,10 +339,10 @@ def test_an_unfinished_run_asks_for_resume(data: Path, tmp_path: Path) -> None:
 
 def test_a_stem_that_leaves_no_place_for_keypoints_is_refused(data: Path, tmp_path: Path) -> None:
     for stride in (11, 60):
-        config = load_config("cpu", "cotrain", settings_of(data, f"encoder.stem_stride={stride}"))
+        config = load_config("cpu", "cotrain", settings_of(data, f"encoder.image.stem_stride={stride}"))
         with pytest.raises(UsageError, match=rf"stem_stride = {stride} .* 32 x 32\. Valid: 1 to 10"):
             train(config, tmp_path / "run")
-    train(load_config("cpu", "cotrain", settings_of(data, "encoder.stem_stride=10")), tmp_path / "run")
+    train(load_config("cpu", "cotrain", settings_of(data, "encoder.image.stem_stride=10")), tmp_path / "run")
 
 
 def test_two_domains_of_different_worlds_are_refused(data: Path, tmp_path: Path) -> None:

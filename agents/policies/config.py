@@ -2,24 +2,35 @@
 
 ``load_config("cpu", "uot", ["alignment.tau=0.5"])`` reads a preset, then the preset's settings for that
 method, then the overrides. A key that does not exist and a value of another type are errors.
+
+Encoders, heads and alignments are choices: ``head.kind`` says which, and the choice decides what other keys
+there are. An encoder and a head declare theirs in their class, as ``Settings``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 
-from simreal_agents.policies.overrides import assign, flatten, plain
+from simreal_agents.policies.alignments import ALIGNMENTS, AlignmentConfig
+from simreal_agents.policies.encoders import EncoderConfig
+from simreal_agents.policies.heads import HEADS, Head
+from simreal_agents.policies.overrides import (
+    Choice,
+    Count,
+    Limit,
+    Positive,
+    assign_all,
+    flatten,
+    plain,
+)  # fmt: skip
 from simreal_envs.errors import UsageError, unknown
 from simreal_envs.features import ObservationSpec
 from simreal_envs.spec import PROPRIOCEPTION, check_choice
-
-AlignmentKind = Literal["none", "uot", "ot", "diagonal", "mmd"]
 
 
 class Method(NamedTuple):
@@ -27,7 +38,7 @@ class Method(NamedTuple):
 
     uses_source: bool
     uses_target: bool
-    alignment: AlignmentKind
+    alignment: str
     summary: str
 
 
@@ -64,7 +75,7 @@ class DataConfig:
 class BatchConfig:
     """What one update looks at. The shares are those of co-training; a method of one domain gives it all."""
 
-    size: int = 64
+    size: Count = 64
     """Samples of behaviour cloning."""
     source_paired: float = 0.0
     """Share drawn from source demonstrations that resemble the target's (by the pairing weights)."""
@@ -72,7 +83,7 @@ class BatchConfig:
     """Share drawn uniformly from all source frames."""
     target: float = 0.125
     """Share drawn uniformly from the target frames."""
-    alignment_size: int = 48
+    alignment_size: Count = 48
     """Further samples a domain for the alignment."""
 
 
@@ -84,7 +95,7 @@ class ObservationConfig:
     """Joined by +: image, depth, pointcloud, pointcolour (of the points) and state."""
     cameras: str = "agentview"
     """Whose images and depths, joined by +: agentview, wrist."""
-    points: int | None = None
+    points: Count | None = None
     """Of a point cloud; null: as many as the demonstrations have."""
     history: int = 1
     """Moments, the present one among them."""
@@ -93,53 +104,6 @@ class ObservationConfig:
     def spec(self) -> ObservationSpec:
         """The same; the sizes are those of the demonstrations."""
         return ObservationSpec.parse(self.obs, cameras=self.cameras, history=self.history)
-
-
-@dataclass
-class EncoderConfig:
-    """What is seen to a feature."""
-
-    kind: str = "cnn"
-    """Encoder of images and depths: cnn, or that of another package."""
-    points_kind: str = "pointnet"
-    """Encoder of point clouds: pointnet, or that of another package."""
-    width: int = 16
-    """Channels of cnn's first layer; the next two have twice and four times as many. pointnet's have twice
-    as many each."""
-    stem_stride: int = 4
-    """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
-    keypoints: int = 16
-    """Maps of the spatial soft-argmax."""
-    view: Literal["none", "image", "domain", "calibrated"] = "domain"
-    """How images of a camera that stands still are brought into the source's view. calibrated: by the
-    cameras' poses and intrinsics, which the episodes hold. Else by an affine map of the keypoints, if the
-    encoder finds such; domain: one learnt map for all images of the target, as a domain has one camera;
-    image: the image as a whole decides its map."""
-    features: int = 16
-    """Length of what each encoder says of each moment; joined, this is the feature z."""
-    goal_weight: float = 0.0
-    """Weight of the error of predicting, linearly from z, where the hand is sent at the next two keyframes
-    (changes of the gripper's command). Actions alone say little of an object until the hand is near."""
-
-
-@dataclass
-class HeadConfig:
-    """Feature and proprioception to a chunk of actions."""
-
-    kind: str = "mse"
-    """mse: regression. flow: flow matching, for demonstrations that disagree. Or that of another package."""
-    predict: int = 8
-    """Actions predicted at once."""
-    execute: int = 4
-    """Actions executed before the next prediction."""
-    action_frame: Literal["base", "end_effector"] = "end_effector"
-    """Origin of predicted positions: the robot base, or where the end effector is now (axes of the base)."""
-    hidden: int = 256
-    """Units of each of the two hidden layers."""
-    proprioception: tuple[str, ...] = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
-    """Which proprioception the policy sees; orientation as two columns of the matrix."""
-    flow_steps: int = 5
-    """Euler steps of the flow."""
 
 
 @dataclass
@@ -157,48 +121,6 @@ class AugmentConfig:
     """Factor around the pixel's grey, from 1 +- this."""
     hue_rad: float = 0.0
     """Rotation of the colours about the grey axis, up to +- this."""
-
-
-@dataclass
-class AlignmentConfig:
-    """L = L_BC + weight * L_alignment."""
-
-    kind: Literal["auto", "none", "uot", "ot", "diagonal", "mmd"] = "auto"
-    """auto: what the method says."""
-    weight: float = 0.03
-    """lambda."""
-    warmup_updates: int = 0
-    """Updates over which the weight rises linearly from zero."""
-    feature_cost: float = 0.03
-    """a1 in C = a1 |z - z'|^2 + a2 |x - x'|^2."""
-    label_cost: float = 200.0
-    """a2; per square metre if the label is a position."""
-    label: Literal["eef_path", "eef_pos", "action"] = "eef_path"
-    """x: where the end effector is now and at three moments to come (metres), where it is now (as
-    published), or the normalised action."""
-    path_steps: int = 16
-    """Steps between the moments of eef_path. A hand that starts from the same place for every object says
-    nothing yet about where the object is; where it will go does."""
-    normalize_features: Literal["none", "l2", "std", "whiten"] = "whiten"
-    """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation;
-    whiten makes the batch's covariance the identity, so that no direction can be aligned by shrinking it."""
-    projection: int = 32
-    """A longer feature is mapped to this length first, by orthonormal directions that the seed draws; 0:
-    never. whiten needs a batch of several times as many samples as there are numbers."""
-    epsilon: float = 0.02
-    """Weight of KL(P || p q^T)."""
-    tau: float = 0.5
-    """Weight of the marginals' KL: small leaves states unmatched, large gives balanced transport."""
-    mmd_kernel: Literal["energy", "rbf"] = "energy"
-    """energy distance, or a sum of Gaussian kernels around the median distance."""
-    solver: Literal["numba", "pot"] = "numba"
-    """numba: our compiled Sinkhorn and Newton. pot: the POT library's Sinkhorn, many times slower;
-    where costs are large against epsilon its plan is wrong, which `plan_error` in the log shows."""
-    max_iterations: int = 300
-    """Of the transport solver."""
-    tolerance: float = 1e-4
-    """The solver stops when the plan's rows and columns together have less mass than this too much or too
-    little, of 1."""
 
 
 @dataclass
@@ -224,17 +146,17 @@ class PairingConfig:
 class OptimConfig:
     """AdamW with a linear warm-up and a cosine to zero."""
 
-    updates: int = 6000
+    updates: Count = 6000
     """Length of the run."""
-    learning_rate: float = 5e-4
+    learning_rate: Positive = 5e-4
     """At its highest."""
     warmup_updates: int = 100
     """Updates until then."""
     weight_decay: float = 1e-4
     """Of AdamW."""
-    gradient_clip: float = 10.0
+    gradient_clip: Positive = 10.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
-    ema_decay: float = 0.99
+    ema_decay: Annotated[float, Limit(lambda x: 0 <= x < 1, "be from 0 to below 1")] = 0.99
     """The policy's weights are an exponential average with this decay; 0 turns it off."""
 
 
@@ -244,33 +166,28 @@ class TrainConfig:
 
     method: str = "uot"
     """source, target, cotrain, mmd, ot or uot."""
-    seed: int = 0
+    seed: Annotated[int, Limit(lambda n: 0 <= n < 2**63, "not be negative, and below 2**63")] = 0
     """Of everything random: budget, weights, batches, augmentation, noise."""
     device: str = "auto"
     """auto takes cuda if there is one, else cpu."""
     amp: Literal["auto", "none", "bf16"] = "auto"
     """Precision of the encoder. auto: bf16 where the processor computes in it."""
-    threads: int = 2
+    threads: Count = 2
     """Threads of a CPU run. 1 is best for several runs side by side. A resumed run gives the same weights
     with the same number."""
-    log_every: int = 50
+    log_every: Count = 50
     """Updates between lines of the log."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Updates between checkpoints."""
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
+    head: Head.Settings = field(default_factory=Choice("mse", HEADS, Head.Settings))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    alignment: AlignmentConfig = field(default_factory=Choice("uot", ALIGNMENTS, AlignmentConfig))
     pairing: PairingConfig = field(default_factory=PairingConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-
-    @property
-    def alignment_kind(self) -> str:
-        """What the method, or an override of it, aligns by."""
-        return METHODS[self.method].alignment if self.alignment.kind == "auto" else self.alignment.kind
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as written to ``config.json``."""
@@ -284,10 +201,10 @@ class TrainConfig:
             UsageError: a key that does not exist or is missing, or a value of another type or out of range.
         """
         config, given = cls(), dict(flatten(values))
-        for key, value in given.items():
-            assign(config, key, value)
+        assign_all(config, {key: value for key, value in given.items() if key.endswith(".kind")})
         if missing := [key for key in config_values(config) if key not in given]:
             raise UsageError(f"The configuration lacks {', '.join(missing)}.")
+        assign_all(config, given)
         _check(config)
         return config
 
@@ -301,7 +218,7 @@ def presets() -> list[str]:
 
 
 def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[str] = ()) -> TrainConfig:
-    """Preset, then its settings for the method, then ``key=value`` overrides.
+    """Preset, then its settings for the method, then ``key=value`` overrides, in any order.
 
     >>> load_config(overrides=["alignment.tau=1.5", "optim.updates=10"]).alignment.tau
     1.5
@@ -309,22 +226,26 @@ def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[st
     Raises:
         UsageError: an unknown preset, method or key, or a value that does not fit.
     """
-    check_choice("method", method, METHODS)
+    own = dict(_split(override) for override in overrides)
+    method = check_choice("method", own.setdefault("method", method), METHODS)
     if preset not in presets():
         raise unknown("preset", preset, presets())
     file = resources.files("simreal_agents.policies.presets") / f"{preset}.yaml"
     values = yaml.safe_load(file.read_text()) or {}
     of_method = (values.pop("methods", None) or {}).get(method, {})
+    kind = {"alignment.kind": own.get("alignment.kind", METHODS[method].alignment)}
     config = TrainConfig()
-    for key, value in [*flatten(values), *flatten(of_method), ("method", method)]:
-        assign(config, key, value)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UsageError(f"Override {override!r} must be key=value, for example optim.updates=3000.")
-        assign(config, key.strip(), text)
+    for layer in (dict(flatten(values)), kind, dict(flatten(of_method)), own):
+        assign_all(config, layer)
     _check(config)
     return config
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"Override {override!r} must be key=value, for example optim.updates=3000.")
+    return key.strip(), text
 
 
 def config_values(config: TrainConfig) -> dict[str, Any]:
@@ -334,59 +255,26 @@ def config_values(config: TrainConfig) -> dict[str, Any]:
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Keys in which two configurations differ, as ``key: old -> new``."""
-    before, after = config_values(old), config_values(new)
-    return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
-
-
-_AT_LEAST_ONE = (
-    "batch.size", "batch.alignment_size", "encoder.stem_stride", "encoder.keypoints", "encoder.features",
-    "head.predict", "head.execute", "head.hidden", "head.flow_steps", "optim.updates", "threads", "log_every",
-    "checkpoint_every", "alignment.max_iterations", "alignment.path_steps", "observation.points",
-)  # fmt: skip
-_POSITIVE = (
-    "alignment.epsilon", "alignment.tau", "alignment.tolerance", "optim.learning_rate", "optim.gradient_clip",
-)  # fmt: skip
+    pair = config_values(old), config_values(new)
+    said = {key: [str(values.get(key, "absent")) for values in pair] for key in pair[0] | pair[1]}
+    return [f"{key}: {before} -> {after}" for key, (before, after) in said.items() if before != after]
 
 
 def _check(config: TrainConfig) -> None:
     """What types cannot say."""
-    from simreal_agents.policies.encoders import ENCODERS
-    from simreal_agents.policies.heads import HEADS
-
     check_choice("method", config.method, METHODS)
-    for key, kind, valid in (
-        ("encoder.kind", config.encoder.kind, ENCODERS),
-        ("encoder.points_kind", config.encoder.points_kind, ENCODERS),
-        ("head.kind", config.head.kind, HEADS),
-    ):
-        check_choice(f"config {key}", kind, valid)
     groups = set(config.observation.spec.groups)
     if "pointcolour" in groups and "pointcloud" not in groups:
         raise UsageError("observation.obs has colours of points without the points: add pointcloud.")
-    if groups == {"state"} and (config.alignment_kind != "none" or config.encoder.goal_weight > 0):
+    if groups == {"state"} and (config.alignment.kind != "none" or config.encoder.goal_weight > 0):
         raise UsageError(
             "observation.obs = 'state' leaves no feature to align or to predict goals from. Use another "
             "method (source, target or cotrain) and encoder.goal_weight=0, or add image."
         )
-    for key, value in flatten(config.to_dict()):
-        if key in _AT_LEAST_ONE and value is not None and value < 1:
-            raise UsageError(f"Config {key} = {value} must be at least 1.")
-        if key in _POSITIVE and not value > 0:
-            raise UsageError(f"Config {key} = {value} must be positive.")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"Config {key} = {value} must be finite.")
-        if isinstance(value, int | float) and value < 0:
-            raise UsageError(f"Config {key} = {value} must not be negative.")
-    if config.seed >= 2**63:
-        raise UsageError(f"seed = {config.seed} must be below 2**63.")
     if config.head.execute > config.head.predict:
         raise UsageError(
             f"head.execute = {config.head.execute} exceeds head.predict = {config.head.predict}."
         )
-    if config.encoder.width < 8 or config.encoder.width % 8:
-        raise UsageError(f"encoder.width = {config.encoder.width} must be a multiple of 8.")
-    if not config.optim.ema_decay < 1:
-        raise UsageError(f"optim.ema_decay = {config.optim.ema_decay} must be below 1.")
     if not config.head.proprioception:
         raise UsageError(f"head.proprioception = [] must name one at least of {', '.join(PROPRIOCEPTION)}.")
     for name in config.head.proprioception:
@@ -397,9 +285,9 @@ def _check(config: TrainConfig) -> None:
         raise UsageError(
             f"Shares source_paired + source_unpaired + target of the batch sum to {shares}, not 1."
         )
-    if config.alignment_kind != "none" and not (
+    if config.alignment.kind != "none" and not (
         METHODS[config.method].uses_source and METHODS[config.method].uses_target
     ):
         raise UsageError(
-            f"Method {config.method!r} has one domain; alignment {config.alignment_kind!r} needs two."
+            f"Method {config.method!r} has one domain; alignment {config.alignment.kind!r} needs two."
         )

@@ -1,20 +1,21 @@
 """Encoders: one feature of one moment to numbers; and what joins those of all features and moments.
 
 Another package adds an encoder by an entry point of the group ``simreal.encoders`` that names a subclass of
-:class:`Encoder`; ``--set encoder.kind=its-name`` takes it.
+:class:`Encoder`; ``--set encoder.image.kind=its-name`` takes it, and its ``Settings`` are keys there.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from simreal_agents.policies.config import EncoderConfig
+from simreal_agents.policies.overrides import Choice, Count, Limit, Tagged
 from simreal_envs.cameras import CAMERA_SPECS
 from simreal_envs.errors import UsageError
 from simreal_envs.features import POINT_COLOUR_KEY, POINTS_KEY, Feature, WorldSpec
@@ -74,10 +75,14 @@ class Encoder(nn.Module):
         size: how many numbers it gives.
     """
 
+    @dataclass
+    class Settings(Tagged):
+        """What a subclass's own ``Settings`` add to; their fields are keys of the configuration."""
+
     modalities: ClassVar[tuple[str, ...]] = ()
     size: int
 
-    def __init__(self, feature: Feature, config: EncoderConfig) -> None:
+    def __init__(self, feature: Feature, settings: Settings) -> None:
         super().__init__()
 
     @abstractmethod
@@ -121,20 +126,31 @@ class CNN(KeypointEncoder):
     forward and backward pass of 128 images of 84x84 takes a quarter of what a stem of stride 2 takes.
     """
 
+    @dataclass
+    class Settings(Encoder.Settings):
+        """Sizes of the network."""
+
+        width: Annotated[int, Limit(lambda n: n >= 8 and n % 8 == 0, "be a multiple of 8")] = 16
+        """Channels of the first layer; the next two have twice and four times as many."""
+        stem_stride: Count = 4
+        """Stride of the first convolution. 2 keeps finer keypoints at about three times the cost."""
+        keypoints: Count = 16
+        """Maps of the spatial soft-argmax."""
+
     modalities = ("image", "depth")
 
-    def __init__(self, feature: Feature, config: EncoderConfig) -> None:
-        super().__init__(feature, config)
-        width, stride = config.width, config.stem_stride
+    def __init__(self, feature: Feature, settings: Settings) -> None:
+        super().__init__(feature, settings)
+        width, stride = settings.width, settings.stem_stride
         check_stride(stride, (feature.shape[0], feature.shape[1]))
         self.maps = nn.Sequential(
             *_block(3 if feature.modality == "image" else 1, width, kernel=stride + 2, stride=stride),
             *_block(width, 2 * width, kernel=3, stride=2),
             *_block(2 * width, 4 * width, kernel=3, stride=1),
         )
-        self.detectors = nn.Conv2d(4 * width, config.keypoints, 1)
+        self.detectors = nn.Conv2d(4 * width, settings.keypoints, 1)
         self.keypoints = SpatialSoftArgmax()
-        self.channels, self.size = 4 * width, 2 * config.keypoints
+        self.channels, self.size = 4 * width, 2 * settings.keypoints
 
     def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, channels, h, w) and keypoints (B, 2 K) float32."""
@@ -150,11 +166,18 @@ class PointNet(Encoder):
     Without convolutions there is nothing that may run in bf16.
     """
 
+    @dataclass
+    class Settings(Encoder.Settings):
+        """Sizes of the network."""
+
+        width: Count = 32
+        """Numbers of each point after the first layer; the next two have twice and four times as many."""
+
     modalities = ("pointcloud",)
 
-    def __init__(self, feature: Feature, config: EncoderConfig) -> None:
-        super().__init__(feature, config)
-        width = 2 * config.width
+    def __init__(self, feature: Feature, settings: Settings) -> None:
+        super().__init__(feature, settings)
+        width = settings.width
         sizes = (feature.shape[1], width, 2 * width, 4 * width)
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
@@ -170,6 +193,26 @@ class PointNet(Encoder):
 ENCODERS: Registry[type[Encoder]] = Registry(
     "encoder", "simreal.encoders", {"cnn": CNN, "pointnet": PointNet}, Encoder
 )
+
+
+@dataclass
+class EncoderConfig:
+    """What is seen to a feature."""
+
+    image: Encoder.Settings = field(default_factory=Choice("cnn", ENCODERS, Encoder.Settings))
+    """The encoder of images and depths: cnn, or that of another package, and what it has."""
+    points: Encoder.Settings = field(default_factory=Choice("pointnet", ENCODERS, Encoder.Settings))
+    """The encoder of point clouds: pointnet, or that of another package, and what it has."""
+    view: Literal["none", "image", "domain", "calibrated"] = "domain"
+    """How images of a camera that stands still are brought into the source's view. calibrated: by the
+    cameras' poses and intrinsics, which the episodes hold. Else by an affine map of the keypoints, if the
+    encoder finds such; domain: one learnt map for all images of the target, as a domain has one camera;
+    image: the image as a whole decides its map."""
+    features: Count = 16
+    """Length of what each encoder says of each moment; joined, this is the feature z."""
+    goal_weight: float = 0.0
+    """Weight of the error of predicting, linearly from z, where the hand is sent at the next two keyframes
+    (changes of the gripper's command). Actions alone say little of an object until the hand is near."""
 
 
 class DomainView(nn.Module):
@@ -224,14 +267,14 @@ class Branch(nn.Module):
 
     def __init__(self, feature: Feature, config: EncoderConfig) -> None:
         super().__init__()
-        kind = config.points_kind if feature.modality == "pointcloud" else config.kind
-        encoder = ENCODERS[kind]
+        settings = config.points if feature.modality == "pointcloud" else config.image
+        encoder = ENCODERS[settings.kind]
         if feature.modality not in encoder.modalities:
             raise UsageError(
-                f"Encoder {kind!r} takes {', '.join(encoder.modalities) or 'nothing'}, and {feature.key} is "
-                f"of modality {feature.modality}."
+                f"Encoder {settings.kind!r} takes {', '.join(encoder.modalities) or 'nothing'}, and "
+                f"{feature.key} is of modality {feature.modality}."
             )
-        self.encoder = encoder(feature, config)
+        self.encoder = encoder(feature, settings)
         self.view: nn.Module | None = None
         stands_still = feature.camera in CAMERA_SPECS and CAMERA_SPECS[feature.camera].mount == "base"
         if stands_still and isinstance(self.encoder, KeypointEncoder) and config.view in ("domain", "image"):
@@ -282,7 +325,7 @@ def check_stride(stem_stride: int, image_size: tuple[int, int]) -> None:
     largest = min(height, width) // 3
     if stem_stride > largest:
         raise UsageError(
-            f"encoder.stem_stride = {stem_stride} is too large for images of {height} x {width}. "
+            f"encoder.image.stem_stride = {stem_stride} is too large for images of {height} x {width}. "
             f"Valid: 1 to {largest}."
         )
 

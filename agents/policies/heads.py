@@ -1,25 +1,41 @@
 """Action heads: from a condition (feature and proprioception) to a chunk of normalised actions.
 
 Another package adds a head by an entry point of the group ``simreal.heads`` that names a subclass of
-:class:`Head`; ``--set head.kind=its-name`` takes it.
+:class:`Head`; ``--set head.kind=its-name`` takes it, and its ``Settings`` are keys there.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from simreal_agents.policies.config import HeadConfig
+from simreal_agents.policies.overrides import Count, Tagged
 from simreal_envs.plugins import Registry
 
 
 class Head(nn.Module):
     """What a head can do. ``shape`` is (horizon, action size) of a chunk."""
 
-    def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
+    @dataclass
+    class Settings(Tagged):
+        """What all heads have; a subclass's own ``Settings`` inherit this and add its own."""
+
+        predict: Count = 8
+        """Actions predicted at once."""
+        execute: Count = 4
+        """Actions executed before the next prediction."""
+        action_frame: Literal["base", "end_effector"] = "end_effector"
+        """Origin of predicted positions: the robot base, or where the end effector is now (axes of the
+        base)."""
+        proprioception: tuple[str, ...] = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+        """Which proprioception the policy sees; orientation as two columns of the matrix."""
+
+    def __init__(self, condition_size: int, shape: tuple[int, int], settings: Settings) -> None:
         super().__init__()
         self.shape = shape
 
@@ -33,11 +49,18 @@ class Head(nn.Module):
 
 
 class MSEHead(Head):
-    """Regression: the mean of what was demonstrated."""
+    """Regression, by a perceptron: the mean of what was demonstrated."""
 
-    def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
-        super().__init__(condition_size, shape, config)
-        self.network = _mlp(condition_size, config.hidden, math.prod(shape))
+    @dataclass
+    class Settings(Head.Settings):
+        """Size of the network."""
+
+        hidden: Count = 256
+        """Units of each of the two hidden layers."""
+
+    def __init__(self, condition_size: int, shape: tuple[int, int], settings: Settings) -> None:
+        super().__init__(condition_size, shape, settings)
+        self.network = _mlp(condition_size, settings.hidden, math.prod(shape))
 
     def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
         """Mean squared error."""
@@ -54,13 +77,20 @@ class FlowHead(Head):
     ``x_t = (1 - t) noise + t chunk``, ``velocity(x_t, t, condition) ~ chunk - noise``; sampled by Euler.
     """
 
+    @dataclass
+    class Settings(MSEHead.Settings):
+        """The same perceptron, asked several times."""
+
+        steps: Count = 5
+        """Euler steps of the flow."""
+
     FREQUENCIES = 8
 
-    def __init__(self, condition_size: int, shape: tuple[int, int], config: HeadConfig) -> None:
-        super().__init__(condition_size, shape, config)
+    def __init__(self, condition_size: int, shape: tuple[int, int], settings: Settings) -> None:
+        super().__init__(condition_size, shape, settings)
         numbers = math.prod(shape)
-        self.steps = config.flow_steps
-        self.network = _mlp(condition_size + numbers + 2 * self.FREQUENCIES, config.hidden, numbers)
+        self.steps = settings.steps
+        self.network = _mlp(condition_size + numbers + 2 * self.FREQUENCIES, settings.hidden, numbers)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """(B, H A), (B, 1), (B, D) -> (B, H A)."""

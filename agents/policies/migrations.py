@@ -1,9 +1,9 @@
 """What configurations and checkpoints of earlier formats mean.
 
 A configuration is complete when it is written, in ``config.json`` and in each checkpoint's ``state.json``,
-with the format version of that moment. Whoever adds a key to :mod:`simreal_agents.policies.config` adds it to
-:data:`MEANT_BEFORE` too, with what runs did before, which seldom is the new default. What is still missing is
-an error.
+with the format version of that moment. Whoever adds a key to the configuration, or to an encoder's or head's
+``Settings``, adds it to :data:`MEANT_BEFORE` too, with what runs did before, which seldom is the new default.
+What is still missing is an error.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any
 
 from torch import Tensor
 
-from simreal_agents.policies.config import TrainConfig
+from simreal_agents.policies.config import METHODS, TrainConfig
 from simreal_agents.policies.overrides import flatten
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import ObservationSpec, WorldSpec
+from simreal_envs.spec import check_choice
 
-FORMAT_VERSION = 5
-"""Of configurations and checkpoints. It rises when a key is added after a release."""
-READABLE = (3, 4, 5)
+FORMAT_VERSION = 6
+"""Of configurations and checkpoints. It rises when a key is added or renamed after a release."""
+READABLE = (3, 4, 5, 6)
 
 MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
     4: {
@@ -39,7 +40,16 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
     },
 }
 """The keys that came with each format version (some while the one before was still written), and what every
-configuration that was stored without them meant."""
+configuration that was stored without them meant. Each has the name that its own version gave it."""
+
+_ALL = ("weight", "warmup_updates", "normalize_features", "projection")
+_PLANS = (*_ALL, "feature_cost", "label_cost", "label", "path_steps", "epsilon")
+_SOLVED = (*_PLANS, "solver", "max_iterations", "tolerance")
+ALIGNED_BY: Mapping[str, tuple[str, ...]] = {
+    "none": (), "mmd": (*_ALL, "mmd_kernel"), "diagonal": (*_PLANS, "tau"), "ot": _SOLVED,
+    "uot": (*_SOLVED, "tau"),
+}  # fmt: skip
+"""Up to format 5 there was one set of keys for every alignment; these are what each read."""
 
 
 def read_config(values: Mapping[str, Any], version: object, where: str) -> TrainConfig:
@@ -61,9 +71,40 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
     later = [meant for since, meant in MEANT_BEFORE.items() if since > version]
     stored = {key: value for meant in later for key, value in meant.items()} | dict(flatten(values))
     try:
-        return TrainConfig.from_dict(stored)
+        return TrainConfig.from_dict(stored if version >= 6 else by_kind(stored))
     except UsageError as error:
         raise DataError(f"{where} was written by another version, or is damaged: {error}") from error
+
+
+def by_kind(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and values of format 5 as those of the kinds that were chosen; what no kind read is dropped.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    image, points, head, kind = (
+        stored.get(f"{key}kind") for key in ("encoder.", "encoder.points_", "head.", "alignment.")
+    )
+    if kind == "auto":  # what the method says
+        method = stored.get("method")
+        kind = METHODS[check_choice("method", method, METHODS)].alignment if method else None
+    became = {"encoder.kind": "encoder.image.kind", "encoder.points_kind": "encoder.points.kind"}
+    for key in ("width", "stem_stride", "keypoints"):
+        became[f"encoder.{key}"] = f"encoder.image.{key}" if image == "cnn" else ""
+    became["head.hidden"] = "head.hidden" if head in ("mse", "flow") else ""
+    became["head.flow_steps"] = "head.steps" if head == "flow" else ""
+    for key in {*ALIGNED_BY["uot"], *ALIGNED_BY["mmd"]}:
+        now = "kernel" if key == "mmd_kernel" else key
+        became[f"alignment.{key}"] = f"alignment.{now}" if key in ALIGNED_BY.get(str(kind), ()) else ""
+    new = {became.get(key, key): value for key, value in stored.items()}
+    for key in ("", "alignment.kind"):
+        new.pop(key, None)
+    if kind is not None:
+        new["alignment.kind"] = kind
+    width = stored.get("encoder.width")
+    if points == "pointnet" and isinstance(width, int):
+        new["encoder.points.width"] = 2 * width
+    return new
 
 
 def read_world(state: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,79 @@
-"""Nested dataclasses as dotted keys: ``alignment.tau`` is a value that can be read, listed and overridden."""
+"""Nested dataclasses as dotted keys: ``alignment.tau`` is a value that can be read, listed and overridden.
+
+A section can be a choice: its ``kind`` says which class its settings are of, and so which keys it has.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import yaml
 
-from simreal_envs.errors import UsageError, unknown
+from simreal_envs.errors import UsageError
+from simreal_envs.plugins import Registry
 from simreal_envs.spec import check_choice
+
+
+class Limit(NamedTuple):
+    """What a number must be beside of its type; ``said`` completes "Config x = 1 must ..."."""
+
+    holds: Callable[[Any], bool]
+    said: str
+
+
+Count = Annotated[int, Limit(lambda n: n >= 1, "be at least 1")]
+Positive = Annotated[float, Limit(lambda x: 0 < x < math.inf, "be positive and finite")]
+USUAL = (Limit(lambda x: not x < 0, "not be negative"), Limit(math.isfinite, "be finite"))
+"""What a number must be if its type has no limits of its own."""
+
+
+@dataclass
+class Tagged:
+    """The settings of one kind of something; a subclass adds what its kind has."""
+
+    kind: str = ""
+    """Which kind it is."""
+
+
+T = TypeVar("T", bound=Tagged)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """The ``default_factory`` of a field that holds the :class:`Tagged` settings of one of several kinds.
+
+    Attributes:
+        default: the kind that a new configuration has.
+        kinds: by name, classes with ``Settings``, or the settings' classes themselves.
+        base: what the settings of all of them inherit.
+    """
+
+    default: str
+    kinds: Mapping[str, Any] | Registry[Any]
+    base: type[T]
+
+    def __call__(self, kind: str = "") -> T:
+        """Default settings of a kind.
+
+        Raises:
+            UsageError: the class of another package has settings that are none.
+        """
+        kind = kind or self.default
+        settings: Any = getattr(self.kinds[kind], "Settings", self.kinds[kind])
+        inherits = isinstance(settings, type) and issubclass(settings, self.base)
+        if not inherits or "__dataclass_fields__" not in vars(settings):
+            raise UsageError(
+                f"Settings of {kind!r} must be a dataclass that inherits {self.base.__qualname__}."
+            )
+        made: T = settings(kind=kind)
+        return made
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -39,20 +101,35 @@ def plain(config: Any) -> dict[str, Any]:
     return {key: listed(value) for key, value in dataclasses.asdict(config).items()}
 
 
+def assign_all(config: Any, values: Mapping[str, Any]) -> None:
+    """Set values by their dotted keys; kinds first, as they decide which other keys there are."""
+    for key in sorted(values, key=lambda key: not key.endswith(".kind")):
+        assign(config, key, values[key])
+
+
 def assign(config: Any, key: str, value: Any) -> None:
     """Set one value of a tree of dataclasses by its dotted key; text is read as YAML unless text is wanted.
+
+    Another kind of a section starts from its own defaults; fields that both kinds inherit keep their values.
 
     Raises:
         UsageError: no such key, or a value that is not of its type.
     """
-    valid = [name for name, _ in flatten(plain(config))]
-    if key not in valid:
-        raise unknown("config key", key, [name for name in valid if name.startswith(f"{key}.")] or valid)
     *path, name = key.split(".")
-    owner = config
+    owner, section, holder = config, "", None
     for part in path:
-        owner = getattr(owner, part)
-    hint = typing.get_type_hints(type(owner))[name]
+        if not dataclasses.is_dataclass(getattr(owner, part, None)):
+            break
+        owner, section, holder = getattr(owner, part), f"{section}{part}.", owner
+    if key not in [name for name, _ in flatten(plain(config))]:
+        raise _unknown_key(config, key, section, owner)
+    if isinstance(owner, Tagged) and name == "kind":
+        assert holder is not None
+        choice: Choice[Any] = holder.__dataclass_fields__[path[-1]].default_factory
+        if check_choice(f"config {key}", str(value), choice.kinds) != owner.kind:
+            setattr(holder, path[-1], _changed(owner, choice(value)))
+        return
+    hint = typing.get_type_hints(type(owner), include_extras=True)[name]
     if isinstance(value, str) and hint is not str:  # of the command line, or 1e-3, for YAML a text
         try:
             value = yaml.safe_load(value)
@@ -63,21 +140,41 @@ def assign(config: Any, key: str, value: Any) -> None:
     setattr(owner, name, _convert(key, value, hint))
 
 
-def _convert(key: str, value: Any, hint: Any) -> Any:
+def _unknown_key(config: Any, key: str, section: str, owner: Any) -> UsageError:
+    """The error for a key that there is not; it lists those below it, of its section, or all."""
+    valid = [name for name, _ in flatten(plain(config))]
+    below = [name for name in valid if name.startswith(f"{key}.")]
+    beside = [name for name in valid if name.startswith(section)]
+    where = f" where {section}kind is {owner.kind}" if isinstance(owner, Tagged) else ""
+    return UsageError(f"Unknown config key {key!r}{where}. Valid: {', '.join(below or beside)}.")
+
+
+def _changed(old: Tagged, new: Tagged) -> Tagged:
+    """The new settings with the old values of all fields that both inherit from the same class."""
+    for field in dataclasses.fields(new):
+        if field.name != "kind" and old.__dataclass_fields__.get(field.name) is field:
+            setattr(new, field.name, getattr(old, field.name))
+    return new
+
+
+def _convert(key: str, value: Any, hint: Any, limits: tuple[Limit, ...] = USUAL) -> Any:
     """The value as the annotated type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return None if value is None else _convert(key, value, arguments[0])
+    if origin is Annotated:
+        return _convert(key, value, arguments[0], arguments[1:])
     if origin is Literal:
         return check_choice(key, "none" if value is None else str(value), arguments)
     if origin is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
         return tuple(value)
     if hint is float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    if hint in (bool, int, str) and type(value) is hint:
+        with suppress(TypeError, ValueError):
+            value = float(value)
+    if hint in (bool, int, float, str) and type(value) is hint:
+        for limit in limits if hint in (int, float) else ():
+            if not limit.holds(value):
+                raise UsageError(f"Config {key} = {value} must {limit.said}.")
         return value
     name = "list of names" if origin is tuple else hint.__name__
     raise UsageError(f"Config {key} = {value!r} is not of type {name}.")

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from simreal_agents.evaluation.report import Report
 from simreal_agents.policies.checkpoint import write_json
-from simreal_agents.policies.config import TrainConfig, load_config
+from simreal_agents.policies.config import TrainConfig, config_values, load_config
 from simreal_agents.progress import shown_attempts
 from simreal_agents.study.collect import ActorRecorder
 from simreal_agents.study.pictures import success_over_updates
@@ -74,7 +74,7 @@ class Experiment:
         validation_episodes: rollouts a checkpoint, region and training seed, always in simulation.
         test_episodes: rollouts of the chosen checkpoint and of the last, in the target world.
         max_steps: rollouts end after so many steps.
-        overrides: ``key=value`` settings of :class:`TrainConfig`, for every method.
+        overrides: ``key=value`` settings of :class:`TrainConfig`, for every method that has the key.
         preset: settings that the overrides start from.
         test_checkpoint: updates after which every method is tested, in place of a chosen checkpoint.
 
@@ -157,9 +157,17 @@ class Experiment:
                 f"checkpoint_every={self.checkpoint_every}",
                 f"seed={seed}",
                 "threads=1",
-                *self.overrides,
+                *self.overrides_of(method),
             ],
         )
+
+    def overrides_of(self, method: str) -> list[str]:
+        """The overrides, but for those of keys that this method lacks and another of the methods has."""
+        keys = {override: override.partition("=")[0].strip() for override in self.overrides}
+        kinds = [override for override, key in keys.items() if key.endswith(".kind")]
+        has = {each: config_values(load_config(self.preset, each, kinds)) for each in self.methods}
+        known = {key for values in has.values() for key in values}
+        return [override for override, key in keys.items() if key in has[method] or key not in known]
 
     def configs(self, folder: Path) -> dict[Path, TrainConfig]:
         """The configuration of every training, by the folder of its run."""

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simreal_agents.policies.config import AlignmentConfig
+from simreal_agents.policies.alignments import (
+    MMD,
+    BalancedTransport,
+    Diagonal,
+    FeatureAlignment,
+    Transport,
+    UnbalancedTransport,
+)  # fmt: skip
 from simreal_agents.training.transport import pot_plan, transport_plan
 
 RIDGE = 0.01
@@ -49,35 +56,35 @@ class Alignment:
         return values
 
 
-def align(
-    kind: str, config: AlignmentConfig, z: Tensor, z_target: Tensor, x: Tensor, x_target: Tensor
-) -> Alignment:
+def align(settings: FeatureAlignment, z: Tensor, z_target: Tensor, x: Tensor, x_target: Tensor) -> Alignment:
     """Alignment of source features ``z`` (n, F), labels ``x`` (n, d) with the target's (m, F), (m, d).
 
-    ``kind`` is one of ``uot``, ``ot``, ``diagonal``, ``mmd``; ``diagonal`` needs n = m.
+    ``diagonal`` needs n = m.
     """
-    z, z_target = normalize(config.normalize_features, z, z_target)
-    if kind == "mmd":
-        return Alignment(energy_distance(z, z_target) if config.mmd_kernel == "energy" else rbf(z, z_target))
-    cost = config.feature_cost * squared_distances(z, z_target)
-    cost = cost + config.label_cost * squared_distances(x, x_target)
-    plan, iterations, error = solve(kind, config, cost.detach())
+    z, z_target = normalize(settings.normalize_features, z, z_target)
+    if isinstance(settings, MMD):
+        return Alignment(energy_distance(z, z_target) if settings.kernel == "energy" else rbf(z, z_target))
+    assert isinstance(settings, Transport)
+    cost = settings.feature_cost * squared_distances(z, z_target)
+    cost = cost + settings.label_cost * squared_distances(x, x_target)
+    plan, iterations, error = solve(settings, cost.detach())
     return Alignment((plan * cost).sum(), plan, iterations, error)
 
 
-def solve(kind: str, config: AlignmentConfig, cost: Tensor) -> tuple[Tensor, int, float]:
+def solve(settings: Transport, cost: Tensor) -> tuple[Tensor, int, float]:
     """The plan (n, m) of a cost without gradient, the iterations it took, and its error."""
-    if kind == "diagonal":
-        # With I/n for p q^T as the reference of epsilon's KL, P is diagonal and both marginals are its
-        # diagonal; the objective falls into n problems with C_ii + (epsilon + 2 tau) log(n P_ii) = 0.
-        mass = torch.exp(-cost.diagonal() / (config.epsilon + 2 * config.tau)) / len(cost)
-        return torch.diag(mass), 0, 0.0
-    tau = math.inf if kind == "ot" else config.tau
-    sinkhorn = pot_plan if config.solver == "pot" else transport_plan
-    plan, iterations, error = sinkhorn(
-        cost.double().cpu().numpy(), config.epsilon, tau, config.tolerance, config.max_iterations
-    )
-    return torch.from_numpy(plan).to(cost), iterations, error
+    if isinstance(settings, BalancedTransport):
+        tau = settings.tau if isinstance(settings, UnbalancedTransport) else math.inf
+        sinkhorn = pot_plan if settings.solver == "pot" else transport_plan
+        plan, iterations, error = sinkhorn(
+            cost.double().cpu().numpy(), settings.epsilon, tau, settings.tolerance, settings.max_iterations
+        )
+        return torch.from_numpy(plan).to(cost), iterations, error
+    assert isinstance(settings, Diagonal)
+    # With I/n for p q^T as the reference of epsilon's KL, P is diagonal and both marginals are its
+    # diagonal; the objective falls into n problems with C_ii + (epsilon + 2 tau) log(n P_ii) = 0.
+    mass = torch.exp(-cost.diagonal() / (settings.epsilon + 2 * settings.tau)) / len(cost)
+    return torch.diag(mass), 0, 0.0
 
 
 def normalize(kind: str, z: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:

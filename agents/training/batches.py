@@ -56,7 +56,7 @@ class Sampler:
     def draw(self) -> Draw:
         """The frames of the next update."""
         paired, unpaired, from_target = self.counts
-        aligned = self.config.batch.alignment_size if self.config.alignment_kind != "none" else 0
+        aligned = self.config.batch.alignment_size if self.config.alignment.kind != "none" else 0
         align_source, align_target = self._pairs(aligned)
         clone_source = np.concatenate([self._pairs(paired)[0], self._uniform(self.source, unpaired)])
         return Draw(clone_source, self._uniform(self.target, from_target), align_source, align_target)

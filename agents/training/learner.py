@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simreal_agents.policies.actions import ActionCodec, policy_inputs
+from simreal_agents.policies.alignments import FeatureAlignment, Transport
 from simreal_agents.policies.checkpoint import (
     POLICY_KEYS,
     TRAINING,
@@ -57,7 +58,7 @@ class Domain:
         arrays: of each feature that is encoded (N, ...), as recorded, or rectified.
         inputs: (N, P) policy inputs.
         goals_m: (N, 6) where the end effector is sent at the next :data:`KEYFRAMES`.
-        labels: (N, d) what the alignment matches besides features, see ``alignment.label``.
+        labels: (N, d) what the alignment matches besides features, see ``alignment.label``; d may be 0.
         chunks: (N, horizon, A) encoded actions from each frame on.
     """
 
@@ -77,12 +78,15 @@ class Domain:
         positions, every = frames.end_effector_positions_m, np.arange(len(frames))
         chunks = codec.encode(frames.actions[frames.chunk_indices(every, config.head.predict)], positions)
         goals = frames.commanded_positions_m[frames.keyframes()].reshape(len(frames), -1)
-        if config.alignment.label == "action":
+        chosen = config.alignment
+        if not isinstance(chosen, Transport):
+            labels = positions[:, :0]
+        elif chosen.label == "action":
             labels = chunks[:, 0]
-        elif config.alignment.label == "eef_pos":
+        elif chosen.label == "eef_pos":
             labels = positions
         else:
-            step = config.alignment.path_steps
+            step = chosen.path_steps
             moments = frames.chunk_indices(every, PATH_MOMENTS * step)[:, ::step]
             labels = positions[moments].reshape(len(frames), -1)
         names = number_names(config, spec)
@@ -144,7 +148,7 @@ class Learner:
             "head": torch.Generator(self.device).manual_seed(int(seeds[2])),
         }
         pairing = None
-        needs_pairs = config.alignment_kind != "none" or config.batch.source_paired > 0
+        needs_pairs = config.alignment.kind != "none" or config.batch.source_paired > 0
         if source and target and needs_pairs and config.pairing.kind == "dtw":
             commanded = config.pairing.path == "commanded"
             cache = Path(config.data.target) / ".pairing"
@@ -183,7 +187,9 @@ class Learner:
                 shift = config.augment.shift_px
                 ready[feature.key] = random_shift(ready[feature.key], shift, generator, history)
         from_target = torch.from_numpy(np.repeat([False, True] * 2, [len(part) for part in every]))
-        rise = min(1.0, (self.update + 1) / (config.alignment.warmup_updates + 1))
+        weight, chosen = 0.0, config.alignment
+        if isinstance(chosen, FeatureAlignment):
+            weight = chosen.weight * min(1.0, (self.update + 1) / (chosen.warmup_updates + 1))
         return Batch(
             ready,
             from_target.to(self.device),
@@ -191,7 +197,7 @@ class Learner:
             self._gather("chunks", clone),
             self._gather("goals_m", clone),
             *self.labels(draw),
-            config.alignment.weight * rise,
+            weight,
             self.generators["head"],
         )
 

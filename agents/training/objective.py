@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from simreal_agents.policies.alignments import FeatureAlignment, Transport
 from simreal_agents.policies.config import TrainConfig
 from simreal_agents.policies.policy import PolicyNetwork
 from simreal_agents.training.alignment import Alignment, align
@@ -56,9 +57,9 @@ class Objective(nn.Module):
     def __init__(self, network: PolicyNetwork, config: TrainConfig, bf16: bool) -> None:
         super().__init__()
         self.network, self.config, self.bf16 = network, config, bf16
-        size, length = network.encoder.size, config.alignment.projection
+        size, chosen = network.encoder.size, config.alignment
         directions: Tensor | None = None
-        if config.alignment_kind != "none" and 0 < length < size:
+        if isinstance(chosen, FeatureAlignment) and 0 < (length := chosen.projection) < size:
             drawn = np.random.default_rng(config.seed).normal(size=(size, length))
             directions = torch.from_numpy(np.linalg.qr(drawn)[0]).float()
         self.register_buffer("projection", directions, persistent=False)
@@ -84,9 +85,10 @@ class Objective(nn.Module):
 
     def align(self, z: Tensor, z_target: Tensor, x: Tensor, x_target: Tensor) -> Alignment:
         """Alignment of features (n, F) and (m, F) with labels (n, d) and (m, d)."""
-        config = self.config
-        if config.alignment.label == "action":
+        chosen = self.config.alignment
+        assert isinstance(chosen, FeatureAlignment)
+        if isinstance(chosen, Transport) and chosen.label == "action":
             x, x_target = self.network.actions(x), self.network.actions(x_target)
         if self.projection is not None:
             z, z_target = z @ self.projection, z_target @ self.projection
-        return align(config.alignment_kind, config.alignment, z, z_target, x, x_target)
+        return align(chosen, z, z_target, x, x_target)

@@ -1,0 +1,91 @@
+"""The kinds of alignment and the settings of each; :mod:`simreal_agents.training.alignment` computes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from simreal_agents.policies.overrides import Count, Positive, Tagged
+
+
+@dataclass
+class AlignmentConfig(Tagged):
+    """What every alignment has, and ``none`` alone; of the others L = L_BC + weight * L_alignment."""
+
+
+@dataclass
+class FeatureAlignment(AlignmentConfig):
+    """What every loss between the features of two domains has."""
+
+    weight: float = 0.03
+    """lambda."""
+    warmup_updates: int = 0
+    """Updates over which the weight rises linearly from zero."""
+    normalize_features: Literal["none", "l2", "std", "whiten"] = "whiten"
+    """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation;
+    whiten makes the batch's covariance the identity, so that no direction can be aligned by shrinking it."""
+    projection: int = 32
+    """A longer feature is mapped to this length first, by orthonormal directions that the seed draws; 0:
+    never. whiten needs a batch of several times as many samples as there are numbers."""
+
+
+@dataclass
+class MMD(FeatureAlignment):
+    """A distance between the marginals of the features."""
+
+    kernel: Literal["energy", "rbf"] = "energy"
+    """energy distance, or a sum of Gaussian kernels around the median distance."""
+
+
+@dataclass
+class Transport(FeatureAlignment):
+    """What every plan between (feature, label) pairs has."""
+
+    feature_cost: float = 0.03
+    """a1 in C = a1 |z - z'|^2 + a2 |x - x'|^2."""
+    label_cost: float = 200.0
+    """a2; per square metre if the label is a position."""
+    label: Literal["eef_path", "eef_pos", "action"] = "eef_path"
+    """x: where the end effector is now and at three moments to come (metres), where it is now (as
+    published), or the normalised action."""
+    path_steps: Count = 16
+    """Steps between the moments of eef_path. A hand that starts from the same place for every object says
+    nothing yet about where the object is; where it will go does."""
+    epsilon: Positive = 0.02
+    """Weight of KL(P || p q^T)."""
+
+
+@dataclass
+class Diagonal(Transport):
+    """The plan on the sampled pairs alone, in closed form."""
+
+    tau: Positive = 0.5
+    """Weight of the marginals' KL: small leaves states unmatched, large gives balanced transport."""
+
+
+@dataclass
+class BalancedTransport(Transport):
+    """The plan with both marginals kept, which a solver finds."""
+
+    solver: Literal["numba", "pot"] = "numba"
+    """numba: our compiled Sinkhorn and Newton. pot: the POT library's Sinkhorn, many times slower;
+    where costs are large against epsilon its plan is wrong, which `plan_error` in the log shows."""
+    max_iterations: Count = 300
+    """Of the transport solver."""
+    tolerance: Positive = 1e-4
+    """The solver stops when the plan's rows and columns together have less mass than this too much or too
+    little, of 1."""
+
+
+@dataclass
+class UnbalancedTransport(BalancedTransport, Diagonal):
+    """The plan that leaves unmatched what has no counterpart, which a solver finds."""
+
+
+ALIGNMENTS: dict[str, type[AlignmentConfig]] = {
+    "none": AlignmentConfig,
+    "uot": UnbalancedTransport,
+    "ot": BalancedTransport,
+    "diagonal": Diagonal,
+    "mmd": MMD,
+}
