@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,12 +13,16 @@ import pytest
 
 import simreal_envs  # noqa: F401
 from simreal_agents.actors.experts import make_expert
+from simreal_agents.study.collect import ActorRecorder
+from simreal_datasets.making.fill import fill_dataset
+from simreal_datasets.making.generate import Generator
 from simreal_envs.poses import reachable_action
 from simreal_envs.registration import make_env
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import TASKS
 from simreal_envs.tasks.box_in_bin import IN_BIN_M
 from simreal_envs.tasks.mug import HALF_HEIGHT_M
+from simreal_envs.world import World
 
 Env = gym.Env[Any, Any]
 NEW = ("BoxInBin", "MugLift", "MugHang")
@@ -48,6 +53,7 @@ def solve(env: Any, seed: int) -> list[dict[str, Any]]:
     return infos
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", ["in", "ood"])
 @pytest.mark.parametrize("task", TASKS.names())
 def test_what_lies_on_the_table_lies_still(task: str, region: str, make: Callable[..., Any]) -> None:
@@ -90,6 +96,15 @@ def test_the_expert_solves_every_region_stage_by_stage(
         assert set(reached) == set(range(len(env.task.stages) + 1))  # none is passed over
         assert infos[-1]["success"]
         assert 20 < len(infos) < 250
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", NEW)
+def test_demonstrations_of_one_region_are_moved_to_the_other(task: str, tmp_path: Path) -> None:
+    recorder = ActorRecorder(World(task, obs="state"), "in")
+    assert len(list(fill_dataset(tmp_path / "few", recorder, 2, 0, 1))) == 2
+    recipe = Generator(tmp_path / "few", World(task, obs="state"), region="ood")
+    assert len(list(fill_dataset(tmp_path / "many", recipe, 4, 100, 1))) <= 5
 
 
 @pytest.mark.parametrize("task", NEW)

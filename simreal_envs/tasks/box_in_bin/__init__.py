@@ -10,6 +10,7 @@ from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command, raised
+from simreal_envs.tasks.shapes import Part, assemble
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ BOX_DENSITY = 500.0
 """A full carton: 0.26 kg."""
 BIN_SIZE_M = (0.224, 0.154, 0.039)
 WALL_M = 0.0095
+BIN_DENSITY = 1000.0
+"""Hard wood: 0.55 kg."""
 IN_BIN_M = (0.102, 0.067)
 """Where the box's centre is over the bin's floor: distances from the bin's centre along its sides."""
 
@@ -49,6 +52,18 @@ def _grasp_point(box: FloatArray) -> FloatArray:
     return box[:3, 3] + GRASP_HEIGHT_M * box[:3, 2]
 
 
+def _tray() -> MujocoObject:
+    """The bin: a floor and four walls, none of which overlap, since overlapping faces flicker in images."""
+    dark = wood("WoodDark", "darkwood")
+    x, y, z = (size / 2 for size in BIN_SIZE_M)
+    half_m = WALL_M / 2
+    parts = [Part("box", (x - WALL_M, y - WALL_M, half_m), (0.0, 0.0, half_m - z), dark)]
+    for side in (-1, 1):
+        parts.append(Part("box", (x, half_m, z), (0.0, side * (y - half_m), 0.0), dark))
+        parts.append(Part("box", (half_m, y - WALL_M, z), (side * (x - half_m), 0.0, 0.0), dark))
+    return assemble("bin", parts, (x, y, z), BIN_DENSITY)
+
+
 class BoxInBin(Task):
     """The box is to stand in the bin, released and at rest.
 
@@ -68,7 +83,7 @@ class BoxInBin(Task):
     object_symmetry = {"box": 2, "bin": 2}
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
-        from robosuite.models.objects import Bin, BoxObject
+        from robosuite.models.objects import BoxObject
 
         box = BoxObject(
             name="box",
@@ -77,8 +92,7 @@ class BoxInBin(Task):
             density=BOX_DENSITY,
             material=wood("WoodRed", "redwood"),
         )
-        tray = Bin(name="bin", bin_size=BIN_SIZE_M, wall_thickness=WALL_M, transparent_walls=False)
-        return {"box": box, "bin": tray}
+        return {"box": box, "bin": _tray()}
 
     def stages_reached(self, physics: Physics) -> dict[str, bool]:
         box, tray = physics.object_pose_in_base("box"), physics.object_pose_in_base("bin")
