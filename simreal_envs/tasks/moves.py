@@ -83,9 +83,12 @@ def grasp(scene: Scene, name: str) -> Command:
     return grasp_at(scene, scene.objects[name][:3, 3], yaw_of(scene.objects[name], 4))
 
 
-def grasp_at(scene: Scene, target: FloatArray, yaw: float) -> Command:
-    """Come to a point of an object from above and close the fingers on it, with the hand at a yaw."""
-    at = np.linalg.norm(scene.hand[:3, 3] - target) < AT_M
+def grasp_at(scene: Scene, target: FloatArray, yaw: float, at_m: float = AT_M) -> Command:
+    """Come to a point of an object from above and close the fingers on it, with the hand at a yaw.
+
+    They close once the hand is nearer to it than ``at_m``.
+    """
+    at = np.linalg.norm(scene.hand[:3, 3] - target) < at_m
     closing = scene.width_m < 0.075 and np.linalg.norm(scene.hand[:3, 3] - target) < HELD_M
     if at or closing:
         return Command(target, yaw, CLOSE)

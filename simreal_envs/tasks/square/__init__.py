@@ -26,9 +26,13 @@ ON_PEG_M = 0.03
 DOWN_M = 0.04
 """The nut's underside is lower over the table than this; the plate's upper side is at 3 cm."""
 NUT_HALF_HEIGHT_M = 0.01
-HANDLE_M = np.array([0.061, 0.0, 0.006])
+HANDLE_M = np.array([0.061, 0.0, 0.004])
 """Where to hold the nut, in its frame: so high that no finger drags on the table."""
 
+_AT_HANDLE_M = 0.006
+"""The nut is thin: fingers that close higher slip off."""
+_HELD_WIDTH_M = 0.036
+"""Both fingers are at the handle, which is 32 mm wide; one that came first stands still for a moment too."""
 _PEG_TOP_M, _PLATE_TOP_M = 0.09, 0.03
 _OVER_PEG_M = _PEG_TOP_M + NUT_HALF_HEIGHT_M + 0.015
 """Height of the nut's centre when it is carried."""
@@ -94,8 +98,8 @@ class Square(Task):
         apart = np.linalg.norm((goal - at)[:2])
         if apart < ALIGNED_M and at[2] < _LET_GO_M + 0.004:
             return Command(hand, yaw, OPEN)
-        if not moves.holding_at(scene, handle):
-            return moves.grasp_at(scene, handle, yaw)
+        if scene.width_m > _HELD_WIDTH_M or not moves.holding_at(scene, handle):
+            return moves.grasp_at(scene, handle, yaw, _AT_HANDLE_M)
         turn = moves.yaw_of(peg, 4) - moves.yaw_of(nut, 4)
         turn -= np.pi / 2 * round(turn / (np.pi / 2))
         in_hand = moves.turned(hand - at, turn)
