@@ -489,7 +489,7 @@ def test_a_dataset_of_another_kind_is_refused_before_anything_is_played(
     demonstrations: Path, tmp_path: Path
 ) -> None:
     seen = Hopeless(WorldConfig(demonstrations.name, obs="image"), "all")
-    with pytest.raises(DataError, match="holds obs"):
+    with pytest.raises(DataError, match="object is not there"):
         next(fill_dataset(demonstrations, seen, 5, 0, 1))
 
 

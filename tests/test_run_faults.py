@@ -177,7 +177,7 @@ DOES_NOT_FIT = [
     (("train", "run", "-m", "source", "--source", "empty"), 1, "empty is empty: it holds no episode"),
     (("train", "run", "-m", "source", "--source", "lift", "--source-demos", "9"), 2, "Valid: 1 to 2."),
     (("train", "run", "--source", "lift", "--target", "stack"), 1, "task"),
-    (("train", "run", "--source", "lift", "--target", "wide"), 1, "image_size"),
+    (("train", "run", "--source", "lift", "--target", "wide"), 1, "(32, 48, 3) instead"),
     (("train", "run", "-m", "source", "--source", "newer"), 1, "format version"),
     (("generate", "empty", "out"), 1, "Dataset empty is empty"),
     (("eval", "policy", "--checkpoint", "5"), 2, "has no checkpoint '5'. Valid: last, 1."),
@@ -195,7 +195,7 @@ def misfits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(folder / "lift", 2)
     with pytest.MonkeyPatch.context() as patch:
         for module in ("episode", "catalogue"):
-            patch.setattr(f"simreal_datasets.{module}.FORMAT_VERSION", 99)
+            patch.setattr(f"simreal_datasets.store.{module}.FORMAT_VERSION", 99)
         write_dataset(folder / "newer", 2)
     overrides = [f"data.source={folder / 'lift'}", "optim.updates=1", "batch.size=4", "threads=1"]
     train(load_config("cpu", "source", overrides), folder / "policy")

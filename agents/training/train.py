@@ -29,7 +29,7 @@ from simreal_agents.policies.config import METHODS, TrainConfig, differences
 from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE, read_config
 from simreal_agents.progress import bar_columns
 from simreal_agents.training.learner import Learner
-from simreal_datasets.loading.frames import Frames
+from simreal_datasets.loading.frames import Frames, spec_of
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 
@@ -171,24 +171,24 @@ def load_domains(
         UsageError: a dataset that is not named, a budget that it cannot meet, or a mask that it has not.
         DataError: a dataset that cannot be used, two of different worlds, or a file missing or damaged.
     """
-    method, data = METHODS[config.method], config.data
-    loaded: list[Frames | None] = []
-    for used, domain, path, budget, which in (
-        (method.uses_source, "source", data.source, data.source_demos, data.source_episodes),
-        (method.uses_target, "target", data.target, data.target_demos, data.target_episodes),
-    ):
+    method, data, shown = METHODS[config.method], config.data, config.observation.spec
+    domains = {
+        "source": (method.uses_source, data.source, data.source_demos, data.source_episodes),
+        "target": (method.uses_target, data.target, data.target_demos, data.target_episodes),
+    }
+    for domain, (used, path, *_) in domains.items():
         if used and not path:
             raise UsageError(
                 f"Method {config.method!r} needs a {domain} dataset: give --{domain} (data.{domain})."
             )
-        shown = config.observation.spec
-        loaded.append(
-            Frames.load(path, budget, config.seed, files.get(domain), which, shown) if used else None
-        )
-    source, target = loaded
-    if source and target:
-        source.require_same_world(target, f"Target dataset {data.target}")
-    return source, target
+    if method.uses_source and method.uses_target:  # before anything of them is decoded
+        source, target = (spec_of(path, shown) for path in (data.source, data.target))
+        if differing := source.differences(target):
+            raise DataError(f"Target dataset {data.target} does not fit the source: {', '.join(differing)}.")
+    return tuple(  # type: ignore[return-value]
+        Frames.load(path, budget, config.seed, files.get(domain), which, shown) if used else None
+        for domain, (used, path, budget, which) in domains.items()
+    )
 
 
 def stored_config(run: Path | str) -> TrainConfig:

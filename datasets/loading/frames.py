@@ -165,10 +165,14 @@ class Frames:
             found[start:end] = changes[following[:, None] + np.arange(count)]
         return found
 
-    def require_same_world(self, other: Frames, what: str) -> None:
-        """Raise a DataError listing what differs, if the other frames are of another task, action or size."""
-        if differing := self.spec.differences(other.spec):
-            raise DataError(f"{what} does not fit the other data: {', '.join(differing)}.")
+
+def spec_of(path: str | Path, shown: ObservationSpec) -> WorldSpec:
+    """What the episodes of a dataset folder show of what is wanted, without reading any.
+
+    Raises:
+        DataError: no dataset there, or something is not in it; says which command records it.
+    """
+    return _of_interest(Dataset(path), shown)
 
 
 def _of_interest(dataset: Dataset, shown: ObservationSpec) -> WorldSpec:
