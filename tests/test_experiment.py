@@ -64,6 +64,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_a_setting_is_for_the_methods_that_have_it(tmp_path: Path) -> None:
+    settings = ("alignment.tau=0.7", "alignment.weight=0.01", "encoder.features=8")
+    configs = replace(TINY, methods=("uot", "mmd", "cotrain"), overrides=settings).configs(tmp_path)
+    uot, mmd, cotrain = (config.to_dict() for config in configs.values())
+    assert (uot["alignment"]["tau"], uot["alignment"]["weight"], mmd["alignment"]["weight"]) == (
+        0.7,
+        0.01,
+        0.01,
+    )
+    assert {config["encoder"]["features"] for config in (uot, mmd, cotrain)} == {8}
+    assert "tau" not in mmd["alignment"]
+    assert cotrain["alignment"] == {"kind": "none"}
+    with pytest.raises(UsageError, match=r"'alignment\.tau' where alignment\.kind is"):
+        replace(TINY, methods=("mmd", "cotrain"), overrides=settings)
+
+
 def test_every_method_is_judged_on_the_same_episodes(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     cells = {(cell["name"], cell["region"]): cell["trials"] for cell in summary["cells"]}

@@ -20,6 +20,7 @@ from simreal_agents.policies.alignments import ALIGNMENTS, AlignmentConfig
 from simreal_agents.policies.encoders import EncoderConfig
 from simreal_agents.policies.heads import HEADS, Head
 from simreal_agents.policies.overrides import (
+    NOT_NEGATIVE,
     Choice,
     Count,
     Limit,
@@ -156,7 +157,7 @@ class OptimConfig:
     """Of AdamW."""
     gradient_clip: Positive = 10.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
-    ema_decay: Annotated[float, Limit(lambda x: 0 <= x < 1, "be from 0 to below 1")] = 0.99
+    ema_decay: Annotated[float, NOT_NEGATIVE, Limit(lambda x: x < 1, "be below 1")] = 0.99
     """The policy's weights are an exponential average with this decay; 0 turns it off."""
 
 
@@ -166,7 +167,7 @@ class TrainConfig:
 
     method: str = "uot"
     """source, target, cotrain, mmd, ot or uot."""
-    seed: Annotated[int, Limit(lambda n: 0 <= n < 2**63, "not be negative, and below 2**63")] = 0
+    seed: Annotated[int, NOT_NEGATIVE, Limit(lambda n: n < 2**63, "be below 2**63")] = 0
     """Of everything random: budget, weights, batches, augmentation, noise."""
     device: str = "auto"
     """auto takes cuda if there is one, else cpu."""

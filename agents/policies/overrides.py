@@ -30,7 +30,8 @@ class Limit(NamedTuple):
 
 Count = Annotated[int, Limit(lambda n: n >= 1, "be at least 1")]
 Positive = Annotated[float, Limit(lambda x: 0 < x < math.inf, "be positive and finite")]
-USUAL = (Limit(lambda x: not x < 0, "not be negative"), Limit(math.isfinite, "be finite"))
+NOT_NEGATIVE = Limit(lambda x: not x < 0, "not be negative")
+USUAL = (NOT_NEGATIVE, Limit(math.isfinite, "be finite"))
 """What a number must be if its type has no limits of its own."""
 
 
