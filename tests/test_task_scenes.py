@@ -22,7 +22,7 @@ from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import TASKS
 from simreal_envs.tasks.box_in_bin import IN_BIN_M
 from simreal_envs.tasks.mug import HALF_HEIGHT_M
-from simreal_envs.world import World
+from simreal_envs.world_config import WorldConfig
 
 Env = gym.Env[Any, Any]
 NEW = ("BoxInBin", "MugLift", "MugHang")
@@ -101,9 +101,9 @@ def test_the_expert_solves_every_region_stage_by_stage(
 @pytest.mark.slow
 @pytest.mark.parametrize("task", NEW)
 def test_demonstrations_of_one_region_are_moved_to_the_other(task: str, tmp_path: Path) -> None:
-    recorder = ActorRecorder(World(task, obs="state"), "in")
+    recorder = ActorRecorder(WorldConfig(task, obs="state"), "in")
     assert len(list(fill_dataset(tmp_path / "few", recorder, 2, 0, 1))) == 2
-    recipe = Generator(tmp_path / "few", World(task, obs="state"), region="ood")
+    recipe = Generator(tmp_path / "few", WorldConfig(task, obs="state"), region="ood")
     assert len(list(fill_dataset(tmp_path / "many", recipe, 4, 100, 1))) <= 5
 
 
