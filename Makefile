@@ -37,11 +37,11 @@ demo: $(READY)
 test: test-together test-alone
 
 quick-test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not alone and not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not alone and not slow' $(ARGS)
 
 # ARGS may choose by file and by -k, not by -m. Exit code 5 of pytest: it chose no test of this kind.
 test-together: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not alone' $(ARGS) || [ $$? = 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not alone' $(ARGS) || [ $$? = 5 ]
 
 test-alone: $(READY)
 	$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
