@@ -34,6 +34,8 @@ _CLEAR_M = 0.13
 """The hand and what it holds pass over everything at this height."""
 _LET_GO_M = 0.025
 """Height of the pod's centre over the tray's frame at which it is let go, 4 mm over the bottom."""
+_FITS_M = 0.006
+"""The pod may be so far off the middle of the slot when it is lowered; twice that once it is inside."""
 _PUSH_HEIGHT_M = 0.032
 _BEFORE_KNOB_M = 0.035
 _AT_HEIGHT_M = 0.015
@@ -106,7 +108,9 @@ class Drawer(Task):
         if not moves.holding(scene, "pod"):
             return moves.grasp_at(scene, pod, yaw)
         in_hand, goal = hand - pod, _to_base(tray, slot)
-        if np.linalg.norm((pod - goal)[:2]) < ALIGNED_M / 2:
+        off = np.abs(pod_in_tray - slot)
+        fits_m = _FITS_M if pod_in_tray[2] > TRAY_HIGH_M[2] + POD_HALF_HEIGHT_M else 2 * _FITS_M
+        if off[0] < fits_m and off[1] < ALIGNED_M:
             return Command(goal + in_hand, yaw, CLOSE)
         above = in_hand + [goal[0], goal[1], _CLEAR_M]
         if pod[2] < _CLEAR_M - 0.04:  # rise first
@@ -119,11 +123,11 @@ class Drawer(Task):
         hand = _in_frame(tray, scene.hand[:3, 3])
         pod = _in_frame(tray, scene.objects["pod"][:3, 3])
         before = KNOB_M + [-_BEFORE_KNOB_M, 0.0, _PUSH_HEIGHT_M - KNOB_M[2]]
-        beside = np.linalg.norm((hand - before)[:2])
-        is_before_knob = hand[0] < KNOB_M[0] - 0.005 and abs(hand[1]) < 2 * ALIGNED_M
+        beside = np.abs(hand - before)
+        is_before_knob = hand[0] < KNOB_M[0] - 0.005 and beside[1] < 2 * ALIGNED_M
         if is_before_knob and hand[2] < _PUSH_HEIGHT_M + _AT_HEIGHT_M:
             goal, gripper = np.array([hand[0] + _AHEAD_M, 0.0, _PUSH_HEIGHT_M]), CLOSE
-        elif beside < ALIGNED_M:
+        elif beside[0] < _BEFORE_KNOB_M / 2 and beside[1] < 2 * ALIGNED_M:
             goal, gripper = before, CLOSE
         elif hand[2] < _CLEAR_M - 0.04:  # let go, then rise
             at_pod = np.linalg.norm(hand - pod) < 0.06
