@@ -10,12 +10,12 @@ from simreal_agents.policies.overrides import Count, Positive, Tagged
 
 @dataclass
 class AlignmentConfig(Tagged):
-    """What every alignment has, and ``none`` alone; of the others L = L_BC + weight * L_alignment."""
+    """Settings that every alignment has: L = L_BC + weight * L_alignment. ``none`` has no others."""
 
 
 @dataclass
 class FeatureAlignment(AlignmentConfig):
-    """What every loss between the features of two domains has."""
+    """Settings that every loss between the features of two domains has."""
 
     weight: float = 0.03
     """lambda."""
@@ -31,7 +31,7 @@ class FeatureAlignment(AlignmentConfig):
 
 @dataclass
 class MMD(FeatureAlignment):
-    """A distance between the marginals of the features."""
+    """Settings of MMD, a distance between the marginals of the features."""
 
     kernel: Literal["energy", "rbf"] = "energy"
     """energy distance, or a sum of Gaussian kernels around the median distance."""
@@ -39,7 +39,7 @@ class MMD(FeatureAlignment):
 
 @dataclass
 class Transport(FeatureAlignment):
-    """What every plan between (feature, label) pairs has."""
+    """Settings of every alignment by a plan between (feature, label) pairs."""
 
     feature_cost: float = 0.03
     """a1 in C = a1 |z - z'|^2 + a2 |x - x'|^2."""
@@ -57,7 +57,7 @@ class Transport(FeatureAlignment):
 
 @dataclass
 class Diagonal(Transport):
-    """The plan on the sampled pairs alone, in closed form."""
+    """Settings of a plan that has mass on the sampled pairs alone, in closed form."""
 
     tau: Positive = 0.5
     """Weight of the marginals' KL: small leaves states unmatched, large gives balanced transport."""
@@ -65,7 +65,7 @@ class Diagonal(Transport):
 
 @dataclass
 class BalancedTransport(Transport):
-    """The plan with both marginals kept, which a solver finds."""
+    """Settings of balanced transport: the plan keeps both marginals, so every sample is matched."""
 
     solver: Literal["numba", "pot"] = "numba"
     """numba: our compiled Sinkhorn and Newton. pot: the POT library's Sinkhorn, many times slower;
@@ -79,7 +79,7 @@ class BalancedTransport(Transport):
 
 @dataclass
 class UnbalancedTransport(BalancedTransport, Diagonal):
-    """The plan that leaves unmatched what has no counterpart, which a solver finds."""
+    """Settings of unbalanced transport: samples without a counterpart are left unmatched."""
 
 
 ALIGNMENTS: dict[str, type[AlignmentConfig]] = {

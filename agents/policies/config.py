@@ -34,7 +34,7 @@ from simreal_envs.spec import PROPRIOCEPTION, check_choice
 
 
 class Method(NamedTuple):
-    """A method is the domains it clones, and how it aligns them."""
+    """A training method: which domains it clones, and how it aligns their features."""
 
     uses_source: bool
     uses_target: bool
@@ -73,7 +73,7 @@ class DataConfig:
 
 @dataclass
 class BatchConfig:
-    """What one update looks at. The shares are those of co-training; a method of one domain gives it all."""
+    """How many frames one update takes. The shares are for both domains; with one domain it gets all frames."""
 
     size: Count = 64
     """Samples of behaviour cloning."""
@@ -102,7 +102,7 @@ class ObservationConfig:
 
     @property
     def spec(self) -> ObservationSpec:
-        """The same; the sizes are those of the demonstrations."""
+        """These choices as an :class:`ObservationSpec`; the image sizes are those of the demonstrations."""
         return ObservationSpec.parse(self.obs, cameras=self.cameras, history=self.history)
 
 
@@ -261,7 +261,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 
 
 def _check(config: TrainConfig) -> None:
-    """What types cannot say."""
+    """Check what the types of the fields cannot express."""
     check_choice("method", config.method, METHODS)
     groups = set(config.observation.spec.groups)
     if "pointcolour" in groups and "pointcloud" not in groups:

@@ -77,7 +77,7 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
 
 
 def by_kind(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and values of format 5 as those of the kinds that were chosen; what no kind read is dropped.
+    """Turn keys of format 5 into those of the chosen kinds; keys that the chosen kinds do not have are dropped.
 
     Raises:
         UsageError: there is no such method.
@@ -127,7 +127,7 @@ def read_world(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def renamed(tensors: Mapping[str, Tensor], version: int, prefix: str = "") -> dict[str, Tensor]:
-    """Weights of a checkpoint by today's names: the only encoder was that of the image, in one piece.
+    """Weights of a checkpoint of formats 3 and 4 by today's names; these had one encoder, of one image.
 
     Args:
         prefix: before the names of the network's weights.
