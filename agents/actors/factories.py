@@ -20,7 +20,7 @@ class ActorFactory(Protocol):
     """A factory makes an actor for a world; it is picklable, so that worker processes can use it."""
 
     def identity(self) -> str:
-        """Identifies what the actor does: two factories whose actors act differently have different identities."""
+        """Identifies what the actor does; actors that act differently have different identities."""
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
         """The actor, ready for this world.
@@ -39,7 +39,7 @@ class TrainedPolicy:
 
     @classmethod
     def at(cls, run: Path, checkpoint: str = "last") -> TrainedPolicy:
-        """Fix the policy at its present checkpoint: further training does not change which one ``last`` means.
+        """The factory for a checkpoint as it is now: after further training ``last`` still means the same one.
 
         Raises:
             DataError: no such run, or one without checkpoints.

@@ -10,7 +10,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.seeds import describe
 
 WORLD = ("task", "env", "robot", "shift", "max_steps")
-"""What must be the same in one report. Other limits are another robot, see :class:`EpisodeResult`."""
+"""Fields that must be equal in one report; ``robot`` contains the limits, see :class:`EpisodeResult`."""
 
 Episode = tuple[int, int]
 """Training (its random seed, where several are pooled) and reset seed."""

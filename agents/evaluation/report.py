@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def checkpoint(self) -> str:
-        """The number of updates that the policy was trained for; for an actor that is not trained, its name."""
+        """The number of training updates of the policy; for an actor that is not trained, its name."""
         return ", ".join(dict.fromkeys(_checkpoint(actor) for actor in self.actors))
 
     def of_training(self, seed: int) -> str:

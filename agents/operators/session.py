@@ -87,7 +87,7 @@ class Session:
         return outcome, recorder.finish(self._world, outcome, self._name)
 
     def _settle(self, outcome: Outcome, episode: Episode, writer: DatasetWriter) -> None:
-        """Keep the episode or not, and say so; a discarded or interrupted one is tried again from the same start."""
+        """Keep the episode or not, and say so; a start that was discarded or interrupted is tried again."""
         took = f"{outcome.steps} steps"
         if outcome.interrupted:
             with DatasetWriter(self._dataset / INTERRUPTED_FOLDER) as aside:

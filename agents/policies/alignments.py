@@ -22,10 +22,10 @@ class FeatureAlignment(AlignmentConfig):
     warmup_updates: int = 0
     """Updates over which the weight rises linearly from zero."""
     normalize_features: Literal["none", "l2", "std", "whiten"] = "whiten"
-    """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation;
+    """How features are scaled before the cost: l2 to length 1; std by the batch's mean standard deviation;
     whiten makes the batch's covariance the identity, so that no direction can be aligned by shrinking it."""
     projection: int = 32
-    """A longer feature is mapped to this length first, by orthonormal directions that the seed draws; 0:
+    """A longer feature is projected to this length first, on orthonormal directions that the seed draws; 0:
     never. whiten needs a batch of several times as many samples as there are numbers."""
 
 
@@ -49,8 +49,8 @@ class Transport(FeatureAlignment):
     """x: where the end effector is now and at three moments to come (metres), where it is now (as
     published), or the normalised action."""
     path_steps: Count = 16
-    """Steps between the moments of eef_path. A hand that starts from the same place for every object says
-    nothing yet about where the object is; where it will go does."""
+    """Steps between the moments of eef_path. Every episode starts with the hand in the same place, so only
+    where the hand will go says where the object is."""
     epsilon: Positive = 0.02
     """Weight of KL(P || p q^T)."""
 
@@ -60,7 +60,7 @@ class Diagonal(Transport):
     """Settings of a plan that has mass on the sampled pairs alone, in closed form."""
 
     tau: Positive = 0.5
-    """Weight of the marginals' KL: small leaves states unmatched, large gives balanced transport."""
+    """Weight of the marginals' KL: a small tau leaves states unmatched, a large one matches all."""
 
 
 @dataclass

@@ -38,7 +38,7 @@ TRAINING_KEYS = ("sampler", "device")
 def save_checkpoint(
     run: Path, update: int, weights: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
 ) -> Path:
-    """Write a checkpoint; on return it is on the disk, and older checkpoints have lost what only resuming needs.
+    """Write a checkpoint; on return it is on the disk, and older checkpoints keep only the policy.
 
     Raises:
         DataError: it cannot be written, for example because the disk is full.

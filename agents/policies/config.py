@@ -73,7 +73,7 @@ class DataConfig:
 
 @dataclass
 class BatchConfig:
-    """How many frames one update takes. The shares are for both domains; with one domain it gets all frames."""
+    """How many frames one update takes, in which shares; a method with one domain gives it all shares."""
 
     size: Count = 64
     """Samples of behaviour cloning."""
@@ -84,7 +84,7 @@ class BatchConfig:
     target: float = 0.125
     """Share drawn uniformly from the target frames."""
     alignment_size: Count = 48
-    """Further samples a domain for the alignment."""
+    """Samples for the alignment, of each domain, in addition to those of behaviour cloning."""
 
 
 @dataclass
@@ -98,7 +98,7 @@ class ObservationConfig:
     points: Count | None = None
     """Of a point cloud; null: as many as the demonstrations have."""
     history: int = 1
-    """Moments, the present one among them."""
+    """Number of moments that the policy sees, including the present one."""
 
     @property
     def spec(self) -> ObservationSpec:
@@ -111,8 +111,8 @@ class AugmentConfig:
     """Random changes of each training image."""
 
     shift_px: int = 1
-    """Shift by up to so many pixels, edges repeated. A pixel is several millimetres on the table, and the
-    demonstrated action does not shift along."""
+    """Shift by up to so many pixels, edges repeated. A pixel is several millimetres on the table, while the
+    demonstrated action stays as it is, so larger shifts make it wrong."""
     brightness: float = 0.2
     """Factor drawn from 1 +- this."""
     contrast: float = 0.2
@@ -130,8 +130,8 @@ class PairingConfig:
     kind: Literal["dtw", "random"] = "dtw"
     """dtw: temporally aligned sampling. random: independent uniform frames (ablation)."""
     path: Literal["commanded", "executed"] = "commanded"
-    """Which path of the end effector is compared: where it was sent, or where it went (as published). An arm
-    that lags or is disturbed, hides by where it goes what the demonstrator saw and meant."""
+    """Which path of the end effector is compared: where it was sent, or where it went (as published). If the
+    arm lags or is disturbed, the path that it went does not show where the demonstrator wanted to go."""
     weights: Literal["quantile", "metres"] = "quantile"
     """How the cutoff is given: as a quantile of the distances, or in metres."""
     sharpness: float = 5.0
@@ -149,9 +149,9 @@ class OptimConfig:
     updates: Count = 6000
     """Length of the run."""
     learning_rate: Positive = 5e-4
-    """At its highest."""
+    """The highest learning rate, after the warm-up."""
     warmup_updates: int = 100
-    """Updates until then."""
+    """Updates until the learning rate is at its highest."""
     weight_decay: float = 1e-4
     """Of AdamW."""
     gradient_clip: Positive = 10.0
@@ -167,7 +167,7 @@ class TrainConfig:
     method: str = "uot"
     """source, target, cotrain, mmd, ot or uot."""
     seed: Annotated[int, Limit(lambda n: 0 <= n < 2**63, "not be negative, and below 2**63")] = 0
-    """Of everything random: budget, weights, batches, augmentation, noise."""
+    """Seed of everything random: budget, weights, batches, augmentation, noise."""
     device: str = "auto"
     """auto takes cuda if there is one, else cpu."""
     amp: Literal["auto", "none", "bf16"] = "auto"

@@ -91,7 +91,7 @@ class Encoder(nn.Module):
 
 
 class KeypointEncoder(Encoder):
-    """An encoder whose numbers are places in the image, x..., y..., in [-1, 1], which a map of the view can move.
+    """An encoder whose numbers are places in the image, x..., y..., in [-1, 1]; a map of the view moves them.
 
     Attributes:
         channels: of the maps.
@@ -200,16 +200,16 @@ class EncoderConfig:
     """Which encoders there are, the length of their features, and what is done about the camera's view."""
 
     image: Encoder.Settings = field(default_factory=Choice("cnn", ENCODERS, Encoder.Settings))
-    """The encoder of images and depths: cnn, or that of another package, and what it has."""
+    """The encoder of images and depths: cnn or a plug-in's, with its own settings."""
     points: Encoder.Settings = field(default_factory=Choice("pointnet", ENCODERS, Encoder.Settings))
-    """The encoder of point clouds: pointnet, or that of another package, and what it has."""
+    """The encoder of point clouds: pointnet or a plug-in's, with its own settings."""
     view: Literal["none", "image", "domain", "calibrated"] = "domain"
-    """How images of a camera that stands still are brought into the source's view. calibrated: by the
-    cameras' poses and intrinsics, which the episodes hold. Else by an affine map of the keypoints, if the
-    encoder finds such; domain: one learnt map for all images of the target, as a domain has one camera;
-    image: the image as a whole decides its map."""
+    """How images of a fixed camera are brought into the source's view. calibrated: images are warped by the
+    cameras' poses and intrinsics, which the episodes hold. domain, image: an affine map moves the keypoints,
+    if the encoder has keypoints. With domain one map is learnt for all images of the target, as a domain has
+    one camera; with image the map is computed from each image."""
     features: Count = 16
-    """Length of what each encoder says of each moment; joined, this is the feature z."""
+    """Length of each encoder's output for one moment; all outputs together are the feature z."""
     goal_weight: float = 0.0
     """Weight of the error of predicting, linearly from z, where the hand is sent at the next two keyframes
     (changes of the gripper's command). Actions alone say little of an object until the hand is near."""

@@ -180,7 +180,7 @@ class Policy:
         return self.network.codec.decode(chunk.cpu().numpy(), positions_m)
 
     def _noise(self, arrays: Mapping[str, Tensor], inputs: Tensor, deterministic: bool) -> Tensor:
-        """Standard normal noise (B, H, A) that depends only on the observation, not on batch, order or process."""
+        """Standard normal noise (B, H, A) that the observation alone decides, not batch, order or process."""
         generators: list[torch.Generator | None] = [None] * len(inputs)
         if deterministic:
             seeds = [0] * len(inputs)
@@ -191,7 +191,7 @@ class Policy:
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
     def encode(self, observations: Mapping[str, NDArray[Any]], domain: str) -> NDArray[np.float32]:
-        """Features (N, F) of observations of the ``source`` or the ``target``, arrays (N, ...) or (N, h, ...)."""
+        """Features (N, F) of arrays (N, ...) or (N, h, ...) that the ``source`` or the ``target`` shows."""
         arrays = self._arrays(observations, self._rectifiers_of(self.cameras.get(domain)))
         with torch.inference_mode():
             batches = zip(*(array.split(256) for array in arrays.values()), strict=True)
@@ -204,7 +204,7 @@ class Policy:
     def _arrays(
         self, observations: Mapping[str, NDArray[Any]], rectifiers: Mapping[str, Rectifier]
     ) -> dict[str, Tensor]:
-        """The arrays that the encoders take, with images rectified to the view that the network was trained on."""
+        """The arrays that the encoders take, with images in the view that the network was trained on."""
         arrays = {}
         for feature in self.spec.features:
             if feature.modality in ENCODED:

@@ -12,7 +12,7 @@ from simreal_envs.cameras import Camera
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 
 HEIGHT_M = 0.02
-"""Of the plane that is seen right, about the middle of an object that lies on the table."""
+"""Height of the plane that is warped exactly: about the middle of an object on the table."""
 
 
 def reference(cameras: Mapping[str, Mapping[str, Camera]]) -> Mapping[str, Camera]:

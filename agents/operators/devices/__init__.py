@@ -41,7 +41,7 @@ class Device(Protocol):
     """One line: what moves what."""
 
     def read(self, keys: Sequence[str]) -> Motion:
-        """The motion that is wanted now; never waits. Called once a step; ``keys``: typed since the last call.
+        """The motion that is wanted now; never waits. Call it once a step, with the keys typed since then.
 
         Raises:
             RobotError: the device is gone.
