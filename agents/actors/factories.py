@@ -39,7 +39,7 @@ class TrainedPolicy:
 
     @classmethod
     def at(cls, run: Path, checkpoint: str = "last") -> TrainedPolicy:
-        """The factory for a checkpoint as it is now: after further training ``last`` still means the same one.
+        """The factory for a checkpoint as it is now: further training does not change what ``last`` is.
 
         Raises:
             DataError: no such run, or one without checkpoints.

@@ -39,7 +39,7 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
         "alignment.projection": 0,
     },
 }
-"""For each format version its new keys, and the value that a configuration without such a key meant. Some keys
+"""For each format version its new keys, and the value that a configuration without the key meant. Some keys
 were added before the version number rose. A key has the name that its version gave it."""
 
 _ALL = ("weight", "warmup_updates", "normalize_features", "projection")

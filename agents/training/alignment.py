@@ -57,7 +57,7 @@ class Alignment:
 
 
 def align(settings: FeatureAlignment, z: Tensor, z_target: Tensor, x: Tensor, x_target: Tensor) -> Alignment:
-    """The loss between features ``z`` (n, F), labels ``x`` (n, d) of the source and the target's (m, F), (m, d).
+    """The loss between the source's features ``z`` (n, F), labels ``x`` (n, d) and the target's m of each.
 
     ``diagonal`` needs n = m.
     """
