@@ -70,8 +70,8 @@ POINTS = {False: 4, True: 2}
 """Checkpoints on the curve of success over updates."""
 
 RIG_SETTINGS = ("encoder.view=calibrated", "encoder.goal_weight=1")
-"""The rig's arm follows its commands differently than the simulated one, which misleads a map of the view that
-is learnt from matches (docs/benchmarks.md). So the calibrated view is used; a lab calibrates its camera, too."""
+"""The rig's arm follows its commands differently than the simulated one, which misleads a map of the view
+that is learnt from matches (docs/benchmarks.md). So the calibrated view is used, as a lab could."""
 RIG_TARGET_DEMOS = 20
 RIG_TEST_EPISODES = {False: 20, True: 5}
 
