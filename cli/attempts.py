@@ -18,7 +18,7 @@ from simreal_datasets.making.fill import Attempt, count_files
 def show_attempts(attempts: Generator[Attempt, None, None], dataset: Path, episodes: int) -> None:
     """Run through the attempts with a progress bar; then print a table by start region.
 
-    Also after an interruption or an error, of what was done until then.
+    After an interruption or an error the table shows the attempts made until then.
     """
     console = Console()
     outcomes = Outcomes()

@@ -40,7 +40,7 @@ class Station:
 
 
 def fit_held(station: Station, board: Board, count: int, by_hand: bool) -> Fit:
-    """From ``count`` views of the board in the hand.
+    """Fit the camera's pose to ``count`` views of the board in the hand.
 
     Raises:
         DataError: the views do not give a good fit.
@@ -79,7 +79,7 @@ def _views_by_hand(station: Station, board: Board, count: int) -> list[HeldView]
 
 
 def fit_fixed(station: Station, board: Board, fingertip_m: float) -> Fit:
-    """From one view of a board on the table, whose corners the closed fingertips touch.
+    """Fit the camera's pose to one view of a board on the table, whose corners the closed fingertips touch.
 
     Args:
         fingertip_m: how far the fingertips are beyond the end effector, along the hand's axis.

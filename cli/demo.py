@@ -64,14 +64,14 @@ def demo(
 
 
 RIG_MINUTES = {False: 10, True: 4}
-"""What comes on top in real time."""
+"""Additional minutes that the demo takes with the rig, which runs in real time."""
 
 POINTS = {False: 4, True: 2}
 """Checkpoints on the curve of success over updates."""
 
 RIG_SETTINGS = ("encoder.view=calibrated", "encoder.goal_weight=1")
-"""The rig's arm moves otherwise than the simulated one, which misleads a map of view that is learnt from
-matches (docs/benchmarks.md). Its camera is calibrated, as a lab's is."""
+"""The rig's arm follows its commands differently than the simulated one, which misleads a map of the view
+that is learnt from matches (docs/benchmarks.md). So the calibrated view is used, as a lab could."""
 RIG_TARGET_DEMOS = 20
 RIG_TEST_EPISODES = {False: 20, True: 5}
 

@@ -146,7 +146,7 @@ def _state_rate(robot: Any) -> Finding:
 
 
 def _hand(host: str) -> Finding:
-    """Its width, and whether it knows how far it opens. Nothing moves."""
+    """Check the hand: its width, and whether it knows how far it opens. Nothing moves."""
     from simreal_envs.robot.franka import panda_py
     from simreal_envs.robot.hand import HOMED_M
 
@@ -201,7 +201,7 @@ def _usb(serial: str) -> Finding:
 
 
 def _frame_rate(camera: RealSense) -> Finding:
-    """Of each stream by its own numbers, for one may be silent while the other goes on."""
+    """The frame rate of each stream, by its own numbers: one may be silent while the other goes on."""
     first = camera.latest()
     time.sleep(FRAMES_SECONDS)
     try:

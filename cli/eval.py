@@ -58,8 +58,8 @@ def evaluate_runs(
 ) -> None:
     """Play policies on the same episodes: success with intervals, paired tests, stages of failure.
 
-    Policies are compared on test seeds, on which nothing was shown or chosen. The tables say which reset
-    seeds and which checkpoints they are of.
+    Policies are compared on test seeds, which no demonstration and no choice of a checkpoint used. The tables
+    name reset seeds and checkpoints.
 
     Every episode is written to `episodes.jsonl` as it ends; the same command goes on after Ctrl-C. The tables
     are also written as `report.md`, `summary.json` and `summary.csv`.
@@ -141,7 +141,7 @@ def _seeds(asked: str, episodes: int) -> range:
 
 
 def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorFactory]:
-    """Sources by name: the folder's name, or its path where two have the same name."""
+    """The factories of actors by name: the run folder's name, or its path where two have the same name."""
     from simreal_agents.actors.factories import Expert, TrainedPolicy
 
     if checkpoint != "last" and all(run == EXPERT for run in runs):
@@ -157,7 +157,7 @@ def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorFactory]:
 
 
 def _world(actors: dict[str, ActorFactory], task: str | None, shift: str) -> WorldConfig:
-    """What all of them were made for, in simulation."""
+    """The simulated world that all actors were made for."""
     from simreal_agents.actors.factories import TrainedPolicy
     from simreal_envs.world_config import WorldConfig
 

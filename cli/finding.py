@@ -8,7 +8,7 @@ Status = Literal["ok", "warn", "fail"]
 
 
 class Finding(NamedTuple):
-    """What was looked at, how it is, and what to do about it."""
+    """A finding: what was checked, with which result, and what to do about it."""
 
     status: Status
     subject: str

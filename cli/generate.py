@@ -50,8 +50,8 @@ def generate(
 ) -> None:
     """Generate demonstrations by moving the parts of given ones to new scenes (MimicGen's method).
 
-    Each is executed and kept if it succeeds; the success rate is reported by start region. The data carries
-    MimicGen's `datagen_info`. Ctrl-C keeps every finished one; run again to go on.
+    Each attempt is executed and kept if it succeeds; the success rate is reported by start region. The data
+    carry MimicGen's `datagen_info`. Ctrl-C keeps every finished episode; the same command continues.
 
     **Examples**
 

@@ -30,7 +30,7 @@ from simreal_envs.errors import SimrealError
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 GOES_ON = ("collect", "generate", "train", "eval", "demo", "data")
-"""Commands that, given again, do only what is left to do."""
+"""Commands that continue where they were interrupted when they are given again."""
 
 
 class Program(TyperGroup):
@@ -64,7 +64,7 @@ def _interrupted(command: str | None) -> str:
 
 
 def _explain(error: OSError) -> str:
-    """What a user can do about it; empty for what is not about a file or the disk."""
+    """What a user can do about an error of a file or the disk; empty for other errors."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         return f"disk full{where}: free some space and run the same command again."
@@ -119,13 +119,13 @@ def main() -> None:
 
 
 def _say_once(raised: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread raises what stops it, and its writer raises the same again in the main thread."""
+    """Report an error of TensorBoard's thread once: its writer raises the same one in the main thread."""
     if not type(raised.thread).__module__.startswith("tensorboard."):
         threading.__excepthook__(raised)
 
 
 def _repeat_ignored_interrupt(ignored: sys.UnraisableHookArgs) -> None:
-    """Python ignores Ctrl-C if it falls into the callback of a weak reference, of which h5py has many."""
+    """Repeat a Ctrl-C that Python ignored because it came in a weak reference's callback (h5py has many)."""
     if ignored.exc_type is KeyboardInterrupt:
         again = threading.Timer(0.05, interrupt_main)  # later: what is raised in here is ignored as well
         again.daemon = True

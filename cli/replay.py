@@ -25,8 +25,8 @@ def replay(
 ) -> None:
     """Put the objects where they were and execute the recorded actions again.
 
-    The hand first goes to where it started, in 1.5 s at full speed and 6 s at the default one. Says whether
-    the task was solved, and how far the hand was from the recorded path.
+    The hand first moves to its recorded start pose, in 1.5 s at full speed and 6 s at the default speed. At
+    the end the command says whether the task was solved, and how far the hand was from the recorded path.
 
     **Examples**
 

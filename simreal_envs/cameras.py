@@ -1,6 +1,6 @@
 """Pinhole cameras in OpenCV's convention: x right, y down, z along the optical axis.
 
-Poses are of the camera in the robot base frame, in metres, as on a calibrated robot.
+A camera's pose is given in the robot base frame, in metres, as on a calibrated robot.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simreal_envs.spec import FloatArray
 
 @dataclass(frozen=True)
 class Camera:
-    """Intrinsics and extrinsics of one image.
+    """A pinhole camera: the intrinsics and extrinsics of one image.
 
     Attributes:
         size: (height, width) in pixels.
@@ -83,8 +83,8 @@ class CameraSpec:
     """A camera, and what it is mounted on.
 
     Attributes:
-        name: as the keys of its images have it.
-        mount: ``base``, where it stands still, or ``hand``, with which it moves.
+        name: the beginning of the keys of its images, such as ``agentview``.
+        mount: ``base`` for a camera that stands still, ``hand`` for one that moves with the hand.
         size: (height, width) in pixels.
         intrinsics: (3, 3) matrix K in pixels.
         pose_in_mount: (4, 4) pose of the camera in the base frame, or in that of the end effector.

@@ -1,4 +1,4 @@
-"""Cleaning up without hiding why: of two errors the first one says what went wrong."""
+"""Cleaning up without hiding the first error, which says what went wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CleanUp = Callable[[], object]
 
 @contextmanager
 def finally_do(clean_up: CleanUp) -> Iterator[None]:
-    """Clean up when the block ends, however it ends; its own error is the one that is raised."""
+    """Clean up when the block ends, however it ends; an error of the block is the one that is raised."""
     try:
         yield
     except BaseException as error:
@@ -25,8 +25,8 @@ def finally_do(clean_up: CleanUp) -> Iterator[None]:
 def do_after(first: BaseException | None, clean_up: CleanUp) -> None:
     """Clean up in an ``__exit__``, where ``first`` is the error that is on its way, if any.
 
-    An error of the cleaning up is then logged, for raised it would take the place of the first one. Ctrl-C is
-    obeyed, and the first error logged instead.
+    If there is a first error, an error of the cleaning up is only logged, so that it does not replace the
+    first. A Ctrl-C during the cleaning up is raised, and the first error is logged instead.
     """
     try:
         clean_up()

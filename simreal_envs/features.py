@@ -1,4 +1,4 @@
-"""What a world shows: every array of an observation by name, and whether two worlds fit together.
+"""Every array of an observation by name, and the test whether data, policies and worlds fit together.
 
 A world's :class:`WorldSpec` is stored with each episode and each checkpoint. Whoever asks whether data,
 policies and environments fit calls :meth:`WorldSpec.differences` or :meth:`WorldSpec.lacks`, nothing else.
@@ -64,7 +64,7 @@ class Feature:
     camera: str = ""
 
     def box(self, history: int = 1) -> spaces.Box:
-        """Its Gymnasium space; more than one moment is a leading axis, the oldest first."""
+        """The array's Gymnasium space; a history of several moments is a leading axis, the oldest first."""
         shape = self.shape if history == 1 else (history, *self.shape)
         if self.dtype == "uint8":
             return spaces.Box(0, 255, shape, np.uint8)
@@ -105,9 +105,9 @@ class ObservationSpec:
         groups: subset of :data:`GROUPS`, in that order.
         image_size: (height, width) of images and depth in pixels.
         cameras: subset of :data:`CAMERAS`, in that order; a point cloud joins what all of them see.
-        points: of a point cloud.
-        history: moments in one observation, the oldest first. After a reset the first moment stands for
-            those before it.
+        points: number of points of a point cloud.
+        history: moments in one observation, the oldest first. After a reset the first moment is repeated in
+            place of the missing earlier ones.
     """
 
     groups: tuple[str, ...]
@@ -145,7 +145,7 @@ class ObservationSpec:
 
     @classmethod
     def of(cls, features: Sequence[Feature], history: int = 1) -> ObservationSpec:
-        """What has to be asked for to be shown these features.
+        """The observation spec that a world needs to show these features.
 
         Raises:
             UsageError: no world of ours shows one of them.
@@ -169,7 +169,7 @@ class ObservationSpec:
         )
 
     def features(self, num_objects: int) -> tuple[Feature, ...]:
-        """Every array that is shown; ``num_objects`` is the task's number of objects."""
+        """Every array of the observation; ``num_objects`` is the task's number of objects."""
         found = [*PROPRIOCEPTIVE]
         if "state" in self.groups:
             found.append(Feature(OBJECT_KEY, "state", (7 * num_objects,), "float32", "m, quaternion xyzw"))
@@ -195,7 +195,7 @@ class ObservationSpec:
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """What has to agree between an episode, a policy and a world that they are of.
+    """The properties that an episode, a policy and a world must share to be used together.
 
     Attributes:
         task: its name.
@@ -218,7 +218,7 @@ class WorldSpec:
 
     @property
     def one_moment(self) -> WorldSpec:
-        """The same without a history, as episodes are stored."""
+        """The same spec for single moments, as episodes are stored."""
         return replace(self, history=1)
 
     def feature(self, key: str) -> Feature:
@@ -233,13 +233,13 @@ class WorldSpec:
         return tuple(f for f in self.features if f.modality == modality)
 
     def differences(self, other: WorldSpec) -> list[str]:
-        """What is otherwise in ``other``, one phrase each; empty if the two are alike."""
+        """The properties in which ``other`` differs, one phrase each; empty if the two are alike."""
         own, theirs = ({f.key: f for f in spec.features} for spec in (self, other))
         missing = [f"{theirs[key]} only" for key in theirs if key not in own]
         return [*self.lacks(other), *missing]
 
     def lacks(self, offered: WorldSpec) -> list[str]:
-        """What of this is missing or otherwise in ``offered``, whatever else that has; one phrase each."""
+        """What ``offered`` lacks or has otherwise, one phrase each; more arrays in ``offered`` do not matter."""
         problems = []
         for what in ("task", "action_kind", "control_hz", "history"):
             here, there = getattr(self, what), getattr(offered, what)

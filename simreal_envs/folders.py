@@ -1,7 +1,7 @@
-"""Where simreal keeps what is not the user's data, and how processes share a folder: the one door to locks.
+"""The folders of cache and settings, and the locks with which processes share a folder.
 
-A lock is the system's (``flock``), which frees it when its holder dies. A file system that has none, as some
-network drives, is an error that names the way out: ``SIMREAL_LOCKS=off``.
+Locks are the system's (``flock``), which frees a lock when its holder dies. A file system without locks, such
+as some network drives, is an error that names the way out: ``SIMREAL_LOCKS=off``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from simreal_envs.errors import DataError
 from simreal_envs.spec import check_choice
 
 LOCKS = "SIMREAL_LOCKS"
-"""Environment variable, ``on`` or ``off``. Off: no lock is taken, and who sets it promises that only one
-process at a time writes to a folder."""
+"""Environment variable, ``on`` or ``off``. With ``off`` no lock is taken; the user then has to make sure that
+only one process at a time writes to a folder."""
 
 
 def cache_dir() -> Path:
@@ -36,8 +36,8 @@ def lock(descriptor: int, path: Path, wait: bool) -> bool:
     """Lock an open file until it is closed or the process dies; False if another one holds it.
 
     Args:
-        path: of the file, for messages.
-        wait: until the other one lets go.
+        path: the file's path, for messages.
+        wait: wait until the other process releases the lock.
 
     Raises:
         DataError: the file system has no locks.

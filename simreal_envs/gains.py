@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gains:
-    """Of the operational-space controller, which divides by the arm's inertia and is critically damped.
+    """The gains of the operational-space controller: stiffness per unit of inertia, critically damped.
 
     Attributes:
         position, rotation: stiffness in 1/s^2 towards the target; a target that moves at v m/s is followed

@@ -1,4 +1,4 @@
-"""The latest value of something that one process writes and any number of others read, without waiting.
+"""Shares the latest value of a record: one process writes it, any number of others read, nobody waits.
 
 A writer that is killed or paused leaves the last whole value behind; a reader that is killed disturbs nobody.
 That is why this is not ``multiprocessing.Array``, whose lock a killed process keeps.
@@ -17,7 +17,7 @@ _SLOTS = 4
 
 
 class Latest:
-    """Records in shared memory, written round a few slots: the next one never touches the latest.
+    """Keeps the latest record in shared memory: a new one goes to another slot than the latest.
 
     Args:
         name: of the memory, the same for writer and readers.

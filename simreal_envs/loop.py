@@ -19,8 +19,8 @@ class Actor(Protocol):
     """Anything with Stable-Baselines3's ``predict``: experts, humans, trained agents, SB3 models.
 
     ``episode_start`` is an array holding True on the first step of an episode. The action is of the
-    environment's ``action_kind`` and lies in its action space. Of a vector environment's observations, which
-    have a leading batch axis, come actions (n, A) and a list of n states; see :mod:`simreal_envs.vector`.
+    environment's ``action_kind`` and lies in its action space. From the observations of a vector environment,
+    with a leading batch axis, an actor makes actions (n, A) and n states; see :mod:`simreal_envs.vector`.
     """
 
     def predict(
@@ -55,7 +55,7 @@ class Outcome:
     """How an episode ended.
 
     Attributes:
-        success: all of the task's stages were reached and nothing broke the episode off.
+        success: the task's last stage was reached and nothing broke the episode off.
         steps: number of actions taken.
         stage: name of the furthest stage reached, see :class:`simreal_envs.tasks.progress.Progress`.
         stages_reached: how many of the task's stages were reached.

@@ -16,7 +16,7 @@ NO_OPENGL = (
 
 
 def choose_backend() -> str:
-    """The backend in ``MUJOCO_GL``; without a display EGL is chosen there, since MuJoCo's own needs one.
+    """Choose OpenGL's backend in ``MUJOCO_GL``: EGL without a display, since MuJoCo's default needs one.
 
     MuJoCo reads the variable when it is first imported.
     """
@@ -29,9 +29,9 @@ _torch_may_come = True
 
 
 def leave_out_torch() -> None:
-    """Say that torch will not be imported: a worker process then saves its compiler's 80 MB.
+    """Declare that a worker process will not import torch, which saves the 80 MB of torch's compiler.
 
-    Elsewhere this has no effect, for who knows what else a main process does.
+    In a main process this has no effect, since other code may import torch there.
     """
     global _torch_may_come
     _torch_may_come = parent_process() is None

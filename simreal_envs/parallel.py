@@ -25,7 +25,7 @@ Heartbeat = Callable[[], None]
 
 Work = Callable[[Item, Heartbeat], Result]
 MakeWork = Callable[[ExitStack], Work[Item, Result]]
-"""Sets up what is dear (an environment, a policy); the stack closes it once there is no more work."""
+"""Sets up what takes long (an environment, a policy); the stack closes it when there is no more work."""
 
 
 def available_cores() -> int:
@@ -71,7 +71,7 @@ def run_in_processes(
 
 
 def _as_they_finish(pool: ProcessPoolExecutor, items: Iterable[Item], at_once: int) -> Iterator[Any]:
-    """Few at a time: a future keeps its result, and all of them together may not fit in memory."""
+    """Submit few items at a time: a future keeps its result, and all results may not fit in memory."""
     rest = iter(items)
     pending: set[Future[Any]] = set()
     while True:
@@ -86,10 +86,10 @@ def _as_they_finish(pool: ProcessPoolExecutor, items: Iterable[Item], at_once: i
 
 @contextmanager
 def _children_ignore_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; only the parent shall act on it.
+    """Start children that ignore Ctrl-C, which reaches every process of the terminal: only the parent acts.
 
-    Processes started now inherit that the signal is blocked. One that comes meanwhile waits;
-    ignored, it would be lost.
+    Processes started inside the block inherit that the signal is blocked. A Ctrl-C that comes meanwhile
+    reaches the parent after the block; if the signal were ignored instead, it would be lost.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -110,7 +110,7 @@ def _start_worker(make_work: MakeWork[Any, Any], stop: ctypes.c_bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot say goodbye: without this its workers would wait for it for ever."""
+    """End this worker when its parent is killed; otherwise the worker would wait for it for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """What goes by one kind of name. Names are known without importing what they stand for.
+    """Maps names to all things of one kind (the tasks, for example), which are imported when first used.
 
     Args:
         what: the kind, as messages call it.
-        group: of the entry points that add to it.
-        built_in: the package's own, each itself or where it is: ``"module:attribute"``.
-        base: a class that everything in it is a subclass of.
+        group: the group of entry points that add to it.
+        built_in: simreal's own things: each one itself, or where it is, ``"module:attribute"``.
+        base: the base class of everything in the registry.
 
     >>> numbers = Registry("number", "simreal.numbers", {"pi": "math:pi", "one": 1.0})
     >>> numbers.names(), "pi" in numbers, numbers["one"]
@@ -43,7 +43,7 @@ class Registry(Generic[T]):
         self._loaded: dict[str, T] = {}
 
     def names(self) -> list[str]:
-        """The package's own in their order, then those of plug-ins in the alphabet's."""
+        """The names of simreal's own in their order, then those of plug-ins in alphabetical order."""
         return [*self.built_in, *self._plug_ins]
 
     def __iter__(self) -> Iterator[str]:
@@ -56,7 +56,7 @@ class Registry(Generic[T]):
         return name in self.built_in or name in self._plug_ins
 
     def __getitem__(self, name: str) -> T:
-        """What ``name`` stands for, imported when it is first asked for.
+        """The thing with this name, imported when it is first asked for.
 
         Raises:
             UsageError: an unknown name, whose message lists the valid ones, or a plug-in that cannot be

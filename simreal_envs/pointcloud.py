@@ -24,14 +24,14 @@ from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, Observation
 VIEW_SIZE = (240, 320)
 """(height, width) of the depth images that clouds are made of, in pixels, whatever the size of the images."""
 CROP_LOW_M = np.array([*WORKSPACE_LOW_M[:2], 0.01], np.float32)
-"""The table itself is left out: it would take most of the points and says nothing."""
+"""Points below this height are left out: the table would take most of the points and shows nothing."""
 CROP_HIGH_M = WORKSPACE_HIGH_M.astype(np.float32)
 
 NEAR = 0.02
-"""Two neighbouring pixels are of one surface if their depths differ by this share at most."""
+"""Two neighbouring pixels are on one surface if their depths differ by this share at most."""
 MIN_NEIGHBOURS = 3
-"""Of its 8 neighbours a point needs so many of one surface with it. Between an object and what lies behind
-it, stereo cameras see points that float in the air; those have fewer."""
+"""A point is kept if so many of its 8 neighbours are on its surface. Between an object and what lies behind
+it, stereo cameras report points that float in the air; these have fewer such neighbours."""
 
 KD_HEIGHT = 6
 """Of fpsample's tree; the fastest for 20,000 points."""
@@ -44,7 +44,7 @@ class View:
     """What one camera sees.
 
     Attributes:
-        camera: where it stands at that moment.
+        camera: the camera, with its pose at that moment.
         depth_m: (H, W) float32 along its optical axis, 0 where there is no reading.
         colour: (H, W, 3) uint8 RGB.
     """
@@ -80,7 +80,7 @@ def point_cloud(views: Sequence[View], points: int) -> tuple[NDArray[np.float32]
 
 
 def shown(groups: Sequence[str], views: Sequence[View], points: int) -> Observation:
-    """What an observation holds of a point cloud, see :func:`point_cloud`."""
+    """The arrays of an observation that hold the point cloud, see :func:`point_cloud`."""
     positions, colours = point_cloud(views, points)
     arrays: dict[str, np.ndarray] = {}
     if "pointcloud" in groups:
@@ -96,7 +96,7 @@ def farthest_points(positions: NDArray[np.float32], count: int) -> NDArray[np.in
 
 
 def _points_of(view: View) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The points of one view that count, and their colours."""
+    """The points of one view after cutting and cleaning, and their colours."""
     camera = view.camera
     pose = camera.pose_in_base.astype(np.float32)
     rays = _rays(camera.size, camera.intrinsics.tobytes()) @ pose[:3, :3].T
@@ -117,7 +117,7 @@ def _rays(size: tuple[int, int], intrinsics: bytes) -> NDArray[np.float32]:
 
 
 def _lone(depth_m: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where (H, W) a point has too few neighbours of one surface with it."""
+    """Mask (H, W) of the points that have too few neighbours on their own surface."""
     near = depth_m * np.float32(NEAR)
     neighbours = np.zeros(depth_m.shape, np.int8)
     for row, column in ((0, 1), (1, -1), (1, 0), (1, 1)):  # the other four are the same pairs
@@ -137,7 +137,7 @@ def _pair(row: int, column: int) -> tuple[tuple[slice, slice], tuple[slice, slic
 
 @lru_cache(maxsize=1)
 def _tell_of_few(points: int) -> None:
-    """Once a process: in a simulation the arm may be out of sight in every step."""
+    """Warn of too few points, once a process: it may happen in every step."""
     logger.warning(
         "A point cloud has fewer than %d points, which are repeated. Ask for fewer, or for more cameras.",
         points,

@@ -1,4 +1,4 @@
-"""A 1 kHz loop that shares its cores with other processes must not wait for them."""
+"""Gives a 1 kHz loop priority, so that it does not wait for other processes on its cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import struct
 
 SLICE_NS = 100_000
-"""Shortest that Linux grants. Who asks for a shorter slice than the running thread's interrupts it."""
+"""The shortest slice that Linux grants. A thread with a shorter slice interrupts the running one."""
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 """Number of the system call, which Python does not offer."""
 _SIZE = 48
@@ -18,8 +18,8 @@ _SIZE = 48
 def run_first(priority: int) -> bool:
     """Have this thread, and what it starts from now on, run before ordinary ones.
 
-    With the permission to, in real time (``SCHED_FIFO``). Without, it stays an ordinary thread that asks for
-    short slices of time: Linux from 6.12 on then lets it interrupt others as soon as it wakes.
+    If permitted, it runs in real time (``SCHED_FIFO``). Otherwise it stays an ordinary thread that asks for
+    short time slices, with which Linux from 6.12 on lets it interrupt others as soon as it wakes.
 
     Args:
         priority: of 1 to 99, among real-time threads.

@@ -13,11 +13,11 @@ SEEDS = {
     SELECTION: range(1_000_000, 2_000_000),
     TEST: range(2_000_000, 3_000_000),
 }
-"""Disjoint: what is shown, what checkpoints and settings are chosen by, what policies are compared on."""
+"""Disjoint ranges: for demonstrations, for choosing checkpoints and settings, for comparing policies."""
 
 
 def seeds_for(purpose: str, count: int, first: int | None = None) -> range:
-    """So many seeds of a purpose, from its first one on, or from ``first``.
+    """The given number of seeds for a purpose, from its first seed on, or from ``first``.
 
     >>> seeds_for("test", 3)
     range(2000000, 2000003)

@@ -1,4 +1,4 @@
-"""Domain shifts: how one world is unlike another. They are named, scaled and composed with ``+``.
+"""Domain shifts: named changes of a world's look or dynamics, scaled and composed with ``+``.
 
 ``"viewpoint+texture"`` is both at full strength, ``"viewpoint:0.5+light"`` moves the camera half way.
 A shift has a hook for each moment: before the scene is compiled, at a reset, and at a control step.
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shift:
-    """One named change, by a hook for each moment; each does nothing unless the shift overrides it.
+    """A domain shift overrides some of these hooks, one for each moment; the others do nothing.
 
-    What is drawn by chance comes from the generator that a hook is given, and from nothing else. Hooks of a
-    reset are called once an episode, those of the senses and of acting once a control step.
+    A hook draws random numbers only from the generator that it is given. Hooks of a reset are called once an
+    episode, those of sensing and acting once a control step.
     """
 
     strength: float = 1.0
@@ -38,7 +38,7 @@ class Shift:
     is_scaled: ClassVar[bool] = True
     """Whether a strength may be given."""
     is_drawn: ClassVar[bool] = False
-    """Whether its ``reset_camera`` or ``reset_look`` are others in every episode."""
+    """Whether ``reset_camera`` or ``reset_look`` give another result in every episode."""
 
     # --- before the scene is compiled ---------------------------------------------------------------
 
@@ -48,7 +48,7 @@ class Shift:
     # --- at a reset -----------------------------------------------------------------------------------
 
     def reset_camera(self, camera: CameraSpec, rng: np.random.Generator) -> CameraSpec:
-        """Where a camera that is not on the hand stands."""
+        """The pose of a fixed camera in this episode."""
         return camera
 
     def reset_look(self, model: mujoco.MjModel, rng: np.random.Generator) -> None:
@@ -58,7 +58,7 @@ class Shift:
         """Change friction, masses and the like of the world's own model in place, see :data:`PHYSICS`."""
 
     def reset_gains(self, gains: Gains, rng: np.random.Generator) -> Gains:
-        """How the arm follows its targets."""
+        """The gains with which the arm follows its targets in this episode."""
         return gains
 
     # --- at a control step ------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class Shift:
         return points
 
     def act(self, actions: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """What the arm is told, a ``pose`` action (7,); of the episode's actions so far the last is due."""
+        """The ``pose`` action (7,) that the arm is given now, from the episode's actions so far, newest last."""
         return actions[-1]
 
 
@@ -92,7 +92,7 @@ PHYSICS = (
 """What of a model ``reset_physics`` may change."""
 
 OF_SIMULATION = ("build", "reset_physics", "reset_gains", "act")
-"""Hooks of the simulated physics, which rig and robot have their own of."""
+"""Hooks that change the simulated physics; on rig and robot they are not possible."""
 
 
 class Viewpoint(Shift):
@@ -169,10 +169,10 @@ class Noise(Shift):
 
 
 class ArmGains(Shift):
-    """The arm is softer, turns later, holds its elbow elsewhere, each by an amount drawn anew every episode.
+    """The arm is softer and holds its elbow elsewhere, by amounts that are drawn anew in every episode.
 
-    Nobody knows how a real arm lags behind its targets. A policy that has seen many ways is not thrown off by
-    one more, and the other domain's states find their like among them.
+    Nobody knows how a real arm lags behind its targets. With source data that lag in many ways, a policy
+    tolerates one more, and the target's states have similar states in the source.
     """
 
     stream = 0
@@ -245,19 +245,19 @@ def parse_shift(text: str) -> list[Shift]:
 
 @dataclass(frozen=True)
 class EpisodeDraws:
-    """What chance does under shifts in one episode.
+    """Applies the shifts of one episode with all their random draws.
 
-    Every shift has a random stream of its own for each of its hooks, and for each moment: what is drawn for
-    one changes no other's draws, and a moment looks the same however often it is looked at.
+    Every shift has its own random stream for each of its hooks and for each moment. So one shift's draws do
+    not change another's, and a moment looks the same however often it is rendered.
 
     Attributes:
-        seed: of the episode.
+        seed: seed of the episode.
     """
 
     seed: int
 
     def gains(self, shifts: Sequence[Shift]) -> Gains:
-        """The arm's: robosuite's, under every shift's :meth:`Shift.reset_gains` in order."""
+        """The arm's gains: robosuite's, changed by every shift's :meth:`Shift.reset_gains` in order."""
         gains = ROBOSUITE
         for shift in that_override("reset_gains", shifts):
             gains = shift.reset_gains(gains, self._stream(1, shift))
@@ -304,9 +304,9 @@ class EpisodeDraws:
     def action(
         self, action: np.ndarray, shifts: Sequence[Shift], before: dict[int, list[np.ndarray]]
     ) -> np.ndarray:
-        """What the arm is told for a ``pose`` action.
+        """The action that the arm is given for a ``pose`` action.
 
-        ``before`` holds the episode's actions as they came to each shift, by its stream; this one is added.
+        ``before`` holds, by stream, the actions that each shift has received so far; this action is added.
         """
         for shift in that_override("act", shifts):
             came = before.setdefault(shift.stream, [])
@@ -319,12 +319,12 @@ class EpisodeDraws:
 
 
 def _of_camera(number: int) -> list[int]:
-    """What makes the streams of a camera its own; nothing for the first one."""
+    """The part of a stream's key that belongs to a camera; empty for the first camera."""
     return [number] if number else []
 
 
 def that_override(hook: str, shifts: Sequence[Shift]) -> list[Shift]:
-    """Those that do something at this moment: a random stream takes longer to make than most to apply."""
+    """The shifts that override a hook; for the others no random stream is made, which would take time."""
     return [shift for shift in shifts if _overrides(hook, type(shift))]
 
 
@@ -333,7 +333,7 @@ def _overrides(hook: str, kind: type[Shift]) -> bool:
 
 
 def _is_seen(name: str) -> bool:
-    """Whether rig and robot can have it too."""
+    """Whether a shift changes only what is seen, so that the rig can have it too."""
     return not any(_overrides(hook, SHIFTS[name]) for hook in OF_SIMULATION)
 
 
@@ -341,7 +341,7 @@ def parse_seen(text: str) -> list[Shift]:
     """:func:`parse_shift` for a world whose physics cannot be changed.
 
     Raises:
-        UsageError: as there, or a shift of the simulated physics.
+        UsageError: as for :func:`parse_shift`, or a shift of the simulated physics.
     """
     shifts = parse_shift(text)
     if seen(text) != text:
@@ -363,9 +363,9 @@ def seen(text: str) -> str:
 
 
 def canonical(text: str) -> str:
-    """The same shift in one way of writing it.
+    """The shift in its canonical notation, so that equal shifts are equal texts.
 
-    Shifts of what the sensor makes of images keep their order, which shows, and so do plug-ins. They come
+    Shifts that change the sensor's images keep their order, which matters, and so do plug-ins. Both come
     last.
 
     >>> canonical("light:1.0+viewpoint:0.50"), canonical("noise:1+colour")

@@ -21,9 +21,9 @@ LEAD_RAD = 0.3
 
 
 class ScriptedExpert:
-    """An actor for one world, whose object poses it reads (simulation and rig, not the robot).
+    """Acts in one world by its task's rule; needs the world's object poses, so not on the real robot.
 
-    The state it passes on is (steps with the fingers closed and at rest, last finger opening).
+    The state between steps is (steps with the fingers closed and at rest, last finger opening).
     """
 
     def __init__(self, world: Any, rule: Callable[[Scene], Command]) -> None:
@@ -52,7 +52,7 @@ class ScriptedExpert:
 
     @staticmethod
     def _towards(hand: FloatArray, command: Command) -> np.ndarray:
-        """The command as a pose action, no further ahead of the hand than it can follow smoothly."""
+        """The command as a pose action whose target is no further ahead than the hand can follow smoothly."""
         step = command.position_in_base - hand[:3, 3]
         step *= min(1.0, LEAD_M / (np.linalg.norm(step) + 1e-9))
         position = np.clip(hand[:3, 3] + step, WORKSPACE_LOW_M, WORKSPACE_HIGH_M)

@@ -1,4 +1,4 @@
-"""What can be evaluated: recipes for actors, which every worker process can follow for itself."""
+"""Factories of actors: what can be evaluated. Every worker process makes its own actor from a factory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from simreal_envs.loop import Actor
 
 
 class ActorFactory(Protocol):
-    """Makes an actor for a world. Picklable."""
+    """A factory makes an actor for a world; it is picklable, so that worker processes can use it."""
 
     def identity(self) -> str:
-        """Differs whenever the actor would act differently."""
+        """Identifies what the actor does; actors that act differently have different identities."""
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
         """The actor, ready for this world.
@@ -39,7 +39,7 @@ class TrainedPolicy:
 
     @classmethod
     def at(cls, run: Path, checkpoint: str = "last") -> TrainedPolicy:
-        """The policy as it is now: training that goes on does not change what ``last`` meant.
+        """The factory for a checkpoint as it is now: further training does not change what ``last`` is.
 
         Raises:
             DataError: no such run, or one without checkpoints.
@@ -50,7 +50,7 @@ class TrainedPolicy:
         return cls(run, find_checkpoint(run, checkpoint).name)
 
     def world(self) -> WorldSpec:
-        """What the policy was trained for, and reads."""
+        """The worlds that the policy was trained for, and the arrays that it reads."""
         from simreal_agents.policies.checkpoint import find_checkpoint, read_state
 
         return WorldSpec.from_json(read_state(find_checkpoint(self.run, self.checkpoint))["world"])
@@ -82,7 +82,7 @@ class Expert:
     """The task's scripted expert."""
 
     def identity(self) -> str:
-        """There is one a task."""
+        """Always the same, as a task has one expert."""
         return "expert"
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
@@ -93,7 +93,7 @@ class Expert:
 
 
 def named_actor(name: str, others: Iterable[str] = ()) -> ActorFactory:
-    """What ``expert`` or the path of a run folder stands for.
+    """The factory that ``expert`` or the path of a run folder names.
 
     Raises:
         UsageError: neither; names them and ``others``.

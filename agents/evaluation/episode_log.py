@@ -30,12 +30,12 @@ class EpisodeResult:
 
     Attributes:
         name: of the policy, as reports show it.
-        actor: what exactly was played, for a policy its checkpoint and the digest of its weights.
+        actor: identity of the actor that played; for a policy its checkpoint and the digest of its weights.
         seed: of the reset.
         max_steps: after which the episode was ended.
         stages_reached: how many of the task's stages.
         failed_at: first stage not reached; empty after success.
-        replicate: tells apart trainings of one method where a report pools them; else 0.
+        replicate: number of the training where a report pools several trainings of one method; else 0.
         interrupted: what broke it off (a reflex, a lost link, ...); it counts as failed.
         robot: for a robot or rig the digest of its safety limits, after the address of a real one.
     """
@@ -58,16 +58,16 @@ class EpisodeResult:
 
     @property
     def key(self) -> Key:
-        """What need not be played twice."""
+        """Identifies the episode: one with the same key need not be played again."""
         world = (self.task, self.env, self.robot, self.shift, self.max_steps)
         return (self.actor, *world, self.region, self.seed)
 
 
 class EpisodeLog:
-    """The file of results in a folder, for one writer at a time. A context manager.
+    """Stores the results of an evaluation in a folder, one writer at a time. Use it as a context manager.
 
-    A line that a crash cut short is removed, so its episode is played again. Of an episode that was played
-    again, the last line counts.
+    A line that a crash cut short is removed, so its episode is played again. If an episode has several
+    lines, the last one counts.
 
     Raises:
         DataError: another process writes the log, its file system has no locks, or a line is damaged.

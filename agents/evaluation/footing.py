@@ -1,4 +1,4 @@
-"""Whether results can stand in one report: one world, one policy a name, the same episodes for everyone."""
+"""Checks that results are comparable: one world, one policy for each name, the same episodes for all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.seeds import describe
 
 WORLD = ("task", "env", "robot", "shift", "max_steps")
-"""What must be the same in one report. Other limits are another robot, see :class:`EpisodeResult`."""
+"""Fields that must be equal in one report; ``robot`` contains the limits, see :class:`EpisodeResult`."""
 
 Episode = tuple[int, int]
 """Training (its random seed, where several are pooled) and reset seed."""
@@ -19,11 +19,11 @@ Played = Mapping[tuple[str, str], Mapping[Episode, EpisodeResult]]
 
 
 def on_equal_footing(results: Sequence[EpisodeResult]) -> Played:
-    """The results by policy and region, every policy with the same episodes in the same regions.
+    """Group results by policy and region, after checking that all policies played the same episodes.
 
     Raises:
-        UsageError: there are none; they are of several worlds; a name stands for two policies; an episode is
-            there twice; or a policy lacks episodes that another one has. Names all of it.
+        UsageError: there are no results, or results of several worlds; a name stands for two policies; an
+            episode is there twice; or a policy lacks episodes that another has. The message names them all.
     """
     if not results:
         raise UsageError("A report needs at least one episode.")
@@ -55,7 +55,7 @@ def _require_one_world(results: Sequence[EpisodeResult]) -> None:
 
 
 def _require_one_policy_a_name(results: Sequence[EpisodeResult]) -> None:
-    """A run that was trained anew leaves episodes of both policies in one log, under one name."""
+    """Refuse a name with two policies: a run that was trained anew leaves episodes of both in one log."""
     actors: dict[tuple[str, int], dict[str, None]] = {}
     for result in results:
         actors.setdefault((result.name, result.replicate), {})[result.actor] = None

@@ -1,4 +1,4 @@
-"""Play policies on the same episodes: every one in every region from every seed, none of them twice."""
+"""Plays every policy on the same episodes, in every region from every seed; skips episodes played before."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Attend = Callable[[gym.Env[Any, Any], Trial], gym.Env[Any, Any]]
 
 
 def unattended(env: gym.Env[Any, Any], trial: Trial) -> gym.Env[Any, Any]:
-    """Nobody has to be there."""
+    """Leave the environment as it is: no person attends."""
     return env
 
 
@@ -69,15 +69,15 @@ def evaluate(
         output: folder of the log (:class:`EpisodeLog`); episodes found in it are not played again.
         workers: processes; 1 plays in this one. There is only one robot.
         on_result: called for every episode, those found in the log first.
-        redo_interrupted: play again what a fault broke off.
+        redo_interrupted: play again the episodes that a fault broke off.
         attend: see :data:`Attend`; picklable if there are several workers.
 
     Returns:
         The results, ordered by region, actor and seed.
 
     Raises:
-        UsageError, DataError: before anything is played: something asked for does not exist, an actor does
-            not fit the world, or the log is damaged.
+        UsageError, DataError: before anything is played, if an argument names what does not exist, an actor
+            does not fit the world, or the log is damaged.
     """
     trials = _plan(actors, world, regions, seeds)
     with EpisodeLog(output) as log:

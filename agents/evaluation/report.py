@@ -54,11 +54,11 @@ class Cell:
 
     @property
     def checkpoint(self) -> str:
-        """The training updates of the policy's weights; of an actor that is not trained, its name."""
+        """The number of training updates of the policy; for an actor that is not trained, its name."""
         return ", ".join(dict.fromkeys(_checkpoint(actor) for actor in self.actors))
 
     def of_training(self, seed: int) -> str:
-        """``k/n`` of one training; empty if it is not among those pooled."""
+        """Successes and episodes ``k/n`` of one training; empty if that training was not pooled."""
         return "/".join(map(str, self.trainings.get(seed, ())))
 
     def __str__(self) -> str:

@@ -37,11 +37,11 @@ def record_failures(
     """Write a GIF of the first ``count`` failures of each actor and region.
 
     Returns:
-        The files, named ``<actor>_<region>_<seed>_failed_at_<stage>_<digest>.gif``, the digest that of
-            checkpoint and world; those there are kept.
+        The files, named ``<actor>_<region>_<seed>_failed_at_<stage>_<digest>.gif``, with the digest of
+            checkpoint and world. Files that exist are kept.
 
     Raises:
-        DataError: an episode that failed in the log succeeds now: the log is of another version.
+        DataError: an episode that failed in the log succeeds now, as the log is of another version.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

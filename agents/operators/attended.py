@@ -23,11 +23,11 @@ ENTER_S = 1.0
 
 
 class SessionOver(KeyboardInterrupt):
-    """The operator ends the session; where nobody catches it, it is as good as Ctrl-C."""
+    """Raised when the operator ends the session; uncaught, it ends the program like Ctrl-C."""
 
 
 class Operator:
-    """One person: what they type, what they want of the arm, and what they are shown.
+    """Brings together what one person types, how they move the device, and what they are shown.
 
     Args:
         terminal: where they type.
@@ -46,7 +46,7 @@ class Operator:
         self._from_view += self._view.show(status, picture)
 
     def poll(self) -> list[str]:
-        """The keys since the last call; ``motion`` is then what is wanted in the coming step."""
+        """The keys typed since the last call; also reads the device into ``motion``, for the coming step."""
         keys = self._from_view + self._terminal.keys()
         self._from_view = []
         self.motion = self.device.read(keys) if self.device else Motion()
@@ -68,7 +68,7 @@ class Operator:
 
 
 class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
-    """Gymnasium's contract, with an operator who begins and ends the episodes.
+    """Wraps a world so that an operator begins and ends its episodes, behind Gymnasium's interface.
 
     ``reset`` returns when the operator begins, with Enter or a first motion; what they did before is not
     part of the episode. ``step`` ends the episode (``truncated``) when they discard it or stop. Enter says
@@ -151,7 +151,7 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         self._show(state, text)
 
     def approves(self, text: str) -> bool:
-        """Whether a solved episode shall be kept: asked of who acted by hand, or said that it is solved."""
+        """Ask whether to keep a solved episode, if the operator acted by hand or said that it is solved."""
         if self._rule_known and not self._by_hand:
             return True
         keys = f"Enter keep, Backspace discard, {STOP} keep and stop"

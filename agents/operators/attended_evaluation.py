@@ -1,4 +1,4 @@
-"""An evaluation on hardware: no rule knows what is solved, so a person watches and says it, or gives up."""
+"""Evaluation on hardware, where no rule says what is solved: a person watches, and judges or gives up."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class JudgedWorld(AttendedWorld):
 
 
 class Judge:
-    """The operator of an evaluation, told of every episode which it is and what came of it.
+    """Shows the operator of an evaluation which episode is played, and how each one ended.
 
     Args:
         operator: who judges.

@@ -72,7 +72,7 @@ def choose_view() -> LiveView:
 
 
 def _window_opens() -> bool:
-    """Tried in a process of its own: OpenCV ends the one that asks for a display that is not there."""
+    """Try to open a window in another process, because without a display OpenCV ends the one that asks."""
     attempt = [sys.executable, "-c", "import cv2; cv2.namedWindow('simreal')"]
     return subprocess.run(attempt, capture_output=True, cwd="/", check=False).returncode == 0
 

@@ -34,7 +34,7 @@ class ReplayActor:
     """Follows the targets of an episode at a fraction of their speed; between them it interpolates.
 
     Attributes:
-        deviations_m: how far the hand was from the recorded path, at every step since it had come there.
+        deviations_m: distance of the hand from the recorded path, at every step after it reached the path.
     """
 
     def __init__(self, episode: Episode, speed: float) -> None:
@@ -139,7 +139,7 @@ def pose_actions(episode: Episode) -> FloatArray:
 
 
 def recorded_placement(episode: Episode) -> Placement:
-    """Where the objects started; empty where nobody knows, so that the seed has to say it."""
+    """Where the objects started; empty if that was not recorded, so that the seed has to decide."""
     if episode.datagen is None:
         return {}
     starts = {name: poses[0] for name, poses in episode.datagen.object_poses.items()}

@@ -87,7 +87,7 @@ class Session:
         return outcome, recorder.finish(self._world, outcome, self._name)
 
     def _settle(self, outcome: Outcome, episode: Episode, writer: DatasetWriter) -> None:
-        """Keep the episode or not, and say so; one discarded or interrupted is tried again from its start."""
+        """Keep the episode or not, and say so; a start that was discarded or interrupted is tried again."""
         took = f"{outcome.steps} steps"
         if outcome.interrupted:
             with DatasetWriter(self._dataset / INTERRUPTED_FOLDER) as aside:
@@ -122,13 +122,13 @@ def run_session(
     first_seed: int,
     speed_mps: float,
 ) -> Session:
-    """Record until the dataset holds ``episodes``, or the operator stops; one that was begun is continued.
+    """Record until the dataset, which may have been begun before, holds ``episodes`` or the operator stops.
 
     Args:
         world: where.
         region: where objects start.
-        by: one of :data:`BY_HAND`, or the name under which what ``factory`` does is recorded.
-        factory: makes the actor of a session that a person only watches.
+        by: one of :data:`BY_HAND`, or the name that is recorded for the actor of ``factory``.
+        factory: makes the actor if the person only watches.
         dataset: folder to fill.
         episodes: how many it shall hold.
         first_seed: reset seed of the first episode; it decides where the objects start.

@@ -67,9 +67,9 @@ class Teleoperator:
 
 
 class GuidedHand:
-    """An actor for an arm that is moved by hand: asks for the pose that the hand has.
+    """An actor for an arm that a person moves: its action is the pose that the hand has now.
 
-    Recorded by :class:`GuidedRecorder`, which asks for where the hand went instead.
+    :class:`GuidedRecorder` replaces this pose in the record by the one that the hand had a step later.
     """
 
     def __init__(self, motion: Callable[[], Motion]) -> None:
@@ -91,9 +91,9 @@ class GuidedHand:
 
 
 class GuidedRecorder(EpisodeRecorder):
-    """The pose of every action becomes that of the step after it: where the hand was guided to.
+    """Records each action with the hand's pose one step later, which is where the person guided the hand.
 
-    The last action keeps its own.
+    The last action keeps its own pose.
     """
 
     def __call__(self, step: Step) -> None:

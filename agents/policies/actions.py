@@ -21,12 +21,12 @@ ORIENTATION = "robot0_eef_quat"
 
 @dataclass(frozen=True)
 class ActionCodec:
-    """Between a world's actions and the numbers a policy predicts.
+    """Converts between a world's actions and the numbers that a policy predicts.
 
     Attributes:
         kind: the world's ``action_kind``.
-        frame: ``base``, or ``end_effector`` for positions relative to the end effector when predicted (in the
-            axes of the base); orientation is always that in the base frame.
+        frame: ``base``, or ``end_effector`` for positions relative to where the end effector is at the
+            prediction (along the base's axes); orientation is always in the base frame.
     """
 
     kind: str

@@ -10,28 +10,28 @@ from simreal_agents.policies.overrides import Count, Positive, Tagged
 
 @dataclass
 class AlignmentConfig(Tagged):
-    """What every alignment has, and ``none`` alone; of the others L = L_BC + weight * L_alignment."""
+    """Settings that every alignment has: L = L_BC + weight * L_alignment. ``none`` has no others."""
 
 
 @dataclass
 class FeatureAlignment(AlignmentConfig):
-    """What every loss between the features of two domains has."""
+    """Settings that every loss between the features of two domains has."""
 
     weight: float = 0.03
     """lambda."""
     warmup_updates: int = 0
     """Updates over which the weight rises linearly from zero."""
     normalize_features: Literal["none", "l2", "std", "whiten"] = "whiten"
-    """Before the cost: l2 gives features of length 1; std divides by the batch's mean standard deviation;
+    """How features are scaled before the cost: l2 to length 1; std by the batch's mean standard deviation;
     whiten makes the batch's covariance the identity, so that no direction can be aligned by shrinking it."""
     projection: int = 32
-    """A longer feature is mapped to this length first, by orthonormal directions that the seed draws; 0:
+    """A longer feature is projected to this length first, on orthonormal directions that the seed draws; 0:
     never. whiten needs a batch of several times as many samples as there are numbers."""
 
 
 @dataclass
 class MMD(FeatureAlignment):
-    """A distance between the marginals of the features."""
+    """Settings of MMD, a distance between the marginals of the features."""
 
     kernel: Literal["energy", "rbf"] = "energy"
     """energy distance, or a sum of Gaussian kernels around the median distance."""
@@ -39,7 +39,7 @@ class MMD(FeatureAlignment):
 
 @dataclass
 class Transport(FeatureAlignment):
-    """What every plan between (feature, label) pairs has."""
+    """Settings of every alignment by a plan between (feature, label) pairs."""
 
     feature_cost: float = 0.03
     """a1 in C = a1 |z - z'|^2 + a2 |x - x'|^2."""
@@ -49,23 +49,23 @@ class Transport(FeatureAlignment):
     """x: where the end effector is now and at three moments to come (metres), where it is now (as
     published), or the normalised action."""
     path_steps: Count = 16
-    """Steps between the moments of eef_path. A hand that starts from the same place for every object says
-    nothing yet about where the object is; where it will go does."""
+    """Steps between the moments of eef_path. Every episode starts with the hand in the same place, so only
+    where the hand will go says where the object is."""
     epsilon: Positive = 0.02
     """Weight of KL(P || p q^T)."""
 
 
 @dataclass
 class Diagonal(Transport):
-    """The plan on the sampled pairs alone, in closed form."""
+    """Settings of a plan that has mass on the sampled pairs alone, in closed form."""
 
     tau: Positive = 0.5
-    """Weight of the marginals' KL: small leaves states unmatched, large gives balanced transport."""
+    """Weight of the marginals' KL: a small tau leaves states unmatched, a large one matches all."""
 
 
 @dataclass
 class BalancedTransport(Transport):
-    """The plan with both marginals kept, which a solver finds."""
+    """Settings of balanced transport: the plan keeps both marginals, so every sample is matched."""
 
     solver: Literal["numba", "pot"] = "numba"
     """numba: our compiled Sinkhorn and Newton. pot: the POT library's Sinkhorn, many times slower;
@@ -79,7 +79,7 @@ class BalancedTransport(Transport):
 
 @dataclass
 class UnbalancedTransport(BalancedTransport, Diagonal):
-    """The plan that leaves unmatched what has no counterpart, which a solver finds."""
+    """Settings of unbalanced transport: samples without a counterpart are left unmatched."""
 
 
 ALIGNMENTS: dict[str, type[AlignmentConfig]] = {

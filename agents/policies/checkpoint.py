@@ -38,7 +38,7 @@ TRAINING_KEYS = ("sampler", "device")
 def save_checkpoint(
     run: Path, update: int, weights: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
 ) -> Path:
-    """Write a checkpoint; on return it is on the disk, and older ones hold their policy only.
+    """Write a checkpoint; on return it is on the disk, and older checkpoints keep only the policy.
 
     Raises:
         DataError: it cannot be written, for example because the disk is full.
@@ -103,7 +103,7 @@ def find_checkpoint(run: Path, checkpoint: str | int = "last") -> Path:
 
 
 def read_state(folder: Path, keys: Sequence[str] = POLICY_KEYS) -> dict[str, Any]:
-    """``state.json`` of a checkpoint. Its configuration is as it was written, and for ``read_config``.
+    """Read ``state.json`` of a checkpoint. ``read_config`` has to bring its configuration to today's format.
 
     Args:
         keys: what must be in it.

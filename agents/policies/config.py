@@ -35,7 +35,7 @@ from simreal_envs.spec import PROPRIOCEPTION, check_choice
 
 
 class Method(NamedTuple):
-    """A method is the domains it clones, and how it aligns them."""
+    """A training method: which domains it clones, and how it aligns their features."""
 
     uses_source: bool
     uses_target: bool
@@ -74,7 +74,7 @@ class DataConfig:
 
 @dataclass
 class BatchConfig:
-    """What one update looks at. The shares are those of co-training; a method of one domain gives it all."""
+    """How many frames one update takes, in which shares; a method with one domain gives it all shares."""
 
     size: Count = 64
     """Samples of behaviour cloning."""
@@ -85,7 +85,7 @@ class BatchConfig:
     target: float = 0.125
     """Share drawn uniformly from the target frames."""
     alignment_size: Count = 48
-    """Further samples a domain for the alignment."""
+    """Samples for the alignment, of each domain, in addition to those of behaviour cloning."""
 
 
 @dataclass
@@ -99,11 +99,11 @@ class ObservationConfig:
     points: Count | None = None
     """Of a point cloud; null: as many as the demonstrations have."""
     history: int = 1
-    """Moments, the present one among them."""
+    """Number of moments that the policy sees, including the present one."""
 
     @property
     def spec(self) -> ObservationSpec:
-        """The same; the sizes are those of the demonstrations."""
+        """These choices as an :class:`ObservationSpec`; the image sizes are those of the demonstrations."""
         return ObservationSpec.parse(self.obs, cameras=self.cameras, history=self.history)
 
 
@@ -112,8 +112,8 @@ class AugmentConfig:
     """Random changes of each training image."""
 
     shift_px: int = 1
-    """Shift by up to so many pixels, edges repeated. A pixel is several millimetres on the table, and the
-    demonstrated action does not shift along."""
+    """Shift by up to so many pixels, edges repeated. A pixel is several millimetres on the table, while the
+    demonstrated action stays as it is, so larger shifts make it wrong."""
     brightness: float = 0.2
     """Factor drawn from 1 +- this."""
     contrast: float = 0.2
@@ -131,8 +131,8 @@ class PairingConfig:
     kind: Literal["dtw", "random"] = "dtw"
     """dtw: temporally aligned sampling. random: independent uniform frames (ablation)."""
     path: Literal["commanded", "executed"] = "commanded"
-    """Which path of the end effector is compared: where it was sent, or where it went (as published). An arm
-    that lags or is disturbed, hides by where it goes what the demonstrator saw and meant."""
+    """Which path of the end effector is compared: where it was sent, or where it went (as published). If the
+    arm lags or is disturbed, the path that it went does not show where the demonstrator wanted to go."""
     weights: Literal["quantile", "metres"] = "quantile"
     """How the cutoff is given: as a quantile of the distances, or in metres."""
     sharpness: float = 5.0
@@ -150,9 +150,9 @@ class OptimConfig:
     updates: Count = 6000
     """Length of the run."""
     learning_rate: Positive = 5e-4
-    """At its highest."""
+    """The highest learning rate, after the warm-up."""
     warmup_updates: int = 100
-    """Updates until then."""
+    """Updates until the learning rate is at its highest."""
     weight_decay: float = 1e-4
     """Of AdamW."""
     gradient_clip: Positive = 10.0
@@ -168,7 +168,7 @@ class TrainConfig:
     method: str = "uot"
     """source, target, cotrain, mmd, ot or uot."""
     seed: Annotated[int, NOT_NEGATIVE, Limit(lambda n: n < 2**63, "be below 2**63")] = 0
-    """Of everything random: budget, weights, batches, augmentation, noise."""
+    """Seed of everything random: budget, weights, batches, augmentation, noise."""
     device: str = "auto"
     """auto takes cuda if there is one, else cpu."""
     amp: Literal["auto", "none", "bf16"] = "auto"
@@ -262,7 +262,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 
 
 def _check(config: TrainConfig) -> None:
-    """What types cannot say."""
+    """Check what the types of the fields cannot express."""
     check_choice("method", config.method, METHODS)
     groups = set(config.observation.spec.groups)
     if "pointcolour" in groups and "pointcloud" not in groups:

@@ -1,4 +1,4 @@
-"""Encoders: one feature of one moment to numbers; and what joins those of all features and moments.
+"""Encoders turn one array of one moment into numbers; the joined encoder puts those of all together.
 
 Another package adds an encoder by an entry point of the group ``simreal.encoders`` that names a subclass of
 :class:`Encoder`; ``--set encoder.image.kind=its-name`` takes it, and its ``Settings`` are keys there.
@@ -36,7 +36,7 @@ def to_network(images: Tensor) -> Tensor:
 
 
 def encoded_features(spec: WorldSpec) -> dict[str, Feature]:
-    """What is encoded of what a policy reads, one moment each; a cloud's colour is part of the cloud."""
+    """The arrays of a policy's world that have an encoder, one moment each; a cloud includes its colours."""
     found = {f.key: f for f in spec.features if f.modality in ENCODED}
     colour = found.pop(POINT_COLOUR_KEY, None)
     if colour:
@@ -64,7 +64,7 @@ def prepared(arrays: Mapping[str, Tensor], spec: WorldSpec) -> dict[str, Tensor]
 
 
 class Encoder(nn.Module):
-    """One moment of one feature to numbers: (B, ...) -> (B, size) float32.
+    """Turns one moment of one array of an observation into numbers: (B, ...) -> (B, size) float32.
 
     An image comes as (B, 3, H, W) in [-0.5, 0.5], a depth as (B, 1, H, W) and a cloud as (B, N, 3), or
     (B, N, 6) with colours. Autocast may be on: only convolutions may run in bf16, whose 8 bits would round a
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
 
     @dataclass
     class Settings(Tagged):
-        """What a subclass's own ``Settings`` add to; their fields are keys of the configuration."""
+        """Base of a subclass's own ``Settings``, whose fields become keys of the configuration."""
 
     modalities: ClassVar[tuple[str, ...]] = ()
     size: int
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
 
 
 class KeypointEncoder(Encoder):
-    """One whose numbers are places in the image, x..., y..., in [-1, 1]: a map of the view can move them.
+    """An encoder whose numbers are places in the image, x..., y..., in [-1, 1]; a map of the view moves them.
 
     Attributes:
         channels: of the maps.
@@ -161,9 +161,9 @@ class CNN(KeypointEncoder):
 
 
 class PointNet(Encoder):
-    """Three layers, the same for each point, then the largest of each number (as in DP3; Ze et al., 2024).
+    """Encodes a cloud: three layers for each point, then the maximum over points (DP3; Ze et al., 2024).
 
-    Without convolutions there is nothing that may run in bf16.
+    It has no convolutions, so nothing of it runs in bf16.
     """
 
     @dataclass
@@ -197,29 +197,29 @@ ENCODERS: Registry[type[Encoder]] = Registry(
 
 @dataclass
 class EncoderConfig:
-    """What is seen to a feature."""
+    """Which encoders there are, the length of their features, and what is done about the camera's view."""
 
     image: Encoder.Settings = field(default_factory=Choice("cnn", ENCODERS, Encoder.Settings))
-    """The encoder of images and depths: cnn, or that of another package, and what it has."""
+    """The encoder of images and depths: cnn or a plug-in's, with its own settings."""
     points: Encoder.Settings = field(default_factory=Choice("pointnet", ENCODERS, Encoder.Settings))
-    """The encoder of point clouds: pointnet, or that of another package, and what it has."""
+    """The encoder of point clouds: pointnet or a plug-in's, with its own settings."""
     view: Literal["none", "image", "domain", "calibrated"] = "domain"
-    """How images of a camera that stands still are brought into the source's view. calibrated: by the
-    cameras' poses and intrinsics, which the episodes hold. Else by an affine map of the keypoints, if the
-    encoder finds such; domain: one learnt map for all images of the target, as a domain has one camera;
-    image: the image as a whole decides its map."""
+    """How images of a fixed camera are brought into the source's view. calibrated: images are warped by the
+    cameras' poses and intrinsics, which the episodes hold. domain, image: an affine map moves the keypoints,
+    if the encoder has keypoints. With domain one map is learnt for all images of the target, as a domain has
+    one camera; with image the map is computed from each image."""
     features: Count = 16
-    """Length of what each encoder says of each moment; joined, this is the feature z."""
+    """Length of each encoder's output for one moment; all outputs together are the feature z."""
     goal_weight: float = 0.0
     """Weight of the error of predicting, linearly from z, where the hand is sent at the next two keyframes
     (changes of the gripper's command). Actions alone say little of an object until the hand is near."""
 
 
 class DomainView(nn.Module):
-    """How the target's camera sees the plane of the image: one change of the affine map for all its images.
+    """Learns one affine map of the view for all images of the target; those of the source stay as they are.
 
-    A domain has one camera, so nothing of an image may decide the map, or what the map does to places that
-    the target never showed would be open. The source's images are left as they are.
+    A domain has one camera, so the map must not depend on the image. If it did, nothing would determine it
+    at places that the target never showed.
     """
 
     SPEED = 10.0
@@ -235,7 +235,7 @@ class DomainView(nn.Module):
 
 
 class ImageView(nn.Module):
-    """The image as a whole decides the change of the affine map; whose it is, does not matter."""
+    """Computes an affine map of the view from each image, of whichever domain the image is."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -259,10 +259,9 @@ def move(points: Tensor, change: Tensor) -> Tensor:
 
 
 class Branch(nn.Module):
-    """An encoder, around it the map of the view if there is one, and a linear map to the feature's length.
+    """Encodes one array: an encoder, the map of the view if there is one, and a linear map to the feature.
 
-    A map of the view moves keypoints of a camera that stands still. Where there are none of either kind,
-    there is no map.
+    Only keypoints of a camera that stands still have a map of the view.
     """
 
     def __init__(self, feature: Feature, config: EncoderConfig) -> None:
@@ -295,7 +294,7 @@ class Branch(nn.Module):
 
 
 class JoinedEncoder(nn.ModuleDict):
-    """A branch for each feature; what they say of all moments, one after the other.
+    """Concatenates the outputs of one :class:`Branch` for each array and moment to the feature z.
 
     Attributes:
         size: length of the joined feature z.

@@ -19,11 +19,11 @@ from simreal_envs.plugins import Registry
 
 
 class Head(nn.Module):
-    """What a head can do. ``shape`` is (horizon, action size) of a chunk."""
+    """Turns a condition into a chunk of actions. ``shape`` is (horizon, action size) of a chunk."""
 
     @dataclass
     class Settings(Tagged):
-        """What all heads have; a subclass's own ``Settings`` inherit this and add its own."""
+        """Settings that all heads have; a subclass's own ``Settings`` inherit these and add more."""
 
         predict: Count = 8
         """Actions predicted at once."""
@@ -79,7 +79,7 @@ class FlowHead(Head):
 
     @dataclass
     class Settings(MSEHead.Settings):
-        """The same perceptron, asked several times."""
+        """Sizes of the network, and how many integration steps a sample takes."""
 
         steps: Count = 5
         """Euler steps of the flow."""

@@ -39,8 +39,8 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
         "alignment.projection": 0,
     },
 }
-"""The keys that came with each format version (some while the one before was still written), and what every
-configuration that was stored without them meant. Each has the name that its own version gave it."""
+"""For each format version its new keys, and the value that a configuration without the key meant. Some keys
+were added before the version number rose. A key has the name that its version gave it."""
 
 _ALL = ("weight", "warmup_updates", "normalize_features", "projection")
 _PLANS = (*_ALL, "feature_cost", "label_cost", "label", "path_steps", "epsilon")
@@ -49,7 +49,7 @@ ALIGNED_BY: Mapping[str, tuple[str, ...]] = {
     "none": (), "mmd": (*_ALL, "mmd_kernel"), "diagonal": (*_PLANS, "tau"), "ot": _SOLVED,
     "uot": (*_SOLVED, "tau"),
 }  # fmt: skip
-"""Up to format 5 there was one set of keys for every alignment; these are what each read."""
+"""Up to format 5 all alignments shared one set of keys; these are the keys that each alignment read."""
 
 
 def read_config(values: Mapping[str, Any], version: object, where: str) -> TrainConfig:
@@ -77,7 +77,7 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
 
 
 def by_kind(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and values of format 5 as those of the kinds that were chosen; what no kind read is dropped.
+    """Turn keys of format 5 into those of the chosen kinds; keys that these kinds do not have are dropped.
 
     Raises:
         UsageError: there is no such method.
@@ -127,7 +127,7 @@ def read_world(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def renamed(tensors: Mapping[str, Tensor], version: int, prefix: str = "") -> dict[str, Tensor]:
-    """Weights of a checkpoint by today's names: the only encoder was that of the image, in one piece.
+    """Weights of a checkpoint of formats 3 and 4 by today's names; these had one encoder, of one image.
 
     Args:
         prefix: before the names of the network's weights.

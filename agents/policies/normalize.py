@@ -18,7 +18,7 @@ class Normalizer(nn.Module):
         self.register_buffer("std", torch.ones(size))
 
     def fit(self, data: Tensor, smallest_std: float) -> None:
-        """Take the statistics of (..., size); what varies less than ``smallest_std`` is not blown up to 1."""
+        """Take mean and deviation of (..., size); a deviation below ``smallest_std`` is not scaled to 1."""
         rows = data.reshape(-1, data.shape[-1]).double()
         self.mean.copy_(rows.mean(0))
         self.std.copy_(rows.std(0, correction=0).clamp_min(smallest_std))

@@ -22,7 +22,7 @@ from simreal_envs.spec import check_choice
 
 
 class Limit(NamedTuple):
-    """What a number must be beside of its type; ``said`` completes "Config x = 1 must ..."."""
+    """What a number has to fulfil besides its type; ``said`` completes "Config x = 1 must ..."."""
 
     holds: Callable[[Any], bool]
     said: str
@@ -37,7 +37,7 @@ USUAL = (NOT_NEGATIVE, Limit(math.isfinite, "be finite"))
 
 @dataclass
 class Tagged:
-    """The settings of one kind of something; a subclass adds what its kind has."""
+    """Base of the settings of a section with several kinds; each subclass has the settings of one kind."""
 
     kind: str = ""
     """Which kind it is."""
@@ -151,7 +151,7 @@ def _unknown_key(config: Any, key: str, section: str, owner: Any) -> UsageError:
 
 
 def _changed(old: Tagged, new: Tagged) -> Tagged:
-    """The new settings with the old values of all fields that both inherit from the same class."""
+    """The settings of the new kind, with the old values of the fields that both kinds inherit."""
     for field in dataclasses.fields(new):
         if field.name != "kind" and old.__dataclass_fields__.get(field.name) is field:
             setattr(new, field.name, getattr(old, field.name))

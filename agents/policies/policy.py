@@ -33,10 +33,10 @@ from simreal_envs.vector import states_of
 
 
 def reads(config: TrainConfig, shown: WorldSpec) -> WorldSpec:
-    """What a policy of this configuration reads of demonstrations that show all it asks for.
+    """The arrays that a policy of this configuration reads, chosen from those that the demonstrations have.
 
     Raises:
-        DataError: they have another number of points than it asks for.
+        DataError: the demonstrations have another number of points than the configuration.
     """
     points = config.observation.points
     for feature in shown.of("pointcloud"):
@@ -57,7 +57,7 @@ def number_names(config: TrainConfig, spec: WorldSpec) -> tuple[str, ...]:
 
 
 class PolicyNetwork(nn.Module):
-    """Everything with weights or statistics: observations in, chunks of actions out."""
+    """The network of a policy, with its normalisation: observations in, chunks of actions out."""
 
     def __init__(self, config: TrainConfig, spec: WorldSpec) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class PolicyNetwork(nn.Module):
 
 
 def _zero_inputs(names: tuple[str, ...], spec: WorldSpec) -> NDArray[np.float32]:
-    """Policy inputs (P,) of a robot at zero, for their number."""
+    """Policy inputs (P,) of a robot with all values zero; only their number matters."""
     zeros = {name: np.zeros((1, *spec.feature(name).shape)) for name in names}
     if ORIENTATION in zeros:
         zeros[ORIENTATION][0, 3] = 1.0
@@ -94,12 +94,11 @@ class Policy:
 
     Attributes:
         config: the configuration it was trained with.
-        spec: what it was trained for, and reads.
+        spec: the worlds that it was trained for, and the arrays that it reads.
         update: the training update of its weights.
         looks: for each domain, the looks of its demonstrations, see :func:`look`.
-        cameras: for each domain its cameras that stand still, by name, if calibrations bring their images
-            into one view; else empty.
-        domain: whose images it is shown; the target's until :meth:`face`.
+        cameras: for each domain its fixed cameras, by name, if ``encoder.view=calibrated``; else empty.
+        domain: which domain's images it is shown, ``source`` or ``target``; ``target`` until :meth:`face`.
     """
 
     def __init__(
@@ -181,7 +180,7 @@ class Policy:
         return self.network.codec.decode(chunk.cpu().numpy(), positions_m)
 
     def _noise(self, arrays: Mapping[str, Tensor], inputs: Tensor, deterministic: bool) -> Tensor:
-        """Standard normal noise (B, H, A); what is seen decides it, in every batch, order and process."""
+        """Standard normal noise (B, H, A) that the observation alone decides, not batch, order or process."""
         generators: list[torch.Generator | None] = [None] * len(inputs)
         if deterministic:
             seeds = [0] * len(inputs)
@@ -192,7 +191,7 @@ class Policy:
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
     def encode(self, observations: Mapping[str, NDArray[Any]], domain: str) -> NDArray[np.float32]:
-        """Features (N, F) of what the ``source`` or the ``target`` shows, (N, ...) or (N, h, ...) each."""
+        """Features (N, F) of arrays (N, ...) or (N, h, ...) that the ``source`` or the ``target`` shows."""
         arrays = self._arrays(observations, self._rectifiers_of(self.cameras.get(domain)))
         with torch.inference_mode():
             batches = zip(*(array.split(256) for array in arrays.values()), strict=True)
@@ -205,7 +204,7 @@ class Policy:
     def _arrays(
         self, observations: Mapping[str, NDArray[Any]], rectifiers: Mapping[str, Rectifier]
     ) -> dict[str, Tensor]:
-        """What is encoded of observations, images in the view that the network knows."""
+        """The arrays that the encoders take, with images in the view that the network was trained on."""
         arrays = {}
         for feature in self.spec.features:
             if feature.modality in ENCODED:
@@ -222,7 +221,7 @@ class Policy:
         return self.network.encoder(prepared(there, self.spec), from_target)
 
     def _rectifiers_of(self, cameras: Mapping[str, Camera] | None) -> dict[str, Rectifier]:
-        """What brings each camera's images into the view that the network knows, by the images' names."""
+        """Rectifiers to the view that the network was trained on, by the names of the images."""
         if not cameras or not self.cameras:
             return {}
         return {
@@ -232,9 +231,9 @@ class Policy:
         }
 
     def face(self, env: Any) -> None:
-        """Prepare for the images of a world: whose they look like, and where its camera stands.
+        """Prepare for the images of a world: find out which domain it looks like and where its camera stands.
 
-        Of a vector environment all worlds have to look alike.
+        All worlds of a vector environment have to look alike.
 
         Raises:
             DataError: the policy is not for this world, see :meth:`check_world`, or the worlds look
@@ -258,13 +257,13 @@ class Policy:
         self._rectifiers = self._rectifiers_of(cameras)
 
     def domain_of(self, env: gym.Env[Any, Any]) -> str:
-        """``source`` for a world that looks as the source's demonstrations and none of the target's."""
+        """``source`` if the world looks like a demonstration of the source and like none of the target."""
         there = look(_describe(env))
         as_source = there in self.looks.get("source", ()) and there not in self.looks.get("target", ())
         return "source" if as_source else "target"
 
     def check_world(self, env: Any) -> None:
-        """Refuse a world that means something else than the one the policy was trained for.
+        """Refuse a world whose actions or observations differ from those that the policy was trained for.
 
         Raises:
             DataError: lists what differs, and the arguments that make a world that fits: task, action kind,
@@ -287,7 +286,7 @@ class Policy:
 
 
 def rectified(spec: WorldSpec) -> list[Feature]:
-    """The images that calibrations can bring into another view: those of cameras that stand still."""
+    """The images that can be rectified by calibrations: those of cameras that stand still."""
     return [
         f for f in spec.of("image") if f.camera in CAMERA_SPECS and CAMERA_SPECS[f.camera].mount == "base"
     ]

@@ -1,4 +1,4 @@
-"""Images of one camera as another one would see the table."""
+"""Rectifying images: warped so that the table appears as another camera would see it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from simreal_envs.cameras import Camera
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 
 HEIGHT_M = 0.02
-"""Of the plane that is seen right, about the middle of an object that lies on the table."""
+"""Height of the plane that is warped exactly: about the middle of an object on the table."""
 
 
 def reference(cameras: Mapping[str, Mapping[str, Camera]]) -> Mapping[str, Camera]:
-    """Of a policy's cameras by domain, those whose view all images are brought into."""
+    """The reference cameras among a policy's cameras by domain: all images are warped to their view."""
     return cameras["source"] if "source" in cameras else cameras["target"]
 
 
@@ -24,11 +24,11 @@ class Rectifier:
     """Moves every pixel to where the reference camera sees the same point of a plane above the table.
 
     Two views of a plane differ by a homography (Hartley and Zisserman, "Multiple View Geometry", ch. 13),
-    which both calibrations give. What is higher than the plane, such as the arm, is displaced.
+    which follows from both calibrations. What is higher than the plane, such as the arm, is displaced.
 
     Args:
-        camera: of the images.
-        reference: whose view they shall have.
+        camera: the camera of the images.
+        reference: the camera whose view the images shall have.
     """
 
     def __init__(self, camera: Camera, reference: Camera) -> None:

@@ -1,4 +1,4 @@
-"""Collecting demonstrations from whoever acts alone: scripted experts and trained policies."""
+"""Collecting demonstrations without a person: from scripted experts and trained policies."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The whole path, once for each method: demonstrations, training, evaluation, tables and pictures.
+"""An experiment compares methods: demonstrations, trainings, evaluations, tables and pictures in one call.
 
 Every step continues what an earlier call left in the folder, so an experiment can be interrupted anywhere
 and run in pieces::
 
-    folder/experiment.json  what the data are
+    folder/experiment.json  the settings that decide the data
     folder/human      the human demonstration, or the expert's where the task has none
     folder/source     demonstrations generated from it
     folder/target     demonstrations recorded in the other world
@@ -54,12 +54,12 @@ SET_HERE = (
     "method", "seed", "optim.updates", "checkpoint_every",
     "data.source", "data.target", "data.source_demos", "data.target_demos",
 )  # fmt: skip
-"""Settings of a training that the experiment decides, so that its runs are what their names say."""
+"""Settings of a training that only the experiment may set, because the names of runs depend on them."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is compared.
+    """The settings of an experiment: which methods are compared, on which data, in which world.
 
     Attributes:
         task: name of the task.
@@ -162,7 +162,7 @@ class Experiment:
         )
 
     def overrides_of(self, method: str) -> list[str]:
-        """The overrides, but for those of keys that this method lacks and another of the methods has."""
+        """The overrides for a method: without keys that only other methods of the experiment have."""
         keys = {override: override.partition("=")[0].strip() for override in self.overrides}
         kinds = [override for override, key in keys.items() if key.endswith(".kind")]
         has = {each: config_values(load_config(self.preset, each, kinds)) for each in self.methods}
@@ -251,7 +251,7 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
 
     The scripted expert demonstrates once where no human has.
 
-    In the stand-in for the real world nobody can teleoperate, so the same human's motion is replayed there:
+    Nobody can teleoperate in the stand-in for the real world, so the same human's motion is replayed there:
     moved to each scene, executed, seen through that world's camera.
     """
     human = folder / "human"

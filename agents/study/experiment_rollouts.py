@@ -30,7 +30,7 @@ EVALUATED_REGIONS = ("in", "ood")
 
 
 def validate(experiment: Experiment, folder: Path) -> list[SuccessCount]:
-    """Evaluate every checkpoint; one point a method, region and number of updates, seeds pooled."""
+    """Evaluate every checkpoint. The points are by method, region and number of updates, seeds pooled."""
     points = {
         (method, updates): method for updates in checkpoints(experiment) for method in experiment.methods
     }

@@ -1,4 +1,4 @@
-"""Aligning features across domains: the loss of the method, and what it is compared with.
+"""Losses that align features across domains: unbalanced transport, and those that it is compared with.
 
 ``L = L_BC + lambda L_alignment`` with, over a batch of n source and m target samples,
 
@@ -45,7 +45,7 @@ class Alignment:
     """Mass that the plan's rows and columns have too much or too little."""
 
     def summary(self) -> dict[str, float]:
-        """Loss; and of the plan its mass (1 if balanced) and the share of it on the sampled pairs."""
+        """The loss, the plan's mass (1 if balanced), and the share of this mass on the sampled pairs."""
         values = {"alignment": float(self.loss.detach())}
         if self.plan is not None:
             mass = float(self.plan.sum())
@@ -57,7 +57,7 @@ class Alignment:
 
 
 def align(settings: FeatureAlignment, z: Tensor, z_target: Tensor, x: Tensor, x_target: Tensor) -> Alignment:
-    """Alignment of source features ``z`` (n, F), labels ``x`` (n, d) with the target's (m, F), (m, d).
+    """The loss between the source's features ``z`` (n, F), labels ``x`` (n, d) and the target's m of each.
 
     ``diagonal`` needs n = m.
     """

@@ -55,7 +55,7 @@ class Domain:
 
     Attributes:
         frames: the demonstrations.
-        arrays: of each feature that is encoded (N, ...), as recorded, or rectified.
+        arrays: the encoded arrays by name, each (N, ...), as recorded or rectified.
         inputs: (N, P) policy inputs.
         goals_m: (N, 6) where the end effector is sent at the next :data:`KEYFRAMES`.
         labels: (N, d) what the alignment matches besides features, see ``alignment.label``; d may be 0.
@@ -174,7 +174,7 @@ class Learner:
         return {**logged, "loss": loss.detach(), "gradient_norm": norm}
 
     def batch(self, draw: Draw) -> Batch:
-        """The drawn frames as the network takes them, what is seen of them changed at random."""
+        """The drawn frames as the network takes them, with augmented images."""
         config, history = self.config, self.spec.history
         clone, every = draw.parts[:2], draw.parts
         arrays = {key: self._gather(f"arrays {key}", every) for key in self._any_domain.arrays}

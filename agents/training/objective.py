@@ -47,9 +47,9 @@ class Batch:
 class Objective(nn.Module):
     """The loss ``clone + goal_weight goal + weight alignment`` of a policy's network.
 
-    Alignment compares features in few dimensions. A longer one is seen along random orthonormal directions,
-    which keep distances in expectation (Johnson and Lindenstrauss, 1984) and are not learnt: a map that the
-    alignment taught would turn to what both domains have in common already.
+    Alignment compares features in few dimensions. A longer feature is projected on random orthonormal
+    directions, which keep distances in expectation (Johnson and Lindenstrauss, 1984). They are not learnt,
+    because learnt directions would turn to what both domains have in common already.
     """
 
     projection: Tensor | None

@@ -38,7 +38,7 @@ DEMONSTRATIONS = "demonstrations.json"
 """In a run folder: names of the episodes' files that it is trained on, by domain."""
 LOCK = ".lock"
 MAX_PLAN_ERROR = 0.01
-"""A transport plan with a larger error is told of, once a sitting."""
+"""A larger error of the transport plan is warned of, once for each start or resume."""
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _kept(run: Path) -> str:
 
 
 def _warn_of_plan(values: Mapping[str, Tensor | float], update: int) -> bool:
-    """Warn if the transport plan is not the one that was asked for, and say whether it was so."""
+    """Warn if the solver missed the transport plan that was asked for; returns whether it warned."""
     error = float(values.get("plan_error", 0.0))
     if error <= MAX_PLAN_ERROR:
         return False
@@ -147,7 +147,7 @@ def _warn_of_plan(values: Mapping[str, Tensor | float], update: int) -> bool:
 
 
 def _require_finite(values: Mapping[str, Tensor | float], update: int, run: Path) -> None:
-    """Raises DataError before anything is saved that no policy could act by."""
+    """Raise a DataError if loss or gradient are not finite, before such weights are saved."""
     if not all(math.isfinite(float(values[name])) for name in ("loss", "gradient_norm")):
         raise _diverged(update, run)
 
@@ -298,7 +298,7 @@ class Log:
 
 
 def _update_of(line: str) -> float:
-    """Infinite for a line that says nothing."""
+    """The update of a line of the log; infinite for a damaged line."""
     try:
         values = json.loads(line)
         return float(values["update"]) if "time_s" in values else math.inf

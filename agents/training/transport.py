@@ -27,7 +27,7 @@ RIDGES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
 
 class Solution(NamedTuple):
-    """Of a transport problem.
+    """The solution of a transport problem.
 
     Attributes:
         plan: (n, m) float64.

@@ -9,7 +9,7 @@ It is mapped into memory, so processes share the pages that they look at. One th
 are asked for serves as well. A file gets its name when it is complete. Together the files of a feature hold
 at most :data:`MOST_COPIES` times the frames of the dataset; those that were used last are kept.
 
-The folder of a dataset that cannot be written has its frames in the user's cache.
+If a dataset's folder cannot be written, its decoded frames are kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Array = NDArray[Any] | Rows
 
 
 class _Stored(NamedTuple):
-    """A file by what its end says: where its array begins and ends, each episode's first row and length."""
+    """What a file's end says of it: where the array begins and ends, each episode's first row and length."""
 
     file: Path
     offset: int
@@ -111,10 +111,10 @@ def _stem(feature: Feature) -> str:
 
 
 def _find(folder: Path, feature: Feature, digests: Sequence[str], mend: bool = False) -> _Stored | None:
-    """A file that holds all these episodes, its content compared with its checksum.
+    """Find a file that holds all these episodes, and compare its content with its checksum.
 
     Args:
-        mend: delete files that are damaged; whoever holds the lock may.
+        mend: delete damaged files; only the holder of the lock may ask for this.
     """
     for file in sorted(folder.glob(f"{_stem(feature)}-*.npy")):
         try:
@@ -144,7 +144,7 @@ def _look_at(file: Path) -> _Stored:
 
 
 def _checksum(stored: _Stored) -> int:
-    """By reading, not by the map: pages that are only compared count for no process."""
+    """The checksum, computed by reading: pages read through the map would count as this process's memory."""
     left, crc = stored.end, 0
     with stored.file.open("rb") as stream:
         while left and (block := stream.read(min(left, _BLOCK))):
@@ -203,7 +203,7 @@ def _episodes(dataset: Dataset, chosen: Sequence[int], feature: Feature) -> Iter
 
 
 def _keep_few(folder: Path, dataset: Dataset, feature: Feature, newest: Path) -> None:
-    """Delete what was not used for longest. Who has mapped a deleted file keeps it until it is done."""
+    """Delete the files that were not used for longest. A process that has mapped one can still read it."""
     left = MOST_COPIES * sum(info.length for info in dataset.infos)
     files = [file for file in folder.glob(f"{feature.key}-*.npy") if file != newest]
     for file in (newest, *sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)):

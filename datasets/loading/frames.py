@@ -47,7 +47,7 @@ class Frames:
             :func:`simreal_datasets.store.episode.binary_gripper`.
         starts: (E + 1,) first frame of each episode; the last entry is N.
         files: names of the episodes' files, in order.
-        spec: what the episodes have in common; of what they show, proprioception and what was asked for.
+        spec: what the episodes have in common, with only proprioception and the arrays that were asked for.
         looks: the different looks of the worlds they were recorded in, see :func:`look`.
         cameras: by their names, the different cameras that they were recorded with.
     """
@@ -124,7 +124,7 @@ class Frames:
 
     @property
     def commanded_positions_m(self) -> NDArray[np.float32]:
-        """(N, 3), base frame: where each action sends the end effector, however its arm follows."""
+        """(N, 3), base frame: where each action sends the end effector, even if the arm did not get there."""
         kind, actions = self.spec.action_kind, self.actions
         if kind == "delta":
             return self.end_effector_positions_m + np.float32(DELTA_POSITION_M) * actions[:, :3]
@@ -133,7 +133,7 @@ class Frames:
         return actions[:, :3]
 
     def paths_m(self, commanded: bool) -> list[NDArray[np.float32]]:
-        """Positions (T, 3) of each episode that the end effector was sent to, or that it was at."""
+        """Path (T, 3) of the end effector in each episode: where it was sent, or where it was."""
         positions = self.commanded_positions_m if commanded else self.end_effector_positions_m
         return np.split(positions, self.starts[1:-1])
 
@@ -143,7 +143,7 @@ class Frames:
         return np.minimum(frames[:, None] + np.arange(horizon), last[:, None])
 
     def moments(self, frames: NDArray[np.int64], history: int) -> NDArray[np.int64]:
-        """Frames (B, history) up to each one, oldest first; an episode's first stands for those before."""
+        """Frames (B, history) up to each one, oldest first, with an episode's first one repeated before it."""
         first = self.starts[np.searchsorted(self.starts, frames, side="right") - 1]
         return np.maximum(frames[:, None] + np.arange(1 - history, 1), first[:, None])
 
@@ -155,7 +155,7 @@ class Frames:
     def keyframes(self, count: int = KEYFRAMES) -> NDArray[np.int64]:
         """Frames (N, count) of the next changes of the gripper's command; after the last, the episode's end.
 
-        There the hand is sent to where an object is (James and Davison, "Q-attention", 2022).
+        At these frames the hand is sent to an object's place (James and Davison, "Q-attention", 2022).
         """
         found = np.empty((len(self), count), np.int64)
         for start, end in zip(self.starts[:-1], self.starts[1:], strict=True):
@@ -176,7 +176,7 @@ def spec_of(path: str | Path, shown: ObservationSpec) -> WorldSpec:
 
 
 def _of_interest(dataset: Dataset, shown: ObservationSpec) -> WorldSpec:
-    """The dataset's spec without what is not asked for.
+    """The dataset's spec, reduced to the arrays that were asked for.
 
     Raises:
         DataError: something is not there; says which command records it.
@@ -200,14 +200,14 @@ def options_for(shown: ObservationSpec) -> list[str]:
 
 
 def _said_each_step(actions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Actions (T, A) of an episode; a gripper that is to stay as it is says what it is to stay."""
+    """Actions (T, A) of an episode in which a gripper's 0 (stay) is replaced by the command before it."""
     said = actions.astype(np.float32)
     said[:, -1] = binary_gripper(actions[:, -1])
     return said
 
 
 def look(described: Mapping[str, Any]) -> str:
-    """What decides how images look, of an environment's or an episode's description: its kind and shift."""
+    """The look of a world, by an environment's or an episode's description: its ``env`` and ``shift``."""
     return f"{described['env']} {canonical(seen(described['shift']))}"
 
 
@@ -220,7 +220,7 @@ def _looks(dataset: Dataset, chosen: Sequence[int]) -> set[str]:
 
 
 def _different_cameras(episodes: Sequence[Episode]) -> dict[str, tuple[CameraSpec, ...]]:
-    """Each camera once, of the episodes that say theirs."""
+    """The different cameras of the episodes that have cameras in their metadata."""
     told = [(name, camera) for e in episodes for name, camera in (e.meta.get("cameras") or {}).items()]
     texts = sorted({(name, json.dumps(camera)) for name, camera in told})
     return {

@@ -1,4 +1,4 @@
-"""Which source demonstration resembles which target demonstration, and which of their frames correspond.
+"""Pairing finds which source and target demonstrations resemble each other, and which frames correspond.
 
 Dynamic time warping (DTW; Sakoe and Chiba, 1978) between end-effector positions, with the Euclidean distance
 in metres as local cost and steps (1, 0), (0, 1), (1, 1):
@@ -125,8 +125,9 @@ class Pairing:
 
     Attributes:
         distances_m: (S, T) normalised DTW distances.
-        matches: (S, F) int16, F the target frames of all demonstrations in order: the frame of source
-            demonstration s (counted from its start) matched to a target frame, the middle one if several are.
+        matches: (S, F) int16, where F counts the frames of all target demonstrations in order: the frame of
+            source demonstration s (counted from its start) that matches target frame f; of several matches
+            the middle one.
     """
 
     distances_m: NDArray[np.float64]

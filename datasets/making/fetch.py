@@ -1,6 +1,6 @@
 """Fetches the human demonstrations that robosuite 1.0.1 was published with, and keeps them in a cache.
 
-One teleoperated episode a task, 20 Hz, by their authors' MIT licence, which is kept beside the files. Later
+One teleoperated episode for each task, 20 Hz, under the authors' MIT licence, kept beside the files. Later
 versions of robosuite come without them.
 """
 

@@ -25,14 +25,14 @@ FILLING = ".filling"
 
 MIN_YIELD = 0.02
 PATIENCE = 100
-"""After this many attempts a recipe that succeeds less often than ``MIN_YIELD`` is given up."""
+"""After this many attempts, filling stops if a smaller share than ``MIN_YIELD`` of them succeeded."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at an episode: its seed, where it started, how far it came; the episode if it succeeded."""
+    """The result of one attempt: seed, start region, furthest stage, and the episode if it succeeded."""
 
     seed: int
     placement_region: str
@@ -41,7 +41,7 @@ class Attempt:
 
 
 class Recipe(Protocol):
-    """How attempts are made: the world that they show, and where objects start. Picklable."""
+    """A recipe makes attempts at episodes in worker processes, so it is picklable."""
 
     @property
     def world(self) -> WorldConfig: ...
@@ -50,7 +50,7 @@ class Recipe(Protocol):
     def region(self) -> str: ...
 
     def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
-        """What a worker does for each seed; ``stack`` closes what it opens."""
+        """The function that a worker calls with each seed; ``stack`` closes what it opens."""
 
 
 def fill_dataset(
@@ -77,7 +77,7 @@ def count_files(path: Path) -> int:
 
 
 def only_filling(path: Path) -> AbstractContextManager[None]:
-    """Two processes that fill one dataset would use the same seeds: raises DataError for the second."""
+    """Lock a dataset for filling: two processes would use the same seeds, so the second gets a DataError."""
     return only_process(
         path / FILLING, f"Another process is filling {path}; wait for it, or choose another folder."
     )
@@ -119,9 +119,9 @@ def no_seed_left(stored: int, episodes: int) -> DataError:
 def resume_point(
     path: Path, world: WorldConfig, region: str, episodes: int, first_seed: int
 ) -> tuple[int, int]:
-    """How many of ``episodes`` are there, and which seed comes next.
+    """How many episodes are stored already, and which seed comes next.
 
-    Warns if what is there shows another env, shift or region.
+    Warns if the stored episodes have another env, shift or region.
 
     Raises:
         UsageError: the number is out of range, or there are too few seeds from the first one on.

@@ -1,6 +1,6 @@
-"""Many demonstrations from a few: their segments, moved to new scenes, executed, kept if they succeed.
+"""Generates many demonstrations from a few: moves their segments to new scenes, executes, keeps successes.
 
-States come first; only what succeeded is rendered.
+An attempt is simulated without images; only a success is rendered afterwards, from its recorded states.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from simreal_envs.wrappers import ActionNoise, check_noise
 
 SELECTIONS = ("random", "nearest_object", "nearest_robot")
 NEAREST = 3
-"""A nearest-neighbour selection draws among this many, so that one demonstration is not all there is."""
+"""A nearest-neighbour selection draws among this many, so that it does not always take the same one."""
 
 MAX_STEPS = 400
 
 AT_M = 0.0015
-"""The hand has come to where the gripper is to switch."""
+"""The hand has arrived at the pose where the gripper switches if it is at most this far away."""
 MAX_NO_NEARER, MAX_WAIT_STEPS = 3, 20
-"""It comes no nearer for so many steps in all (a disturbed arm), or takes too long."""
+"""The wait ends if the hand came no nearer in so many steps (a disturbed arm), or after so many steps."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,11 @@ def select(
     symmetry: int,
     rng: np.random.Generator,
 ) -> int:
-    """Which demonstration's segment to use.
+    """Select the demonstration whose segment is used next.
 
-    ``random``: any. ``nearest_object``: where the object lay like now (metres, plus radians a tenth).
-    ``nearest_robot``: whose moved start is nearest to where the hand is now. Of the ``symmetry`` yaws under
-    which the object is the same, the nearest counts.
+    ``random``: any. ``nearest_object``: one whose object lay nearly as it lies now (distance in metres, plus
+    a tenth of the angle in radians). ``nearest_robot``: one whose segment, once moved, starts near the hand.
+    Of the ``symmetry`` yaws under which the object is the same, the nearest counts.
     """
     if strategy == "random":
         return int(rng.integers(len(segments)))
@@ -156,7 +156,7 @@ class SegmentActor:
 
 @dataclass
 class _Waiting:
-    """How the hand comes to where the gripper is to switch, which until then does as ``gripper`` says."""
+    """Waits for the hand to reach the pose where the gripper is to switch; until then ``gripper`` holds."""
 
     gripper: float = -1.0
     nearest_m: float = np.inf
@@ -222,7 +222,7 @@ _ENDED = {"failed": "failed", "interrupted": "was interrupted"}
 
 
 def _why_unknown(action_kind: str) -> str:
-    """Why an episode does not say where its objects were."""
+    """Why an episode has no object poses."""
     if action_kind == "pose":
         return "no object poses"
     return f"its actions are {action_kind!r}, and pose actions are needed"
@@ -311,7 +311,7 @@ def _attempt(
 
 
 def show(episode: Episode, env: gym.Env[Any, Any], seed: int) -> Episode:
-    """The episode as another world of the same task sees it: its states, set and observed one by one."""
+    """The episode as another world of the same task sees it: its states are set and observed one by one."""
     world: Any = env.unwrapped
     assert episode.states is not None
     env.reset(seed=seed)

@@ -1,4 +1,4 @@
-"""What lies where in robosuite's ``demo.hdf5``, from 1.0 to 1.5, whichever types it was written with."""
+"""Reads the layout of robosuite's ``demo.hdf5``, from 1.0 to 1.5, whichever types it was written with."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def attribute(owner: h5py.Group, name: str, what: str) -> str:
 
 
 def model_xml(demo: h5py.Group, task: Task, folder: Path, where: str) -> str:
-    """The stored model: an XML string, or the name of a file beside; today's robosuite if there is none."""
+    """The stored model's XML, or that of the file which is named instead; else the installed robosuite's."""
     stored = attribute(demo, "model_file", "attribute 'model_file'")
     if stored.lstrip().startswith("<"):
         return stored

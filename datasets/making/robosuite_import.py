@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class Demonstrations(NamedTuple):
-    """The demonstrations of a file that can be read, and of each other one the reason why not."""
+    """The demonstrations of a file that can be read, and for each of the others the reason why not."""
 
     episodes: list[Episode]
     left_out: list[str]
@@ -166,7 +166,7 @@ def _import_one(demo: h5py.Group, task: Task, folder: Path, where: str) -> Episo
 
 @dataclass(frozen=True)
 class _Track:
-    """What the T states of a demonstration show; poses (T, 4, 4) in the base frame."""
+    """Poses, proprioception and stages in the T states of a demonstration; poses (T, 4, 4), base frame."""
 
     hand: np.ndarray
     joints_rad: np.ndarray
@@ -226,9 +226,9 @@ def _episode(track: _Track, task: Task, states: np.ndarray, gripper: np.ndarray,
 
 
 def _after_each_action(signal: np.ndarray) -> np.ndarray:
-    """A reward (T,) is for the state that its action led to, as recorded episodes and robomimic have it.
+    """Shift what each state shows to the action that led to it: a reward (T,) belongs to that action.
 
-    The state after the last action is not in the file; the last one that is stands for it.
+    The state after the last action is not in the file; the last stored state stands for it.
     """
     return np.r_[signal[1:], signal[-1:]].astype(np.float64)
 

@@ -21,8 +21,9 @@ MAX_TURN_RADPS = 2.0
 """How fast re-timed targets move at most."""
 
 STEPS_BEFORE_SWITCH, STEPS_AFTER_SWITCH = 4, 12
-"""Around a change of the gripper the demonstration keeps its own timing, for so many steps. People wait
-before it for longer, which a policy without memory cannot learn. After: until the fingers have moved."""
+"""For so many steps before and after a change of the gripper the demonstration keeps its own timing. Longer
+waiting before it, as people do, is cut: a policy without memory cannot learn to wait. The steps after it are
+what the fingers take to move."""
 
 MIN_BRIDGE_STEPS = 5
 
@@ -30,7 +31,7 @@ RESTING_M, RESTING_RAD = 1e-4, 0.002
 """An object that moves less from one step to the next is at rest."""
 
 FLICKER_STEPS = 10
-"""A stage that is interrupted for no more steps has not been undone: a finger lost touch for a moment."""
+"""A stage whose condition fails for at most so many steps is not undone: a finger lost touch for a moment."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Segment:
     """One subtask of one demonstration.
 
     Attributes:
-        subtask: which.
+        subtask: the subtask.
         targets: (T, 4, 4) end-effector targets.
         gripper: (T,) commands, -1 or 1.
         reference: (4, 4) pose of the subtask's object, see :func:`rest_or_reach`.
@@ -70,8 +71,8 @@ class Segment:
 def cut(info: DatagenInfo, task: Task, where: str = "demonstration") -> list[Segment]:
     """Cut a demonstration where each subtask is completed for good.
 
-    What was tried before and undone (an object that slipped) belongs to no segment: the part begins where the
-    last attempt at it begins.
+    An attempt that was undone (the object slipped) belongs to no segment: a segment begins where the last
+    attempt at its subtask begins.
 
     Raises:
         DataError: a subtask is never completed, or an object's poses or a stage are not there.
@@ -121,8 +122,8 @@ def cut(info: DatagenInfo, task: Task, where: str = "demonstration") -> list[Seg
 def rest_or_reach(poses: np.ndarray, gripper: np.ndarray) -> int:
     """The first step at which an object (T, 4, 4) is at rest, or else at which the gripper reaches it.
 
-    A demonstration may begin with its objects still falling onto the table. What the hand does relative to
-    an object, it does relative to where the object came to lie.
+    A demonstration may begin while its objects still fall onto the table, so an object's first pose is not
+    the one that the demonstrator reached for.
     """
     moved_m = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
     turns = Rotation.from_matrix(poses[1:, :3, :3] @ poses[:-1, :3, :3].transpose(0, 2, 1)).magnitude()
@@ -133,7 +134,7 @@ def rest_or_reach(poses: np.ndarray, gripper: np.ndarray) -> int:
 
 
 def _last_attempt(signal: np.ndarray, start: int) -> tuple[int, int]:
-    """Where the attempt begins that completes a stage for good, and the end of the step that does.
+    """The step where the attempt begins that completes a stage for good, and the end of the completing step.
 
     Both are ``start`` if the stage is never reached from there on.
     """
@@ -156,8 +157,8 @@ def _switches(gripper: np.ndarray, before: float, origin: np.ndarray, hand: np.n
 def retime(targets: np.ndarray, gripper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Speed a slow path up to the limits, but keep its pace where the gripper opens or closes.
 
-    Every step of the original takes as long as the limits ask for, near a switch one control step; the
-    path is then sampled at the control rate.
+    Every step of the original takes as long as the speed limits require, and near a switch of the gripper at
+    least one control step. The path is then sampled at the control rate.
 
     Returns:
         Targets (S, 4, 4), gripper (S,), and the original step (S,) that each command is from. Where the

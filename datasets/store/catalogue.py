@@ -1,8 +1,8 @@
-"""What the episodes of a dataset are, without reading them: a line for each, noted when it was written.
+"""The catalogue lists a dataset's episodes, one line each, so that opening the dataset need not read them.
 
-A line counts only if it is whole, by the digest that it begins with, and if the episode's file still has the
-size and the time of its last change that are noted. Any other file is read, and its content compared with the
-digest in its name. So the catalogue may be missing, damaged or old: it only saves time.
+A line counts only if the digest at its beginning fits the line, and if the episode's file still has the size
+and the time of change in the line. Any other file is read, and its content compared with the digest in its
+name. So the catalogue may be missing, damaged or old: it only saves time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILE_NAME = re.compile(r"episode_([0-9]{6,18})\.([0-9a-f]{16})\.hdf5")
 
 
 class Stamp(NamedTuple):
-    """What changes when a file is written to: its size in bytes, and when it was changed."""
+    """Tells whether a file was written to: its size in bytes, and when it was changed."""
 
     size: int
     mtime_ns: int
@@ -39,7 +39,7 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class EpisodeInfo:
-    """An episode as listed: its file, number, content digest, metadata, length in steps, and file's stamp."""
+    """A listed episode: its file, number, content digest, metadata, number of steps, and the file's stamp."""
 
     path: Path
     number: int
@@ -50,12 +50,12 @@ class EpisodeInfo:
 
     @property
     def spec(self) -> WorldSpec:
-        """What its world showed."""
+        """The arrays that the episode's world showed, and what its actions mean."""
         return WorldSpec.from_json(self.meta)
 
 
 class EpisodeFile(NamedTuple):
-    """A file that bears an episode's name, and what that says."""
+    """A file that is named like an episode, with the number and the digest in its name."""
 
     path: Path
     number: int
@@ -71,12 +71,12 @@ class Listing(NamedTuple):
 
 
 def episode_name(number: int, content: bytes) -> str:
-    """Of the file that holds an episode."""
+    """The name of the file that holds an episode."""
     return f"episode_{number:06d}.{digest_of(content)}.hdf5"
 
 
 def episode_files(folder: Path) -> list[EpisodeFile]:
-    """In the order of their numbers, and those of one number in that of their digests."""
+    """The episode files of a folder, by number; files of one number by digest."""
     found = [
         EpisodeFile(folder / name, int(match[1]), match[2])
         for name in os.listdir(folder)
@@ -86,7 +86,7 @@ def episode_files(folder: Path) -> list[EpisodeFile]:
 
 
 def list_episodes(folder: Path) -> Listing:
-    """Of a dataset folder.
+    """List the episodes of a dataset folder.
 
     Raises:
         DataError: data of another format version.
@@ -105,7 +105,7 @@ def list_episodes(folder: Path) -> Listing:
 
 
 def look_at(file: EpisodeFile, noted: dict[str, EpisodeInfo]) -> EpisodeInfo | str:
-    """The episode of a file, or why it is none; read whole if the file was changed since it was noted.
+    """The episode of a file, or why it has none; reads the file if it was changed since its line was written.
 
     Raises:
         DataError: data of another format version.
@@ -148,7 +148,7 @@ def digest_of(content: bytes) -> str:
 
 
 def read_catalogue(folder: Path) -> dict[str, EpisodeInfo]:
-    """What is noted, by the file's name; of two lines for one file the later one counts."""
+    """The lines of the catalogue by the file's name; of two lines for one file the later one counts."""
     try:
         content = (folder / CATALOGUE_NAME).read_bytes()
     except OSError:
@@ -158,9 +158,9 @@ def read_catalogue(folder: Path) -> dict[str, EpisodeInfo]:
 
 
 def encode_catalogue(infos: Iterable[EpisodeInfo]) -> bytes:
-    """Lines that can be a catalogue, or be appended to one.
+    """The lines for some episodes, as a new catalogue or to append to one.
 
-    Each begins with a line break, so that one which a crash cut short does not spoil the next.
+    Each line begins with a line break, so that a line that a crash cut short does not spoil the next.
     """
     return b"".join(_line(info) for info in infos)
 

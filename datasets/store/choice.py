@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def choose(dataset: Dataset, which: str = SUCCESS) -> list[int]:
-    """Positions of the episodes that a word stands for; says aloud how many are left out, and why.
+    """Positions of the chosen episodes; logs how many are left out, and why.
 
     Args:
         which: ``success``, ``all``, or the name of a mask of the dataset.

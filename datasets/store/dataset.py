@@ -7,10 +7,10 @@
     dataset/.catalogue                             what the episodes are, so that opening reads none of them
     dataset/.lock  dataset/.aside                  who writes now, and what is being written
 
-A file gets its name only when it is complete and on the disk, and the name says what must be inside: a
-truncated or flipped file is found by that alone. Writers of one dataset, in any number of processes, take
-turns under a lock that the system frees when its holder dies. So whoever holds it knows that ``.aside``
-is left over from a crash.
+A file gets its name only when it is complete and on the disk, and the name holds the digest of the content,
+which reveals a truncated file or a flipped bit. Writers of one dataset, in any number of processes, take
+turns under a lock that the system frees when its holder dies. So a writer that holds the lock and finds
+``.aside`` knows that a crash left it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class DatasetWriter:
         do_after(error, self.close)
 
     def _note(self, info: EpisodeInfo) -> None:
-        """In the catalogue. The episode is stored by now, and without the line it is only read once more."""
+        """Add a stored episode's line to the catalogue; if that fails, the episode is only read once more."""
         try:
             with (self.path / CATALOGUE_NAME).open("ab") as file:
                 file.write(encode_catalogue([info]))
@@ -114,7 +114,7 @@ class DatasetWriter:
             logger.warning("The catalogue of %s is not up to date: %s", self.path, error.strerror)
 
     def _stored_spec(self) -> WorldSpec | None:
-        """Of the first episode that can be read; None in an empty dataset."""
+        """The spec of the first episode that can be read; None in an empty dataset."""
         noted, files = read_catalogue(self.path), episode_files(self.path)
         refuse_twins(self.path, [(file.number, file.path) for file in files])
         for file in files:
@@ -133,7 +133,7 @@ class Dataset:
 
     Attributes:
         infos: the episodes that are not known to be damaged.
-        damaged: file and reason of each episode that is not what it was when written; skipped.
+        damaged: file and reason of each episode whose content has changed since it was written; skipped.
 
     Raises:
         DataError: no such folder, no readable episode, two of one number, or data of another format version.
@@ -169,10 +169,10 @@ class Dataset:
             raise DataError(f"Episode {info.path} cannot be read: {error}") from error
 
     def verify(self, positions: Iterable[int] | None = None) -> list[tuple[Path, str]]:
-        """Compare the content of episodes (all if None) with their digests, those already compared excepted.
+        """Compare the content of episodes (all if None) with their digests, unless that was done before.
 
         Returns:
-            The damaged ones, which have gone from ``infos`` to ``damaged``.
+            The damaged ones, which are moved from ``infos`` to ``damaged``.
 
         Raises:
             DataError: no readable episode is left.
@@ -190,7 +190,7 @@ class Dataset:
 
     @property
     def spec(self) -> WorldSpec:
-        """What the worlds of all episodes showed.
+        """The arrays that the worlds of all episodes showed, and what their actions mean.
 
         Raises:
             DataError: an episode is of another kind than the first one; names it.
@@ -244,7 +244,7 @@ class Dataset:
             logger.warning("%s is not up to date: %s", self.path / stale, reason)
 
     def _to_note(self) -> list[EpisodeInfo]:
-        """What is listed here, and what other writers have noted meanwhile."""
+        """The episodes for the catalogue: those listed here, and those that others have added meanwhile."""
         damaged = {path.name for path, _ in self.damaged}
         noted = read_catalogue(self.path) | {info.path.name: info for info in self.infos}
         there = {file.path.name for file in episode_files(self.path)}
@@ -252,13 +252,13 @@ class Dataset:
 
 
 def refuse_other_kind(path: Path, there: WorldSpec | None, new: WorldSpec) -> None:
-    """Raise a DataError if an episode's world showed other than the dataset's did (None: it is empty)."""
+    """Raise a DataError if an episode's spec differs from the dataset's (None: the dataset is empty)."""
     if there and (differences := there.differences(new)):
         raise DataError(f"Dataset {path} holds episodes of another kind: {'; '.join(differences)}.")
 
 
 def refuse_twins(path: Path, numbered: Sequence[tuple[int, Path]]) -> None:
-    """Raise a DataError if two of the files, which are in the order of their numbers, have the same one."""
+    """Raise a DataError if two of the files, which are sorted by number, have the same number."""
     for (number, file), (other, twin) in pairwise(numbered):
         if number == other:
             raise DataError(

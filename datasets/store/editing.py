@@ -21,9 +21,9 @@ from simreal_envs.errors import DataError, UsageError
 
 
 def drop_episodes(path: Path | str, episodes: Collection[int | str]) -> list[Path]:
-    """Delete episodes, damaged ones too, and say which files they were.
+    """Delete episodes, damaged ones too, and return the names of their files.
 
-    After a crash in the middle some are gone, and the index is right again when the folder is next opened.
+    A crash in the middle leaves some deleted; the index is renewed when the folder is next opened.
 
     Args:
         episodes: numbers, or names of files.
@@ -66,7 +66,7 @@ def _bring_up_to_date(path: Path) -> None:
 
 
 class Copied(NamedTuple):
-    """An episode that was merged: its file, and that in the merged dataset; None if it was there already."""
+    """A merged episode: its file, and its copy in the merged dataset (None if that was there already)."""
 
     source: Path
     copy: Path | None
@@ -75,9 +75,9 @@ class Copied(NamedTuple):
 def merge(into: Path | str, sources: Sequence[Path | str]) -> Iterator[Copied]:
     """Copy the episodes of datasets into one, each under a new number; iterate to have it done.
 
-    An episode is the same if its content is: what is there already is not copied again, so a merge that was
-    interrupted goes on. The datasets' own masks come along. A dataset that two episodes of one number make
-    unreadable can be merged into a new folder.
+    An episode whose content is in the merged dataset already is not copied again, so an interrupted merge
+    can be continued. The datasets' own masks are merged, too. A dataset that cannot be read because two
+    episodes have the same number can be merged into a new folder.
 
     Raises:
         UsageError: a dataset is to be merged into itself.

@@ -10,8 +10,8 @@ The file has robomimic's layout, so it alone is a robomimic dataset with one dem
     data/demo_0/datagen_info  MimicGen's fields; attrs: env_interface_name, env_interface_type
 
 Frames. In memory every pose is in the robot base frame, the end effector with the axes of Franka's hand.
-MimicGen's interfaces know robosuite's world frame and its grip site, so ``datagen_info`` is written in
-those and turned back on reading; the two constants below are all there is to the difference.
+MimicGen's interfaces use robosuite's world frame and its grip site, so ``datagen_info`` is converted to these
+on writing and back on reading; the two constants below define the conversion.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Episode:
 def binary_gripper(commands: np.ndarray) -> np.ndarray:
     """The commands (T,) of one episode as -1 (open) and 1 (close).
 
-    Every world takes a command by its sign, and 0 as leaving the fingers as they are. So 0 repeats the
-    command before it; before the first one the hand is open.
+    A world reads only the sign of a command; 0 leaves the fingers as they are. So here 0 becomes the command
+    before it; before the first command the hand is open.
     """
     signs = np.sign(np.r_[-1.0, np.asarray(commands, dtype=np.float64)])
     latest = np.maximum.accumulate(np.where(signs != 0, np.arange(len(signs)), 0))
@@ -148,7 +148,7 @@ def env_args(meta: dict[str, Any]) -> str:
 
 
 NOT_AS_EXPECTED = (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError)
-"""What h5py, numpy and json raise where a file holds something else than is looked for."""
+"""What h5py, numpy and json raise where a file does not hold what is read from it."""
 
 
 def text(value: Any) -> str:

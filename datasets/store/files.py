@@ -1,4 +1,4 @@
-"""Files of a dataset folder that are whole or not there, whoever dies while writing them."""
+"""Writes files of a dataset folder that are whole or not there, even if the writer dies meanwhile."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from simreal_envs.errors import DataError
 from simreal_envs.folders import taking_turns
 
 ASIDE = ".aside"
-"""What is being written. Whoever holds the lock knows that it is left over from a crash."""
+"""The file being written. A writer that finds it when it takes the lock knows that a crash left it."""
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
-    """Writers of one dataset take turns."""
+    """Hold the dataset's lock while the context lasts: its writers take turns."""
     return taking_turns(folder / ".lock")
 
 

@@ -53,8 +53,8 @@ def encode_index(infos: Sequence[EpisodeInfo], own_masks: Mapping[str, Iterable[
     """The index as an HDF5 file.
 
     ``data/demo_<number>`` links to each episode by its bare file name, so the folder can be moved.
-    ``mask/<name>`` are robomimic's filter keys, left out where empty: ours, and ``own_masks``, which name
-    episodes by their files; a file that is not there drops out.
+    ``mask/<name>`` are robomimic's filter keys, those of simreal and ``own_masks``; empty ones are left out.
+    ``own_masks`` name episodes by their files; a file that is not there is left out.
     """
     demos = {info.path.name: demo_name(info) for info in infos}
     masks = {name: {info.path.name for info in chosen} for name, chosen in made_masks(infos).items()}
@@ -82,7 +82,7 @@ def indexed_files(folder: Path) -> set[str]:
 
 
 def read_index(folder: Path, masks: bool = True) -> Index:
-    """What the index says; nothing if there is no readable one, which is then made anew."""
+    """Read the index; without a readable one the result is empty, and the index is made anew later."""
     path = folder / INDEX_NAME
     if not path.exists():
         return Index()
@@ -96,7 +96,7 @@ def read_index(folder: Path, masks: bool = True) -> Index:
 
 
 def _links(data: h5py.Group) -> dict[str, str]:
-    """By h5py's lower door: the upper one takes six times as long, 0.15 s for 1,000 episodes."""
+    """Read the links with h5py's low-level API: the other takes six times as long (0.15 s for 1,000)."""
     names: list[bytes] = []
     links = data.id.links
     links.iterate(names.append)

@@ -1,4 +1,4 @@
-"""What is said of an episode beside its arrays: what its world showed, and how it ended."""
+"""An episode's metadata: the description of its world, and how the episode ended."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _META_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def read_meta(values: Any) -> dict[str, Any]:
-    """An episode's metadata in today's format, of those that were stored.
+    """Convert stored metadata of an episode to today's format.
 
     Raises:
-        DataError: they cannot be an episode's; names the key, and what it holds.
+        DataError: they cannot be an episode's metadata; names the key and its value.
     """
     if not isinstance(values, dict):
         raise DataError(f"its metadata are {values!r:.40}, not names and values")
@@ -35,7 +35,7 @@ def read_meta(values: Any) -> dict[str, Any]:
 
 
 def check_meta(meta: dict[str, Any]) -> WorldSpec:
-    """What its world showed; a DataError names the key of metadata that cannot be an episode's."""
+    """The spec of the episode's world; a DataError names the key if the metadata cannot be an episode's."""
     spec = WorldSpec.from_json(meta)
     if spec.history != 1:
         raise DataError(f"its history is {spec.history}; an episode holds each moment once")
@@ -88,7 +88,7 @@ Ending = Literal["success", "failed", "interrupted"]
 
 
 def how_it_ended(meta: dict[str, Any]) -> Ending:
-    """By an episode's metadata; one that is not marked as a success failed."""
+    """How an episode ended, by its metadata; one that is not marked as a success counts as failed."""
     if meta.get("interrupted"):
         return "interrupted"
     return "success" if meta.get("success") else "failed"

@@ -24,8 +24,8 @@ observation missed its deadline, and the age of the camera's frame."""
 class EpisodeRecorder:
     """Records one episode: hand it to ``run_episode`` as ``recorder``, then call :meth:`finish`.
 
-    One recorder serves any number of episodes, one after the other. What wrappers made of observations or
-    actions is refused, since an episode is stored under its world's own description; rewards are the world's.
+    One recorder serves any number of episodes, one after the other. An episode is refused if wrappers changed
+    observations or actions, since it is stored with its world's own description. Rewards are the world's.
     """
 
     def __init__(self) -> None:
@@ -54,8 +54,8 @@ class EpisodeRecorder:
         fields come along where the world's ``info`` has them.
 
         Raises:
-            UsageError: a wrapper changed what its world's description promises, or what passed through it;
-                names it and what it changed.
+            UsageError: a wrapper changed spaces, observations or actions of the world; names the wrapper and
+                what it changed.
         """
         steps, self._steps = self._steps, []
         check_stack(env)
@@ -106,7 +106,7 @@ class EpisodeRecorder:
 def _check_described(
     observations: dict[str, np.ndarray], steps: list[Step], spec: WorldSpec, action_kind: str
 ) -> None:
-    """Refuse observations and actions that are not what the world promises."""
+    """Refuse observations and actions that do not fit the world's description."""
     described = spec.space
     check_observation(observations, described)
     if more := set(observations) - set(described):

@@ -41,7 +41,7 @@ class Device(Protocol):
     """One line: what moves what."""
 
     def read(self, keys: Sequence[str]) -> Motion:
-        """What is wanted now, never waiting; ``keys`` were typed since the last call, one call a step.
+        """The motion that is wanted now; never waits. Call it once a step, with the keys typed since then.
 
         Raises:
             RobotError: the device is gone.

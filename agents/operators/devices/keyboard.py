@@ -37,7 +37,7 @@ FINE = 0.25
 
 
 class Keyboard:
-    """See the module for the keys. One at a time, as terminals repeat one: each ends what the last did."""
+    """Moves the arm by one key at a time (see the module): a new key ends the motion of the last one."""
 
     help = "w/s a/d r/f move, u/o i/k j/l turn, shift finer, space stops, c close, v open"
 
