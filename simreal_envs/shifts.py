@@ -76,7 +76,7 @@ class Shift:
         return points
 
     def act(self, actions: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """The ``pose`` action (7,) that the arm is given now, from the episode's actions so far, newest last."""
+        """The ``pose`` action (7,) that the arm is given now; the newest of the episode's actions is last."""
         return actions[-1]
 
 
