@@ -1,6 +1,6 @@
 """Success of the scripted experts over many seeds.
 
-python benchmarks/experts.py --episodes 200 --noise 0.01
+python benchmarks/experts.py --episodes 200 --noise 0.01 --tasks Lift Stack --region all
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--noise", type=float, nargs="*", default=(0.0, 0.01, 0.02), help="metres")
+    parser.add_argument("--tasks", nargs="*", default=tasks_with("expert"))
+    parser.add_argument("--region", default="all", help="where objects start: in, ood or all")
     arguments = parser.parse_args()
-    for task in tasks_with("expert"):
+    for task in arguments.tasks:
         for noise_m in arguments.noise:
-            env = ActionNoise(WorldConfig(task, obs="state").make("all"), std_m=noise_m)
+            env = ActionNoise(WorldConfig(task, obs="state").make(arguments.region), std_m=noise_m)
             expert = make_expert(env)
             outcomes = [run_episode(env, expert, seed=seed) for seed in range(arguments.episodes)]
             solved = sum(outcome.success for outcome in outcomes)
