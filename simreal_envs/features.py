@@ -239,7 +239,7 @@ class WorldSpec:
         return [*self.lacks(other), *missing]
 
     def lacks(self, offered: WorldSpec) -> list[str]:
-        """What ``offered`` lacks or has otherwise, one phrase each; more arrays in ``offered`` do not matter."""
+        """What ``offered`` lacks or has otherwise, one phrase each; further arrays do not matter."""
         problems = []
         for what in ("task", "action_kind", "control_hz", "history"):
             here, there = getattr(self, what), getattr(offered, what)
