@@ -112,7 +112,7 @@ class Witness:
                     return False
                 action = layer.sent
             elif hasattr(layer, "action_kind"):
-                return True  # it answers for what it makes of the actions
+                return True  # such a wrapper describes what its actions mean
         return np.array_equal(self._ledger.received, action)
 
 

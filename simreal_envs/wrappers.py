@@ -78,7 +78,7 @@ class ActionNoise(Commands, gym.utils.RecordConstructorArgs):
     """Disturb the commanded position, so that demonstrations show how to recover.
 
     The disturbance is a first-order autoregressive process with standard deviation ``std_m`` a coordinate.
-    Whoever acts, and whoever records, does not see it (DART: Laskey et al. 2017).
+    Neither the actor nor the record contains the disturbance (DART: Laskey et al. 2017).
     """
 
     action_kind = "pose"

@@ -54,7 +54,7 @@ class RigControl:
         """
         places = {name: as_place(value) for name, value in placement.items()}
         misread = {name: placement[name] for name, place in places.items() if place is None}
-        self._ask("place", placement=places | misread)  # the rig says what it takes
+        self._ask("place", placement=places | misread)  # the rig refuses these with an error
 
     def reset(self) -> None:
         """Arm at its start joints, hand open, objects in a default placement; not while it is controlled."""

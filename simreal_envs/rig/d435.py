@@ -105,7 +105,7 @@ class SoftwareD435:
                 continue
             records, frame = self._frames.written, self._frames.read()
             if not frame["plugged"]:
-                self._device = None  # librealsense forgets a device that nobody holds
+                self._device = None  # without a reference to it librealsense removes the device
             elif self._device is None:
                 self._device = _Device(self._rs, self._serial)
                 self._device.plug_into(self.context)

@@ -127,7 +127,7 @@ class RobotServer:
         if move is not None and move.ending is None:
             self._arm.release()
             if move.controller == Controller.EXTERNAL:
-                return move.torque  # the last one again if a command was lost
+                return move.torque  # if a command was lost, the last torque is applied again
             if move.controller == Controller.CARTESIAN_IMPEDANCE:
                 return self._arm.cartesian_impedance(move.generator.pose, move.generator.q)
             return self._arm.joint_impedance(move.generator.q, move.generator.dq)

@@ -146,7 +146,7 @@ class FollowJoints(Follow):
 
     def _take(self, command: np.ndarray, now_s: float, dt_s: float) -> tuple[str, ...]:
         self._from = self._at(now_s)
-        dt_s = min(dt_s, self._limits.interpolation_s)  # the step is taken in that time, however late it came
+        dt_s = min(dt_s, self._limits.interpolation_s)  # a late action may not go farther
         self._to, limited = limit_joints(self._from, command["joints_target_rad"], self._limits, dt_s)
         self._since_s = now_s
         self.target = kinematics.forward(self._to)

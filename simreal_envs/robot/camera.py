@@ -200,7 +200,7 @@ class RealSense:
                     return
                 self._fault = "it is unplugged; check the cable at both ends."
             except (RobotError, RuntimeError) as error:
-                # Only its words are kept: its traceback would hold a device that librealsense should forget.
+                # Keep only the error's text: its traceback would hold a device that librealsense must forget.
                 self._fault = f"it cannot be started again: {error}"
 
     def _wait_for_first_frame(self) -> None:

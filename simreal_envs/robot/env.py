@@ -180,7 +180,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         info = self._info(state, frame)
         success = bool(info["success"])
         if success or self._interrupted:
-            # An arm that cannot even be stopped is what the next reset mends; why the episode ended is kept.
+            # If the arm cannot be stopped either, the next reset recovers it; the first cause is kept.
             do_after(RobotError(self._interrupted) if self._interrupted else None, self.stop)
         if self._interrupted:
             log.error("Episode interrupted: %s", self._interrupted)
@@ -268,7 +268,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
                 self.arm.move_up(RAISE_M)
                 self.arm.move_to_joints(joints_rad)
                 self.scene.place(placement)
-                self._recover()  # with the user stop pressed one places objects safely
+                self._recover()  # the operator places objects safely with the user stop pressed
                 return self._await_frame(after_s=time.monotonic() + CAMERA_LATENCY_S)
             except RobotError as error:
                 if not asked and attempts == ATTEMPTS:
@@ -343,7 +343,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         return observation
 
     def _point_cloud(self, state: ArmState, frame: Frame) -> dict[str, np.ndarray]:
-        """The arrays of a point cloud; without a point in the workspace they are zero and the episode ends."""
+        """The arrays of a point cloud; without a point in the workspace they are zero, the episode ends."""
         assert frame.depth_m is not None
         depth_m, colour = fit_depth(frame.depth_m, VIEW_SIZE), fit_colour(frame.colour, VIEW_SIZE)
         view = View(self._view.at(state.pose_in_base), depth_m, colour)

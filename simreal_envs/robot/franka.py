@@ -53,7 +53,7 @@ def panda_py() -> Any:
         raise MissingDependencyError(
             f"The arm needs panda_py ({error}): pip install 'simreal[real]'"
         ) from error
-    logging.getLogger("panda").setLevel(logging.CRITICAL)  # what it would log, we report with its cause
+    logging.getLogger("panda").setLevel(logging.CRITICAL)  # we report its errors, with their causes
     return panda_py
 
 

@@ -70,7 +70,7 @@ class RigScene:
         return self.control.object_poses_in_base()
 
     def attend(self, ask: Ask) -> None:
-        pass  # it has no questions
+        pass  # the rig asks no questions
 
 
 class OperatorScene:

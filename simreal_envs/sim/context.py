@@ -67,7 +67,7 @@ def _make_current(backend: Any) -> None:
     try:
         if _context is None:
             load_other_llvm_first()
-            # The process's end frees it. MuJoCo's own way fails if the display was closed before.
+            # The context is freed when the process ends; MuJoCo's `free` fails if the display is closed.
             kept = type("KeptContext", (backend.GLContext,), {"__del__": lambda self: None})
             _context = kept(64, 64)
         _context.make_current()

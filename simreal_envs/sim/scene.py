@@ -142,7 +142,7 @@ def compiled_scene(task: str, shifts: tuple[Shift, ...] = ()) -> CompiledScene:
 
 
 def _forget_what_compiling_left() -> None:
-    """Free 250 MB: robosuite's objects, and the last model's sources, which MuJoCo keeps to save them."""
+    """Free 250 MB: robosuite's objects, and the last model's XML and assets, which MuJoCo keeps."""
     gc.collect()  # robosuite's objects refer to one another
     mujoco.MjModel.from_xml_string("<mujoco/>")
     with suppress(AttributeError):  # musl's C library has no such call, and gives memory back by itself
