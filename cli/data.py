@@ -209,7 +209,7 @@ def drop(
     wanted = [int(text) if text.isdecimal() else Path(text).name for text in episodes]
     try:
         dropped = drop_episodes(dataset, wanted)
-    except KeyboardInterrupt:  # the same command may then name episodes that are gone
+    except KeyboardInterrupt:  # the same command would name episodes that are deleted already
         raise KeyboardInterrupt(
             f"interrupted; `simreal data info {dataset}` says what is left of it."
         ) from None

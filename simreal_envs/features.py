@@ -1,7 +1,7 @@
 """Every array of an observation by name, and the test whether data, policies and worlds fit together.
 
-A world's :class:`WorldSpec` is stored with each episode and each checkpoint. Whoever asks whether data,
-policies and environments fit calls :meth:`WorldSpec.differences` or :meth:`WorldSpec.lacks`, nothing else.
+A world's :class:`WorldSpec` is stored with each episode and each checkpoint. Its methods ``differences`` and
+``lacks`` alone decide whether data, policies and environments fit.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Latest:
         while True:
             number = self.written
             value = self._slots[number % _SLOTS].copy()
-            if self.written <= number + _SLOTS - 2:  # else the writer has come round to it meanwhile
+            if self.written <= number + _SLOTS - 2:  # else the writer may have overwritten the slot meanwhile
                 return value
 
     @property

@@ -47,7 +47,7 @@ class Step:
     info: dict[str, Any]
     """The info returned *with* ``observation`` (before the action)."""
     altered: list[str] = field(default_factory=list)
-    """What wrappers changed between the world and whoever acts, see :class:`simreal_envs.stack.Witness`."""
+    """What wrappers changed between the world and the actor, see :class:`simreal_envs.stack.Witness`."""
 
 
 @dataclass

@@ -56,7 +56,7 @@ def run_in_processes(
         return
 
     context = multiprocessing.get_context("spawn")
-    # Not an Event: a process that dies while it looks at one keeps its lock, for which `set` would then wait.
+    # Not an Event: a process that dies while it reads an Event keeps the Event's lock, and `set` would hang.
     stop = context.RawValue(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(make_work, stop))
     try:

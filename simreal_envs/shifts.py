@@ -76,7 +76,7 @@ class Shift:
         return points
 
     def act(self, actions: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """The ``pose`` action (7,) that the arm is given now; the newest of the episode's actions is last."""
+        """The ``pose`` action (7,) for the arm, from the episode's actions so far, the newest last."""
         return actions[-1]
 
 
@@ -169,7 +169,7 @@ class Noise(Shift):
 
 
 class ArmGains(Shift):
-    """The arm is softer and holds its elbow elsewhere, by amounts that are drawn anew in every episode.
+    """The arm follows position and rotation less firmly and holds its elbow elsewhere, anew in every episode.
 
     Nobody knows how a real arm lags behind its targets. With source data that lag in many ways, a policy
     tolerates one more, and the target's states have similar states in the source.

@@ -120,7 +120,7 @@ def check_action(action: FloatArray, kind: str) -> NDArray[np.float64]:
 
 
 def check_observation(observation: Any, space: spaces.Dict) -> int | None:
-    """Refuse an observation of which an array named in ``space`` is not as it says there, or is not finite.
+    """Check an observation: every array in ``space`` must have its shape and dtype and be finite.
 
     Returns:
         The number of environments if every array has a leading batch axis, as those of a vector environment

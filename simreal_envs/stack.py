@@ -1,7 +1,8 @@
-"""What lies between a world and whoever acts or records: wrappers, and what they make of what passes.
+"""Checks the wrappers between a world and the actor or recorder: which of them change what passes.
 
-An episode is stored under its world's description, and a policy acts in what it was trained for. So wrappers
-may change actions only where an ``action_kind`` says what they mean then, and observations not at all.
+An episode is stored with its world's description, and a policy acts in worlds like those it was trained in.
+So a wrapper must not change observations, and may change actions only if its ``action_kind`` says what the
+actions that it takes mean.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ MEND = (
 
 
 class Commands(gym.ActionWrapper[Any, np.ndarray, np.ndarray]):
-    """A wrapper whose ``action_kind`` says what its actions mean; made of them are those of the world below.
+    """A wrapper that takes actions of its own ``action_kind`` and turns them into those of the world below.
 
     Attributes:
-        received: the last action that came to it.
-        sent: what it made of that.
+        received: the last action that the wrapper was given.
+        sent: the action that the wrapper made of it.
     """
 
     action_kind: str
@@ -48,13 +49,13 @@ class Commands(gym.ActionWrapper[Any, np.ndarray, np.ndarray]):
 
 
 class Ledger:
-    """What a world itself gave and received last, whatever its wrappers make of it.
+    """Records what a world itself returned and received last, below all wrappers.
 
     Attributes:
-        observation: a copy of the last one it gave.
-        received: the last action that it carried out.
-        reward: what that earned.
-        steps: how many actions it has carried out.
+        observation: a copy of the world's last observation.
+        received: the last action that the world carried out.
+        reward: the reward of that action.
+        steps: how many actions the world has carried out.
     """
 
     def __init__(self) -> None:
@@ -62,12 +63,12 @@ class Ledger:
         self.received, self.reward, self.steps = np.empty(0), 0.0, 0
 
     def gives(self, observation: Observation) -> Observation:
-        """Note the observation and hand it on."""
+        """Record a copy of the observation and return the observation."""
         self.observation = {name: value.copy() for name, value in observation.items()}
         return observation
 
     def carried_out(self, action: np.ndarray, reward: float) -> None:
-        """Note an action and what it earned."""
+        """Record an action and its reward."""
         self.received, self.reward = np.array(action), reward
         self.steps += 1
 
@@ -76,7 +77,7 @@ class Witness:
     """Compares what passes through an environment with what its world gave and received.
 
     Args:
-        env: the environment, reset just now.
+        env: the environment, directly after its reset.
         observation: what the reset returned.
     """
 
@@ -87,7 +88,7 @@ class Witness:
         self._of_observation = self._compare(observation)
 
     def step(self, action: Any, next_observation: Any) -> list[str]:
-        """What of a step is not as in the world: of the observation before the action, and the action."""
+        """What wrappers changed in a step: the observation before the action, or the action."""
         found = self._of_observation
         if not self._arrived(action):
             found = [*found, "the action"]
@@ -104,19 +105,19 @@ class Witness:
         return [name for name, value in given.items() if not np.array_equal(observation[name], value)]
 
     def _arrived(self, action: Any) -> bool:
-        """Whether the action came to the world as it was, but for what wrappers with an action_kind do."""
+        """Whether the action reached the world unchanged, except by wrappers with an ``action_kind``."""
         for layer in self._layers[:-1]:
             if isinstance(layer, Commands):
                 if not np.array_equal(layer.received, action):
                     return False
                 action = layer.sent
             elif hasattr(layer, "action_kind"):
-                return True  # it answers for what it makes of the actions
+                return True  # such a wrapper describes what its actions mean
         return np.array_equal(self._ledger.received, action)
 
 
 def layers(env: Any) -> list[Any]:
-    """A stack of wrappers from the outermost on, and what they are around: the last one has no wrappers."""
+    """The layers of a stack: the wrappers from the outermost on, and last the unwrapped environment."""
     stack = [env]
     while True:
         if isinstance(env, gym.Wrapper | gym.vector.VectorWrapper):
@@ -157,9 +158,9 @@ def check_stack(env: Any) -> None:
 
 
 def changes(env: Any) -> list[str]:
-    """What each wrapper of an environment makes of actions and observations, unless it is described.
+    """What each wrapper changes in actions and observations, unless its ``action_kind`` describes the change.
 
-    Wrappers that change neither space nor what passes are not in it: TimeLimit, RecordVideo, rewards, ...
+    Wrappers that change neither are left out: TimeLimit, RecordVideo, wrappers of rewards, ...
     """
     outer = layers(env)
     found = _changes(outer)
@@ -171,7 +172,7 @@ def changes(env: Any) -> list[str]:
 
 
 def suspects(env: Env) -> str:
-    """The wrappers that may have changed what passed: those that are not Gymnasium's nor ours."""
+    """The wrappers that may have changed what passed: those that are neither Gymnasium's nor simreal's."""
     own = [w for w in layers(env)[:-1] if not type(w).__module__.startswith(("gymnasium.", "simreal_"))]
     return ", ".join(type(wrapper).__name__ for wrapper in own) or str(env)
 
@@ -187,7 +188,7 @@ def _changes(stack: list[Any]) -> list[str]:
 
 
 def _changes_in_place(world: Any, wrappers: list[Any]) -> list[str]:
-    """What became of the world's own spaces; Stable-Baselines3's VecNormalize overwrites them."""
+    """Changes of the world's own spaces, which Stable-Baselines3's VecNormalize overwrites."""
     if not hasattr(world, "world_spec"):
         return []
     described = world.world_spec.space

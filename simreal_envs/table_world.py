@@ -14,16 +14,16 @@ from simreal_envs.tasks.base import Task
 
 
 class TableWorld(Protocol):
-    """The simulation, the virtual rig and the robot alike.
+    """The interface of every unwrapped world: the simulation, the virtual rig and the robot.
 
     Attributes:
-        task: what is to be done.
-        action_kind: what actions mean.
+        task: the task.
+        action_kind: what actions mean, see :data:`simreal_envs.spec.ACTION_KINDS`.
         real_time: whether time passes by itself between steps.
-        observation_spec: what was asked for.
-        world_spec: every array that is shown, and what actions mean.
-        cameras: by name, for the observation's images.
-        ledger: what the world itself gave and received last.
+        observation_spec: the observations that were asked for.
+        world_spec: every array of the observations, and what actions mean.
+        cameras: the mounted cameras by name, for the observation's images.
+        ledger: what the world itself returned and received last.
     """
 
     task: Task
@@ -35,7 +35,7 @@ class TableWorld(Protocol):
     ledger: Ledger
 
     def observe(self) -> Observation:
-        """What is to be seen now, one moment whatever the history."""
+        """The observation of the present moment, without a history."""
 
     def begin(self) -> Observation:
         """The observation of an episode that begins now."""
@@ -50,7 +50,7 @@ class TableWorld(Protocol):
         """Each object's (4, 4) pose; empty where nobody knows them."""
 
     def describe(self) -> dict[str, Any]:
-        """What an episode recorded here should say about its world; JSON-able."""
+        """The world's description, which is stored with every recorded episode; JSON-able."""
 
     def stop(self) -> None:
         """End control of the arm; it holds itself where it is."""

@@ -22,12 +22,12 @@ Predict = Callable[..., tuple[np.ndarray, Any]]
 
 
 def proprioception_space(history: int = 1, names: Sequence[str] = ()) -> spaces.Dict:
-    """The space of the proprioception that every world shows, or of what is named of it."""
+    """The space of the proprioception that every world shows, or of the arrays that are named."""
     return spaces.Dict({f.key: f.box(history) for f in PROPRIOCEPTIVE if not names or f.key in names})
 
 
 def states_of(state: Any, episode_start: Any, count: int | None) -> list[Any]:
-    """The state of each environment, None where an episode starts; ``count`` None: one, without a batch axis.
+    """The state of each environment, None where an episode starts. ``count`` None: no batch axis.
 
     Raises:
         UsageError: not one state or one entry of ``episode_start`` an environment.
@@ -51,7 +51,7 @@ def states_of(state: Any, episode_start: Any, count: int | None) -> list[Any]:
 
 
 def of_one_world(*reads: str) -> Callable[[Predict], Predict]:
-    """Make of a ``predict`` for one world one that checks what it reads, and takes a batch of one as well.
+    """Decorate a ``predict`` for one world: it then checks what it reads, and takes a batch of one as well.
 
     The decorated method is given the present moment of one environment's observation, and None as state where
     an episode starts. Where the environment shows a history, the actor's attribute ``history`` says how long.
@@ -60,7 +60,7 @@ def of_one_world(*reads: str) -> Callable[[Predict], Predict]:
         reads: names of the proprioception that it reads.
 
     Raises:
-        UsageError: when it predicts: see :func:`check_observation`, or a batch of more than one.
+        UsageError: from ``predict``: see :func:`check_observation`, or for a batch of more than one.
     """
 
     def decorate(predict: Predict) -> Predict:

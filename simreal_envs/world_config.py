@@ -21,11 +21,11 @@ from simreal_envs.tasks import get_task
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """The arguments of ``gymnasium.make`` but for the region, and the action's kind. Picklable.
+    """Describes a world by the arguments of ``gymnasium.make`` except the region. Picklable.
 
     Attributes:
-        action_kind: ``pose``; ``joint``, which rig and robot take themselves; or, by the wrappers of
-            :mod:`simreal_envs.wrappers`, ``delta``, and ``joint`` in simulation.
+        action_kind: ``pose``, ``delta`` or ``joint``. Rig and robot take ``pose`` and ``joint`` themselves;
+            otherwise the environment gets a wrapper of :mod:`simreal_envs.wrappers`.
         host, limits: of a robot or rig: its address, and the file of its safety limits.
         serial: of a robot's camera.
 
@@ -71,19 +71,19 @@ class WorldConfig:
 
     @property
     def observation_spec(self) -> ObservationSpec:
-        """What it is asked to show."""
+        """The observations that the world is asked for."""
         return ObservationSpec.parse(self.obs, self.image_size, self.cameras, self.points, self.history)
 
     @property
     def spec(self) -> WorldSpec:
-        """What it shows and takes."""
+        """The arrays that the world shows, and the actions that it takes."""
         shown = self.observation_spec
         features = shown.features(len(get_task(self.task).objects))
         return WorldSpec(self.task, self.action_kind, features, shown.history)
 
     @classmethod
     def showing(cls, needed: WorldSpec, **kwargs: Any) -> WorldConfig:
-        """The world that shows these features; the other arguments are as always."""
+        """Describe a world that fits ``needed``; ``kwargs`` are further arguments of the constructor."""
         shown = ObservationSpec.of(needed.features, needed.history)
         return cls(
             needed.task,
@@ -98,7 +98,7 @@ class WorldConfig:
 
     @property
     def workers(self) -> int | None:
-        """How many environments may exist at once; None: any number. There is one robot at a host."""
+        """How many environments may exist at once: one on rig and robot; None: any number, in simulation."""
         return None if self.env == "sim" else 1
 
     def make(self, region: str, **kwargs: Any) -> gym.Env[Any, Any]:

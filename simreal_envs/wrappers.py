@@ -3,8 +3,8 @@
 | wrapper | action |
 |---|---|
 | :class:`DeltaActions` | ``delta``: [-1, 1]^7 relative to the present pose (teleoperation, RL, old data) |
-| :class:`JointActions` | ``joint``: seven absolute joint angles and the gripper, by way of the hand's pose |
-| :class:`ActionNoise` | as the wrapped world, disturbed on the way; what is recorded is the intended action |
+| :class:`JointActions` | ``joint``: seven absolute joint angles and the gripper, sent as the hand's pose |
+| :class:`ActionNoise` | the wrapped world's; it is disturbed, but the intended action is recorded |
 
 Each passes its arguments to Gymnasium's spec, so that a stack can be rebuilt from ``env.spec``.
 """
@@ -58,7 +58,7 @@ class DeltaActions(Commands, gym.utils.RecordConstructorArgs):
 
 
 class JointActions(Commands, gym.utils.RecordConstructorArgs):
-    """Command joint angles; the end effector goes where they would put it, the elbow does not follow.
+    """Command joint angles: the end effector goes to their pose, but the elbow does not follow them.
 
     On rig and robot ``gym.make(..., actions="joint")`` commands the joints themselves.
     """
@@ -78,7 +78,7 @@ class ActionNoise(Commands, gym.utils.RecordConstructorArgs):
     """Disturb the commanded position, so that demonstrations show how to recover.
 
     The disturbance is a first-order autoregressive process with standard deviation ``std_m`` a coordinate.
-    Whoever acts, and whoever records, does not see it (DART: Laskey et al. 2017).
+    Neither the actor nor the record contains the disturbance (DART: Laskey et al. 2017).
     """
 
     action_kind = "pose"

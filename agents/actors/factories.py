@@ -60,8 +60,8 @@ class TrainedPolicy:
         from simreal_agents.policies.checkpoint import STATE, find_checkpoint, read_state
 
         folder = find_checkpoint(self.run, self.checkpoint)
-        read_state(folder)  # which refuses a damaged one
-        state = json.loads((folder / STATE).read_text())  # of an earlier format as it was: so are its results
+        read_state(folder)  # refuses a damaged checkpoint
+        state = json.loads((folder / STATE).read_text())  # unconverted, so that the identity stays the same
         use = [state["config"]["head"], state["config"]["encoder"]]
         use += [state[key] for key in ("world", "looks", "cameras")]
         digest = hashlib.sha256((folder / "weights.safetensors").read_bytes())

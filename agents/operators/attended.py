@@ -117,7 +117,7 @@ class AttendedWorld(gym.Wrapper[Any, Any, Any, Any]):
         self.ended_by = self._remark = self._event = ""
         self._steps = 0
         self._show(State.RESETTING, self.progress)
-        self.operator.poll()  # keys of before shall not answer a question of the reset
+        self.operator.poll()  # keys typed earlier must not answer a question of the reset
         observation, info = self.env.reset(seed=seed, options=options)
         self._rule_known = bool(self._world.object_poses_in_base())
         if self.guided:

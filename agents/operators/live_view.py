@@ -129,7 +129,7 @@ def _banner(status: Status, columns: int) -> list[str]:
     r, g, b = status.state.colour
     word = f" {status.state.word.upper()} "
     text = [status.text]
-    if not status.state.stays:  # a line that the terminal breaks would not be drawn over
+    if not status.state.stays:  # a line that wraps could not be overwritten
         text = textwrap.wrap(status.text, max(columns - len(word) - 1, 1)) or [""]
     first = f"\x1b[1;37;48;2;{r};{g};{b}m{word}\x1b[0m {text[0]}"
     return [first, *(f"{'':{len(word)}} {line}" for line in text[1:])]

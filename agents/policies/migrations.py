@@ -1,9 +1,9 @@
 """What configurations and checkpoints of earlier formats mean.
 
 A configuration is complete when it is written, in ``config.json`` and in each checkpoint's ``state.json``,
-with the format version of that moment. Whoever adds a key to the configuration, or to an encoder's or head's
-``Settings``, adds it to :data:`MEANT_BEFORE` too, with what runs did before, which seldom is the new default.
-What is still missing is an error.
+with its format version. A new key of the configuration, or of an encoder's or head's ``Settings``, needs an
+entry in :data:`MEANT_BEFORE` too: what runs did before the key existed, which is seldom the new default. Any
+other missing key is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
         "data.source_episodes": "all",
         "data.target_episodes": "all",
     },
-    5: {  # one camera's image was all there was to see
+    5: {  # policies read the image of one camera only
         "observation.obs": "image",
         "observation.cameras": "agentview",
         "observation.points": None,

@@ -172,7 +172,7 @@ def _plan(
 def _dual(
     plan: NDArray[np.float64], f: NDArray[np.float64], g: NDArray[np.float64], epsilon: float, tau: float
 ) -> float:
-    """The dual's value, but for a constant."""
+    """The dual's value, up to a constant."""
     value = -epsilon * plan.sum()
     if np.isinf(tau):
         return value + f.mean() + g.mean()

@@ -154,7 +154,7 @@ def _checksum(stored: _Stored) -> int:
 
 def _open(stored: _Stored, feature: Feature, digests: Sequence[str]) -> Array:
     with suppress(OSError):
-        os.utime(stored.file)  # as the one that was used last
+        os.utime(stored.file)  # marks the file as used last
     shape = (stored.frames, *feature.shape)
     array = np.memmap(stored.file, feature.dtype, "r", stored.offset, shape).view(np.ndarray)
     rows = np.concatenate([np.arange(n) + start for start, n in (stored.rows[d] for d in digests)])

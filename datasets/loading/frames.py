@@ -143,7 +143,7 @@ class Frames:
         return np.minimum(frames[:, None] + np.arange(horizon), last[:, None])
 
     def moments(self, frames: NDArray[np.int64], history: int) -> NDArray[np.int64]:
-        """Frames (B, history) up to each one, oldest first; an episode's first one is repeated."""
+        """Frames (B, history) up to each one, oldest first; an episode's first one is repeated before it."""
         first = self.starts[np.searchsorted(self.starts, frames, side="right") - 1]
         return np.maximum(frames[:, None] + np.arange(1 - history, 1), first[:, None])
 

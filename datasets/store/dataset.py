@@ -198,7 +198,7 @@ class Dataset:
         first = self.infos[0]
         described = {key: first.meta[key] for key in first.spec.to_json()}
         for info in self.infos:
-            # Most are alike to the letter, which is faster to see than what they mean.
+            # Compare the stored values first: faster than parsing every spec, and most are equal.
             if any(info.meta[key] != value for key, value in described.items()):
                 refuse_other_kind(info.path, first.spec, info.spec)
         return first.spec

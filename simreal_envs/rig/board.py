@@ -33,7 +33,7 @@ _CENTRE_IN_HAND_M = np.array([0.10, 0.0, 0.0])
 
 
 def _board_in_hand() -> FloatArray:
-    """Tilted so that the camera in front of the robot sees it when the hand points down."""
+    """The board's pose in the hand, tilted towards the camera for a hand that points down."""
     right, down = np.array([0.0, -1.0, 0.0]), np.array([np.cos(_TILT), 0.0, np.sin(_TILT)])
     rotation = np.stack([right, down, np.cross(right, down)], axis=1)
     width, height = BOARD.size_m
@@ -79,7 +79,7 @@ class ShownBoard:
             raise RobotError(f"No camera of a rig at {host} shows the board: {error}.") from error
 
     def close(self) -> None:
-        """Take it away again."""
+        """Take the board away again."""
         take_board_away(self._host)
 
     def __enter__(self) -> ShownBoard:
@@ -92,14 +92,14 @@ class ShownBoard:
 
 
 def board_place(host: str) -> Place | None:
-    """Where somebody put the board, if anywhere."""
+    """Where the board is at present: in the hand, on the table, or nowhere."""
     sign = _sign(host)
     found = sign.read_text() if sign.exists() else ""
     return next((place for place in PLACES if place == found), None)
 
 
 def take_board_away(host: str) -> None:
-    """Whoever put it there."""
+    """Take the board away, even if another process put it there."""
     _sign(host).unlink(missing_ok=True)
 
 
@@ -128,7 +128,7 @@ def hands_touching_corners(model_xml: str) -> list[FloatArray]:
 
 
 def _fingertips_beyond_end_effector_m(model_xml: str) -> float:
-    """Along the hand's axis, measured on the served scene's meshes."""
+    """How far the fingertips are beyond the end effector, measured on the served scene's meshes."""
     model = mujoco.MjModel.from_xml_string(model_xml)
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)

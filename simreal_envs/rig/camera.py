@@ -1,7 +1,7 @@
 """The rig's camera: a process that draws the scene as a D435 would see it, 30 times a second.
 
-What does not move is drawn once and kept; a frame draws only the robot and the objects, and puts them in
-front of it by depth. The pixels are those of the whole scene, at a quarter of the time.
+The fixed part of the scene is drawn once and kept. For each frame only robot and objects are drawn and
+combined with it by depth: the pixels are those of the whole scene, in a quarter of the time.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _stock() -> np.ndarray:
 
 
 class PooledNoise(np.random.Generator):
-    """Normal noise from a stock: a frame needs a million, too many to draw afresh."""
+    """Normal noise from a stock of numbers: a frame needs a million, too many to draw anew each time."""
 
     def __init__(self, seed: np.random.SeedSequence) -> None:
         super().__init__(np.random.PCG64(seed))

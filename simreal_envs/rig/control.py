@@ -50,11 +50,11 @@ class RigControl:
     def place(self, placement: Mapping[str, Any]) -> None:
         """Put objects at (x, y, yaw) on the table: m from its centre, rad. The arm stays where it is.
 
-        On top of another object and a joint's value are as in ``reset``'s options.
+        Places on top of another object and values of joints are given as in ``reset``'s options.
         """
         places = {name: as_place(value) for name, value in placement.items()}
         misread = {name: placement[name] for name, place in places.items() if place is None}
-        self._ask("place", placement=places | misread)  # the rig says what it takes
+        self._ask("place", placement=places | misread)  # the rig refuses these with an error
 
     def reset(self) -> None:
         """Arm at its start joints, hand open, objects in a default placement; not while it is controlled."""
@@ -81,7 +81,7 @@ class RigControl:
         return dict(self._ask("describe"))
 
     def status(self) -> dict[str, Any]:
-        """How the rig fares: see :class:`simreal_envs.rig.server.RigServer`."""
+        """The rig's time, rate, losses and faults, see :class:`simreal_envs.rig.server.RigServer`."""
         return dict(self._ask("status"))
 
     def inject(self, fault: str, value: str | float | None = None) -> None:

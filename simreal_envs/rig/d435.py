@@ -1,6 +1,6 @@
 """The rig's camera as librealsense sees it: a software device in the client's own process.
 
-Everything after the device (pipeline, synchronising, aligning) is the code that a camera on USB runs through.
+Everything after the device (pipeline, synchronising, aligning) is the same code as for a camera on USB.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SoftwareD435:
 
     Attributes:
         context: ``pyrealsense2.context`` that holds this one camera.
-        camera: the colour sensor as it really stands; on hardware only a calibration knows.
+        camera: the colour sensor with its true pose, which on hardware only a calibration gives.
 
     Raises:
         RobotError: there is no rig at the address.
@@ -105,7 +105,7 @@ class SoftwareD435:
                 continue
             records, frame = self._frames.written, self._frames.read()
             if not frame["plugged"]:
-                self._device = None  # librealsense forgets a device that nobody holds
+                self._device = None  # without a reference to it librealsense removes the device
             elif self._device is None:
                 self._device = _Device(self._rs, self._serial)
                 self._device.plug_into(self.context)

@@ -1,4 +1,4 @@
-"""What can go wrong on purpose, by name."""
+"""The faults that the rig can simulate, by name."""
 
 from __future__ import annotations
 

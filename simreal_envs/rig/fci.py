@@ -127,7 +127,7 @@ class RobotServer:
         if move is not None and move.ending is None:
             self._arm.release()
             if move.controller == Controller.EXTERNAL:
-                return move.torque  # the last one again if a command was lost
+                return move.torque  # if a command was lost, the last torque is applied again
             if move.controller == Controller.CARTESIAN_IMPEDANCE:
                 return self._arm.cartesian_impedance(move.generator.pose, move.generator.q)
             return self._arm.joint_impedance(move.generator.q, move.generator.dq)
@@ -154,7 +154,7 @@ class RobotServer:
         self._abort(Status.REFLEX_ABORTED, protocol.STOP_REFLEX_ABORTED)
 
     def user_stop(self) -> None:
-        """The external activation device is pressed: the arm stops, and moves again once it is released."""
+        """Press the external activation device: the arm stops, and can move again once this is released."""
         self.state.set_mode(RobotMode.USER_STOPPED)
         self._abort(Status.EMERGENCY_ABORTED, protocol.STOP_EMERGENCY_ABORTED)
 
@@ -194,18 +194,18 @@ class RobotServer:
         self._client = Connection(self._poller, accepted, self._take, self._gone)
 
     def _gone(self) -> None:
-        """A client that leaves in the middle of a motion leaves a stopped arm behind."""
+        """Stop the arm when a client leaves in the middle of a motion."""
         self._client = self._peer = self._move = None
         if self.state.mode == RobotMode.MOVE:
             self.state.set_mode(RobotMode.IDLE)
 
     def cut_link(self) -> None:
-        """The cable is out: a running motion ends with an error that nobody hears of."""
+        """Cut the link: a running motion ends with an error that does not reach the client."""
         if self._move is not None:
             self.reflex("communication_constraints_violation")
 
     def mend_link(self) -> None:
-        """The cable is back: who was connected is not any more."""
+        """Mend the link: the client has to connect again."""
         if self._client is not None:
             self._client.close()
 

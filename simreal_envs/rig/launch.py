@@ -90,7 +90,7 @@ class Rig:
         """End the processes; twice does no harm."""
         for process in self._processes:
             if process.stdin is not None:
-                process.stdin.close()  # which they wait for
+                process.stdin.close()  # the processes end when it is closed
         for process in self._processes:
             try:
                 process.wait(END_TIMEOUT_S)

@@ -18,7 +18,7 @@ _ALL_RECEIVED = (1 << _WINDOW) - 1
 
 @dataclass
 class Statistics:
-    """Since the rig's start: of every state that asked for a command, how many were not answered in time."""
+    """Counts since the rig's start: states that asked for a command, and those not answered in time."""
 
     commands: int = 0
     lost: int = 0
@@ -33,9 +33,9 @@ class Move:
     Attributes:
         number: of the request, which is answered again when the motion has ended.
         since: message number of the state at its start; commands that answer older ones are not its own.
-        torque: (7,) last commanded one.
-        ending: what the motion will be answered with once the arm has come to rest.
-        stop_number: of the request that stopped it, which is answered then too.
+        torque: (7,) last commanded torque.
+        ending: the answer that the request gets once the arm has come to rest.
+        stop_number: number of the request that stopped the motion, which is answered at the same time.
     """
 
     number: int

@@ -1,7 +1,7 @@
 """What a rig's processes run: ``python -m simreal_envs.rig.process server|camera ARGUMENTS``.
 
-They end when their standard input does, which the process that started them holds open: so they outlive
-neither its end nor its crash.
+They end when their standard input is closed. The process that started them holds it open, so they end with
+that process, even if it crashes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When the robot stops by itself."""
+"""The reflexes: conditions in which the robot stops by itself."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Reflexes:
         return bool((np.abs(self._arm.q - _CENTRE_RAD) > _HALF_RANGE_RAD).any())
 
     def torque_error(self, torque: FloatArray, milliseconds: int) -> str | None:
-        """What is wrong with a commanded torque that answers a state of so long ago, if anything."""
+        """The error of a commanded torque that answers a state of some milliseconds ago, if there is one."""
         step = TORQUE_STEP_LIMIT_NM * max(milliseconds, 1) * (1 + 1e-3)
         if not (np.abs(torque - self._arm.torque) <= step).all():  # NaN compares false
             return "controller_torque_discontinuity"

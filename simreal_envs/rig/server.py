@@ -30,7 +30,7 @@ from simreal_envs.spec import FloatArray, check_choice
 PRIORITY = 1
 """Of 99: above everything that is not real-time, below the driver that answers."""
 LONGEST_CATCH_UP_S = 0.02
-"""A loop that is further behind lets that time go; until then it runs faster."""
+"""A loop that is behind runs faster; time that it is further behind than this is skipped."""
 
 SHORTEST_PAUSE_S = 3e-4
 """After a tick, for the client to answer, also while the loop catches up."""
@@ -40,11 +40,11 @@ PUBLISH_TICKS = 5
 
 
 class RigServer:
-    """All that lives at one address.
+    """The server of one address: robot, hand, table and the rig's own channel.
 
     Args:
         host: address, for instance 127.0.0.2.
-        task, shift: what is served; the shift is the camera's.
+        task, shift: the task whose scene is served, and how the camera sees it.
         camera: whether a camera's process is started beside.
         enforce_loss: see :class:`simreal_envs.rig.fci.RobotServer`.
 

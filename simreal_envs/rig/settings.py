@@ -23,7 +23,7 @@ NO_LOAD = Inertia(0.0, np.zeros(3), np.zeros((3, 3)))
 
 
 class Settings:
-    """Passes settings on to those whom they concern."""
+    """Passes a client's settings on to the parts of the rig that they belong to."""
 
     def __init__(self, arm: SimulatedArm, hand: Inertia, state: RobotState, reflexes: Reflexes) -> None:
         self._arm, self._hand, self._state, self._reflexes = arm, hand, state, reflexes

@@ -79,7 +79,7 @@ class SimulatedArm:
         self.pose_in_base, self.jacobian = library.end_pose(), library.end_jacobian()
 
     def set_load(self, hand: Inertia, load: Inertia) -> None:
-        """Believe to carry a load in addition to the hand, both in the flange's frame."""
+        """Set what the robot believes to carry: the hand and a load, both in the flange's frame."""
         mass = hand.mass_kg + load.mass_kg
         centre = (hand.mass_kg * hand.centre_m + load.mass_kg * load.centre_m) / mass
         inertia = np.zeros((3, 3))
@@ -105,7 +105,7 @@ class SimulatedArm:
         return jacobian.T @ wrench + posture + self.library.coriolis()
 
     def release(self) -> None:
-        """Something else moves the arm now; :meth:`rest` will start from here."""
+        """Note that a controller moves the arm now; a later :meth:`rest` will start from here."""
         self.hold_q[:], self.hold_dq[:] = self.q, self.dq
 
     def rest(self) -> FloatArray:
@@ -138,7 +138,7 @@ class SimulatedArm:
         self._measure()
 
     def jumped(self) -> None:
-        """The scene was set to another state: nothing of before holds."""
+        """Forget filters and held pose after the scene was set to another state."""
         self.hold_q[:], self.hold_dq[:] = self.q, 0.0
         self.external_torque[:] = 0.0
         self.library.q[:], self.library.dq[:] = self.q, self.dq

@@ -35,7 +35,7 @@ class Poller:
         self._poll.register(source.fileno(), select.POLLIN)
 
     def remove(self, source: HasFileNumber) -> None:
-        """Forget a source; before it is closed."""
+        """Stop polling a socket; call this before the socket is closed."""
         self._poll.unregister(source.fileno())
         del self._handlers[source.fileno()]
 

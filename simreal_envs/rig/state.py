@@ -87,7 +87,7 @@ class RobotState:
         self.set_mode(RobotMode.REFLEX)
 
     def recover(self) -> None:
-        """Errors are gone, the robot is idle."""
+        """Clear the errors; the robot is idle."""
         self._f["errors"][:] = 0
         self.set_mode(RobotMode.IDLE)
 

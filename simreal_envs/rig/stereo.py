@@ -45,7 +45,7 @@ FAULTS = np.dtype([("camera_stall", "u1"), ("camera_unplug", "u1")])
 
 
 def colour_camera(shift: str) -> Camera:
-    """The colour sensor as a shift places it; this is the rig's true calibration."""
+    """The colour sensor at the pose that the shift gives it; this is the rig's true calibration."""
     placed = EpisodeDraws(0).camera(CAMERA_SPECS["agentview"], parse_shift(shift))
     return THIRD_PERSON.moved(placed.pose_in_mount)
 
@@ -56,15 +56,15 @@ def depth_camera(colour: Camera) -> Camera:
 
 
 def serial_number(pose_camera_in_base: FloatArray) -> str:
-    """One for each place a rig's camera stands at, so that no calibration is taken for another place's."""
+    """A serial number for each place of a rig's camera, so that a calibration is used for no other place."""
     return f"rig-{zlib.crc32(np.round(pose_camera_in_base, 6).astype('<f8').tobytes()):08x}"
 
 
 def stereo_depth_mm(depth_m: FloatArray, normal: FloatArray) -> np.ndarray:
     """What the device measures (H, W) uint16 in mm, 0 where it has no reading.
 
-    A point is measured if both imagers see it: to the left of near things and along the left border there are
-    holes. The noise is one of disparity, hence of depth ``z**2 * SUBPIXEL_RMS / (f * BASELINE_M)``.
+    A point is measured only if both imagers see it, so there are holes to the left of near things and along
+    the left border. The disparity's noise becomes depth noise of ``z**2 * SUBPIXEL_RMS / (f * BASELINE_M)``.
 
     Args:
         depth_m: (H, W) true depth along the optical axis of the left imager.

@@ -1,4 +1,4 @@
-"""What the arm can be busy with. The driver ticks the one that is on, 200 times a second."""
+"""The activities of the arm. The driver runs one at a time and calls its ``tick`` 200 times a second."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ REACHED_M = 0.02
 
 
 class Activity(ABC):
-    """Something the arm does under a controller of its own.
+    """An activity of the arm: following targets, a move, guiding or coming to rest, with its controller.
 
     Attributes:
         mode: one of ``records.MODES``.
         guarded: whether contact and speed stop it.
         watched: whether silence of the user's process stops it.
         acted: whether an action has come since it began; from then on the hand does what actions say.
-        target: pose (4, 4) that the arm is to reach now, for whoever looks on.
+        target: pose (4, 4) that the arm is to reach now; it is only shown and recorded.
         finished: whether the driver may end control.
-        failure: what was not achieved, once finished.
+        failure: what was not achieved when the activity finished; empty if nothing.
     """
 
     mode = "moving"
@@ -60,11 +60,11 @@ class Activity(ABC):
         """Give the arm its next target."""
 
     def rest(self) -> None:  # noqa: B027 - most targets stay where they are
-        """Leave a target that stays; the arm is to come to rest."""
+        """Set a target that stays where it is, so that the arm comes to rest."""
 
 
 class Follow(Activity):
-    """Targets of the user's process, limited and interpolated. Without new ones the arm holds its pose."""
+    """Follows the user's targets, limited and interpolated. Without new ones the arm holds its pose."""
 
     mode = "controlling"
 
@@ -146,7 +146,7 @@ class FollowJoints(Follow):
 
     def _take(self, command: np.ndarray, now_s: float, dt_s: float) -> tuple[str, ...]:
         self._from = self._at(now_s)
-        dt_s = min(dt_s, self._limits.interpolation_s)  # the step is taken in that time, however late it came
+        dt_s = min(dt_s, self._limits.interpolation_s)  # a late action may not go farther
         self._to, limited = limit_joints(self._from, command["joints_target_rad"], self._limits, dt_s)
         self._since_s = now_s
         self.target = kinematics.forward(self._to)
@@ -208,7 +208,7 @@ class MoveStraight(Activity):
 
 
 class Guide(Activity):
-    """A person moves the arm; it only carries itself."""
+    """A person moves the arm; the controller only compensates its weight and damps it a little."""
 
     mode = "guiding"
     guarded = False
@@ -233,7 +233,7 @@ class Guide(Activity):
 
 
 class ComeToRest(Activity):
-    """The last target stays; control ends when the arm is at rest, or soon in any case."""
+    """Holds the last target until the arm is at rest, or for :data:`REST_TIME_S`; then control ends."""
 
     mode = "holding"
     guarded = watched = False

@@ -93,7 +93,8 @@ class Arm:
     def state(self) -> ArmState:
         """The latest state, at most 5 ms old; never waits. A driver that ended or hangs is a fault.
 
-        Logs what has happened since, see :meth:`events`. Shows the driver that this process runs.
+        Also logs the events since the last call, see :meth:`events`, and tells the driver that this process
+        runs.
         """
         self._show_life()
         record = self._states.read()

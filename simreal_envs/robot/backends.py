@@ -1,4 +1,4 @@
-"""What stands behind a :class:`simreal_envs.robot.env.RobotEnv`: the hardware, or the virtual rig.
+"""The two backends of a :class:`simreal_envs.robot.env.RobotEnv`: the hardware and the virtual rig.
 
 The two differ in where the camera's frames come from, who looks after the table, and whether the other end
 has to be started first; everything else is the same code.

@@ -1,4 +1,4 @@
-"""Taking the views that a camera is calibrated from: the board in the hand, moved about before the camera."""
+"""Takes the views that a camera is calibrated from, while the hand moves the board before the camera."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def poses_around(centre: FloatArray) -> Iterator[FloatArray]:
 
 
 def take_views(arm: Arm, camera: RealSense, board: Board, count: int, say: Say) -> list[HeldView]:
-    """Look at the board in the hand here and at poses around; ends where it began.
+    """Take views of the board in the hand at the present pose and at poses around it, then move back.
 
     Poses out of reach or without a view of the board are passed over.
 

@@ -183,7 +183,7 @@ class RealSense:
         return Frame(np.array(frames.get_color_frame().get_data()), depth_m, tuple(stamps))
 
     def _stamp(self, stream: str, image: Any, arrived_s: float) -> Stamp:
-        """That of before, if the image is the one of before."""
+        """The stamp of an image: the last stamp again if the image is the last one again."""
         number, device_ms = image.get_frame_number(), image.get_timestamp()
         before = self._seen.get(stream)
         if before is None or (before[0].number, before[1]) != (number, device_ms):
@@ -191,7 +191,7 @@ class RealSense:
         return self._seen[stream][0]
 
     def _restart(self) -> None:
-        """Let go of a silent camera; take it again if it is there. Only closing ends the attempts."""
+        """Close a silent camera and try to open it again, until it is back or this object is closed."""
         _stop(self._pipeline)
         while not self._ended.wait(PAUSE_S):
             try:
@@ -200,7 +200,7 @@ class RealSense:
                     return
                 self._fault = "it is unplugged; check the cable at both ends."
             except (RobotError, RuntimeError) as error:
-                # Only its words are kept: its traceback would hold a device that librealsense should forget.
+                # Keep only the error's text: its traceback would hold a device that librealsense must forget.
                 self._fault = f"it cannot be started again: {error}"
 
     def _wait_for_first_frame(self) -> None:

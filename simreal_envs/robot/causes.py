@@ -35,7 +35,7 @@ LINK_LOST = "link lost"
 
 
 def on_connecting(error: Exception, host: str) -> str:
-    """Why a connection did not come about, with libfranka's own words."""
+    """Why a connection failed, with libfranka's own words."""
     for pattern, meaning in _ON_CONNECTING:
         if pattern in str(error):
             return f"{meaning.format(host=host)} ({_own_words(error)})"

@@ -39,7 +39,7 @@ STATE_SILENCE_S = 0.3
 
 
 class Driver:
-    """One robot, its hand, and what the arm is busy with.
+    """The driver of one robot and its hand, with the activity that the arm is busy with.
 
     Args:
         name: beginning of the names of the shared memory.
@@ -78,7 +78,7 @@ class Driver:
         return hand.Hand(self._host, f"{self._name}-{time.monotonic_ns()}", self._limits)
 
     def run(self, scheduled: str) -> None:
-        """Until the user's process closes the channel or ends.
+        """Drive the robot until the user's process closes the channel or ends.
 
         Args:
             scheduled: how this process is scheduled, to be told to the user.
@@ -143,7 +143,7 @@ class Driver:
         self._states.write(state)
 
     def _watch(self, now_s: float) -> None:
-        """Read the robot; then whatever speaks against going on comes before going on."""
+        """Read the robot and look for reasons to stop, before anything moves on."""
         reading = self._franka.read()
         if reading is not self._reading:
             self._reading, self._read_s = reading, now_s
@@ -213,9 +213,9 @@ class Driver:
         self.link_lost = cause.startswith(LINK_LOST)
 
     def _look_for_link(self) -> None:
-        """A link that comes back must not find the old controller at work.
+        """Stop the old controller when a lost link comes back.
 
-        Before that, libfranka could not stop it: it would wait for the robot's answer, perhaps for ever.
+        It cannot be stopped earlier: libfranka would wait for the robot's answer, perhaps for ever.
         """
         if self._franka.controlled and self._franka.read() is not self._reading:
             self._franka.stop()

@@ -64,7 +64,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     Args:
         task: name of the task.
-        backend: what is robot, camera and table here.
+        backend: the hardware or the virtual rig, which gives robot, camera and table.
         obs: observation groups; ``state`` only where object poses are known (the rig).
         image_size: (height, width) in pixels; cropped and scaled from the camera's 480 x 640.
         cameras: ``agentview``, the one camera there is.
@@ -180,7 +180,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         info = self._info(state, frame)
         success = bool(info["success"])
         if success or self._interrupted:
-            # An arm that cannot even be stopped is what the next reset mends; why the episode ended is kept.
+            # If the arm cannot be stopped either, the next reset recovers it; the first cause is kept.
             do_after(RobotError(self._interrupted) if self._interrupted else None, self.stop)
         if self._interrupted:
             log.error("Episode interrupted: %s", self._interrupted)
@@ -230,11 +230,11 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self.ledger.gives(self._history.begin(self.observe()))
 
     def observe(self) -> dict[str, np.ndarray]:
-        """What is to be seen at this moment, one moment whatever the history."""
+        """The observation of this moment, without a history."""
         return self._observation(self.arm.state(), self._await_frame())
 
     def describe(self) -> dict[str, Any]:
-        """What an episode recorded here should say about its world; JSON-able."""
+        """The world's description, which is stored with every recorded episode; JSON-able."""
         return {
             **self.world_spec.to_json(),
             "env": self._backend.name,
@@ -251,7 +251,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
     # --- inside -----------------------------------------------------------------------------------
 
     def _prepare(self, joints_rad: FloatArray, placement: Placement) -> Frame:
-        """Arm at its start, objects in their places, and the image that shows it; as often as it takes."""
+        """Bring arm and objects to their start and take an image of it; repeated until that succeeds."""
         state = self.arm.state()
         question = MOVES if state.gripper_homed else f"{HOMES} {MOVES}"
         if state.fault:
@@ -268,7 +268,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
                 self.arm.move_up(RAISE_M)
                 self.arm.move_to_joints(joints_rad)
                 self.scene.place(placement)
-                self._recover()  # with the user stop pressed one places objects safely
+                self._recover()  # the operator places objects safely with the user stop pressed
                 return self._await_frame(after_s=time.monotonic() + CAMERA_LATENCY_S)
             except RobotError as error:
                 if not asked and attempts == ATTEMPTS:
@@ -282,7 +282,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._interrupted = ""
 
     def _begin(self) -> None:
-        """The first step: take control, unless a person leads the arm. What prevents it is a fault."""
+        """At the first step take control, unless a person guides the arm. A failure of this is a fault."""
         self._controlled = True
         try:
             if not self._guided:
@@ -343,7 +343,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         return observation
 
     def _point_cloud(self, state: ArmState, frame: Frame) -> dict[str, np.ndarray]:
-        """The arrays of a point cloud; where the camera sees nothing the episode ends, and they are zero."""
+        """The arrays of a point cloud; without a point in the workspace they are zero, the episode ends."""
         assert frame.depth_m is not None
         depth_m, colour = fit_depth(frame.depth_m, VIEW_SIZE), fit_colour(frame.colour, VIEW_SIZE)
         view = View(self._view.at(state.pose_in_base), depth_m, colour)

@@ -10,11 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Stamp:
-    """Which image of a stream one is.
+    """Identifies one image of a stream, and says when it arrived.
 
     Attributes:
         stream: ``colour`` or ``depth``.
-        number: the device's, which each stream counts by itself.
+        number: the device's number of the image; each stream has its own count.
         time_s: ``time.monotonic()`` when it first arrived from the device.
     """
 
@@ -38,7 +38,7 @@ class Frame:
         colour: (480, 640, 3) uint8 RGB.
         depth_m: (480, 640) float32 metres along the colour camera's optical axis, 0 where there is no
             reading; None if the camera was opened without depth.
-        stamps: of each stream, colour first.
+        stamps: the stamp of each stream, colour first.
     """
 
     colour: np.ndarray
@@ -47,7 +47,7 @@ class Frame:
 
     @property
     def oldest(self) -> Stamp:
-        """That of the stream which has been silent for longer."""
+        """The stamp of the stream that has been silent for longer."""
         return min(self.stamps, key=lambda stamp: stamp.time_s)
 
     @property
@@ -66,7 +66,7 @@ class Frame:
         return self.oldest.age_s
 
     def why_old(self, max_age_s: float) -> str:
-        """What is wrong if an image is older than that: one stream is silent, or both are late."""
+        """The reason why an image is older than allowed: one stream is silent, or both are late."""
         fresh = [stamp.stream for stamp in self.stamps if stamp.age_s <= max_age_s]
         if not fresh:
             return "frames are late: is the machine overloaded, or the USB port slower than 3.0?"

@@ -53,7 +53,7 @@ def panda_py() -> Any:
         raise MissingDependencyError(
             f"The arm needs panda_py ({error}): pip install 'simreal[real]'"
         ) from error
-    logging.getLogger("panda").setLevel(logging.CRITICAL)  # what it would log, we report with its cause
+    logging.getLogger("panda").setLevel(logging.CRITICAL)  # we report its errors, with their causes
     return panda_py
 
 
@@ -76,7 +76,7 @@ class Franka:
     """A connected Panda.
 
     Attributes:
-        found: why it had stopped before we connected, or empty; it is recovered from that.
+        found: why the robot had stopped before this connection, or empty; connecting recovers from it.
 
     Raises:
         MissingDependencyError: panda_py is not installed.
@@ -197,7 +197,7 @@ class Franka:
         )
 
     def start_guiding(self) -> None:
-        """No torque but against gravity and motion: a person moves the arm."""
+        """Let a person move the arm: the torques only compensate gravity and damp the motion."""
         damping = np.array(self._limits.guiding_damping_Nmsprad)
         self._start(self._controllers.AppliedTorque(damping=damping))
 
@@ -279,13 +279,13 @@ class Franka:
 
 
 def check_hand(end_effector_in_flange: FloatArray) -> None:
-    """Refuse a robot that believes to carry another hand: its poses and forces would be those of that one.
+    """Refuse a robot that is configured for another hand, since its poses and forces would be wrong.
 
     Args:
         end_effector_in_flange: (4, 4), as the robot has it.
 
     Raises:
-        RobotError: it is not where ours is.
+        RobotError: the configured end effector is not where ours is.
     """
     if not np.allclose(end_effector_in_flange, END_EFFECTOR_IN_FLANGE, atol=HAND_TOLERANCE):
         is_at, ours = (p[:3, 3].round(4).tolist() for p in (end_effector_in_flange, END_EFFECTOR_IN_FLANGE))

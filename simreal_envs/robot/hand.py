@@ -210,7 +210,7 @@ def main() -> None:
     """``python -m simreal_envs.robot.hand HOST NAME SPEED FORCE``, run by :class:`Hand`."""
     host, name, speed_mps, force_N = sys.argv[1:]
     die_with_parent()
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # what the driver has, it does not need
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # needs no real-time priority
     _Gripper(host, name, float(speed_mps), float(force_N)).run()
 
 

@@ -102,7 +102,7 @@ def fit_fixed_board(
 ) -> Fit:
     """The camera's pose from views of a board that lies at a known place.
 
-    Only as good as ``board_in_base`` (4, 4), whose error no residual shows.
+    The fit is only as good as ``board_in_base`` (4, 4): an error there does not show in the residuals.
 
     Raises:
         DataError: no view, or a fit that is not good enough.
@@ -153,7 +153,7 @@ def _require_spread(views: Sequence[HeldView]) -> None:
 def _require_scale(
     errors: Callable[[Sequence[FloatArray], float], FloatArray], start: Sequence[FloatArray], board: Board
 ) -> None:
-    """The arm's motion measures the board, too: by a ruler and by the arm its squares must be as long."""
+    """Check the board's scale: its squares must be as long by the arm's motion as by the ruler."""
     steps = np.zeros(6 * len(start) + 1)
     found = least_squares(
         lambda x: errors(_moved(start, x[:-1]), float(np.exp(x[-1]))).ravel(), steps, method="lm"

@@ -1,4 +1,4 @@
-"""A process that must not outlive the one that started it, even while it waits inside a C++ library."""
+"""Ends a process together with the one that started it, even while it waits inside a C++ library."""
 
 from __future__ import annotations
 

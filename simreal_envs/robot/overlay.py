@@ -1,4 +1,4 @@
-"""Does the calibration hold? The simulated robot at the real joint angles, laid over the real image."""
+"""Checks a calibration: draws the simulated robot at the real joint angles over the real image."""
 
 from __future__ import annotations
 

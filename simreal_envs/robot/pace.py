@@ -19,8 +19,8 @@ WINDOW_STEPS = 20
 class Pace:
     """Ends every step on the grid of the control rate, and warns when that fails.
 
-    A late step does not move the grid, so the next one is shorter; only after a whole period is lost does
-    the grid start anew, for otherwise the steps after a pause would follow each other without one.
+    A late step does not move the grid, so the next step is shorter. After a delay of a whole period the grid
+    starts anew; otherwise the steps after a pause would follow each other without waiting.
     """
 
     def __init__(self) -> None:

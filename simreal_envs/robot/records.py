@@ -1,4 +1,4 @@
-"""What the arm's driver and the user's process tell each other through shared memory."""
+"""The records that the arm's driver and the user's process exchange through shared memory."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def limit_target(
     turn, event = _shorten(turn, limits.max_rotation_per_step_rad, limits.max_rotation_speed_radps * dt_s)
     events += [f"rotation {event}"] if event else []
 
-    # The box is convex, so the way stays in it but for rounding.
+    # The box is convex, so the way stays inside it, except for rounding.
     position = np.minimum(np.maximum(previous[:3, 3] + way, low), high)
     rotation = Rotation.from_rotvec(turn).as_matrix() @ previous[:3, :3]
     return pose(rotation, position), tuple(events)

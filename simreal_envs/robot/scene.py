@@ -33,7 +33,7 @@ SUCCESS_KEY = "s"
 
 
 class Scene(Protocol):
-    """What :class:`simreal_envs.robot.env.RobotEnv` needs to know about the table."""
+    """The table as :class:`simreal_envs.robot.env.RobotEnv` uses it: placing objects, and who says solved."""
 
     def confirm(self, question: str) -> bool:
         """Wait until the person beside the robot agrees; False where there is nobody to ask."""
@@ -70,7 +70,7 @@ class RigScene:
         return self.control.object_poses_in_base()
 
     def attend(self, ask: Ask) -> None:
-        pass  # it has no questions
+        pass  # the rig asks no questions
 
 
 class OperatorScene:
@@ -104,7 +104,7 @@ class OperatorScene:
         self._ask("Are the objects in place and your hands out of the way?", picture)
 
     def solved(self) -> None:
-        """Take the operator's word, however it came (a key of a recording session, say)."""
+        """Note that the operator says the task is solved, for example by a key of a recording session."""
         self._solved = True
 
     def subtask_signals(self) -> dict[str, bool]:

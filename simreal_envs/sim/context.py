@@ -67,7 +67,7 @@ def _make_current(backend: Any) -> None:
     try:
         if _context is None:
             load_other_llvm_first()
-            # The process's end frees it. MuJoCo's own way fails if the display was closed before.
+            # The context is freed when the process ends; MuJoCo's `free` fails if the display is closed.
             kept = type("KeptContext", (backend.GLContext,), {"__del__": lambda self: None})
             _context = kept(64, 64)
         _context.make_current()
@@ -81,7 +81,7 @@ def _no_opengl(error: Exception) -> MissingDependencyError:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Whatever of others is collected meanwhile would free its textures, by number, in our context."""
+    """Stop garbage collection: objects of other libraries would free textures, by number, in our context."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -97,7 +97,7 @@ def _restore_egl(backend: Any) -> Restore:
         surfaces = egl.eglGetCurrentSurface(egl.EGL_DRAW), egl.eglGetCurrentSurface(egl.EGL_READ)
         return partial(egl.eglMakeCurrent, egl.eglGetCurrentDisplay(), *surfaces, context)
     none = egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT
-    # Without our context there is nothing to undo, and where there is no OpenGL the display is no display.
+    # Without our context there is nothing to undo, and without OpenGL EGL_DISPLAY is not a display.
     return lambda: _context is not None and egl.eglMakeCurrent(backend.EGL_DISPLAY, *none)
 
 

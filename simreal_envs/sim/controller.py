@@ -79,7 +79,7 @@ class ArmController:
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self._model, self._data = model, data
-        # The arm comes first in robosuite's models; slices are then all that is needed.
+        # The arm's joints come first in robosuite's models, so slices select them.
         for i in range(ARM_DOF):
             joint = model.joint(f"robot0_joint{i + 1}")
             assert joint.qposadr[0] == joint.dofadr[0] == i == model.actuator(f"robot0_torq_j{i + 1}").id

@@ -51,7 +51,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         cameras: ``agentview``, ``wrist`` or both; joined by ``+``, or their names.
         points: of a point cloud.
         history: moments in one observation, the oldest first.
-        shift: how the world looks and the arm follows, see :mod:`simreal_envs.shifts`.
+        shift: the domain shifts, see :mod:`simreal_envs.shifts`.
         region: where objects start: ``in``, ``ood`` or ``all``.
         quality: ``fast`` or ``full`` rendering.
         render_mode: ``rgb_array`` for :meth:`render`, at 480 x 640.
@@ -61,7 +61,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     Raises:
         UsageError: an argument is not one of the valid ones.
-        MissingDependencyError: there is no OpenGL: here where MuJoCo misses it, else with the first image.
+        MissingDependencyError: no OpenGL; raised here if MuJoCo cannot load, else at the first image.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": spec.CONTROL_HZ}
@@ -154,7 +154,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self.ledger.gives(self._history.begin(self.observe()))
 
     def observe(self) -> dict[str, np.ndarray]:
-        """What is to be seen of the present state, one moment whatever the history."""
+        """The observation of the present state, without a history."""
         physics, groups = self.physics, self.observation_spec.groups
         hand = physics.end_effector_pose_in_base()
         observation = {
@@ -203,7 +203,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.physics.set_state(state)
 
     def describe(self) -> dict[str, Any]:
-        """What an episode recorded here should say about its world; JSON-able."""
+        """The world's description, which is stored with every recorded episode; JSON-able."""
         return {
             **self.world_spec.to_json(),
             "env": "sim",

@@ -1,4 +1,4 @@
-"""Parts of a scene's model: which geoms are whose, and how far down they reach."""
+"""Parts of a scene's model: which geoms belong to which body, and how far up and down they reach."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def without(model: mujoco.MjModel, hidden: np.ndarray) -> mujoco.MjModel:
 
 
 def restore(model: mujoco.MjModel, original: mujoco.MjModel, arrays: Sequence[str]) -> None:
-    """Make these arrays of a copy those of the original again."""
+    """Set these arrays of a copied model back to those of the original."""
     for name in arrays:
         getattr(model, name)[:] = getattr(original, name)
 
 
 def shrink_unseen_textures(model: mujoco.MjModel) -> None:
-    """Make textures that nothing drawn wears one pixel large, in place.
+    """Shrink textures that no drawn geom uses to one pixel, in place.
 
     Every OpenGL context gets all of a model's textures, each face of a cube with its mipmaps: half a second
     where OpenGL is computed on the CPU. Geoms of group 0 and skyboxes are taken as not drawn.
@@ -37,18 +37,18 @@ def shrink_unseen_textures(model: mujoco.MjModel) -> None:
 
 
 def moving_geoms(model: mujoco.MjModel) -> np.ndarray:
-    """(ngeom,) bool: those of bodies that are not fixed to the world."""
+    """Mask (ngeom,) of the geoms whose bodies are not fixed to the world."""
     return model.body_weldid[model.geom_bodyid] != 0
 
 
 def robot_geoms(model: mujoco.MjModel) -> np.ndarray:
-    """(ngeom,) bool: those of the arm and its hand."""
+    """Mask (ngeom,) of the geoms of the arm and its hand."""
     names = (model.body(body).name for body in model.geom_bodyid)
     return np.array([name.startswith(("robot0_", "gripper0_")) for name in names])
 
 
 def carried_by(model: mujoco.MjModel, body: int) -> np.ndarray:
-    """(nbody,) bool: the body itself, and the bodies fixed or jointed to it."""
+    """Mask (nbody,) of the body itself and the bodies fixed or jointed to it."""
     carried = np.arange(model.nbody) == body
     for below in range(body + 1, model.nbody):  # a body comes after its parent
         carried[below] |= carried[model.body_parentid[below]]
@@ -56,7 +56,7 @@ def carried_by(model: mujoco.MjModel, body: int) -> np.ndarray:
 
 
 def collision_geoms(model: mujoco.MjModel, body: int) -> frozenset[int]:
-    """Those of a body, and of the bodies fixed or jointed to it, that touch others."""
+    """The colliding geoms of a body and of the bodies fixed or jointed to it."""
     own = carried_by(model, body)[model.geom_bodyid]
     return frozenset(
         np.flatnonzero(own & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))).tolist()

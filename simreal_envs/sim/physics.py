@@ -62,7 +62,7 @@ class Physics:
         self.controller.reset(gains)
 
     def place(self, placement: Mapping[str, Place]) -> None:
-        """Put entities at rest on the table or on one another, and joints to values; the rest goes on.
+        """Put entities at rest on the table or on one another and set joints; everything else keeps moving.
 
         Raises:
             UsageError: a joint's value out of its range.
@@ -186,7 +186,7 @@ class Physics:
 
 
 def _body(model: mujoco.MjModel, name: str) -> int:
-    """The body of an object: the root of robosuite's model of an entity, or the one that is called so.
+    """The body of an object: the root body of an entity's robosuite model, or the body with this name.
 
     Raises:
         KeyError: there is none.

@@ -20,7 +20,7 @@ NEAR_M, FAR_M = 0.05, 10.0
 MAX_GEOMS = 1000
 
 _KEPT: list[mujoco.MjrContext] = []
-"""What cannot be freed must not be destroyed either, which frees it in whichever context is current."""
+"""Keeps objects that cannot be freed: destroying one would free it in whichever context is current."""
 
 
 class Renderer:

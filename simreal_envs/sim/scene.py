@@ -124,8 +124,8 @@ class CompiledScene(NamedTuple):
 def compiled_scene(task: str, shifts: tuple[Shift, ...] = ()) -> CompiledScene:
     """The scene of a task, compiled once a process: a model takes 60 MB, and compiling it two seconds.
 
-    Every world of the task steps the one model with ``MjData`` of its own, so nobody may change it.
-    ``shifts`` have built it otherwise, see :meth:`simreal_envs.shifts.Shift.build`.
+    All worlds of the task share this model, each with its own ``MjData``, so the model must not be changed.
+    ``shifts`` can change the scene before it is compiled, see :meth:`simreal_envs.shifts.Shift.build`.
     """
     if shifts:
         scene_spec = mujoco.MjSpec.from_string(compiled_scene(task).xml)
@@ -142,7 +142,7 @@ def compiled_scene(task: str, shifts: tuple[Shift, ...] = ()) -> CompiledScene:
 
 
 def _forget_what_compiling_left() -> None:
-    """Free 250 MB: robosuite's objects, and the last model's sources, which MuJoCo keeps to save them."""
+    """Free 250 MB: robosuite's objects, and the last model's XML and assets, which MuJoCo keeps."""
     gc.collect()  # robosuite's objects refer to one another
     mujoco.MjModel.from_xml_string("<mujoco/>")
     with suppress(AttributeError):  # musl's C library has no such call, and gives memory back by itself

@@ -1,4 +1,4 @@
-"""The tasks, by name: one folder each, found by itself, and those of other packages."""
+"""The tasks, by name: one folder each, which is found by its name, and those of other packages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def get_task(name: str) -> Task:
 
 
 def tasks_with(attribute: str) -> list[str]:
-    """Names of the tasks that have it: an ``expert``, for instance, or ``human_demonstrations``."""
+    """Names of the tasks that have an attribute, such as ``expert`` or ``human_demonstrations``."""
     return [name for name, task in TASKS.loaded().items() if getattr(task, attribute)]
 
 

@@ -1,4 +1,4 @@
-"""What a task is: its objects, where they start, when it is solved, and the parts it falls into."""
+"""Defines a task: its objects, where they start, when it is solved, and its subtasks."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Subtask:
 
 @dataclass(frozen=True)
 class Demo:
-    """What ``simreal demo`` makes of a task.
+    """The settings of ``simreal demo`` for a task.
 
     Attributes:
-        minutes, quick_minutes: how long it and its ``--quick`` take on two cores, installation taken off.
-        sizes: of its experiment, by the name of the setting, where they are not the usual ones.
+        minutes, quick_minutes: how long the demo, and with ``--quick``, takes on two cores after installing.
+        sizes: settings of its :class:`Experiment` by name, where they differ from the usual ones.
     """
 
     minutes: int
@@ -52,10 +52,11 @@ class Demo:
 
 
 class Task(ABC):
-    """A task. Stateless: everything about the episode is read from the physics.
+    """A task defines objects, starts, stages and subtasks; it is stateless and reads all from the physics.
 
-    An object is an entity, named as robosuite's model, or a part of one that moves, named as its body.
-    An entity is free, with robosuite's free joint, or fixed to the table; both may have hinges and slides.
+    An object is an entity, with the name of its robosuite model, or a moving part of an entity, with the name
+    of its body. An entity is free, with robosuite's free joint, or fixed to the table; both may have hinges
+    and slides.
 
     Attributes:
         name: as in ``simreal/<name>-v0``.
@@ -64,7 +65,7 @@ class Task(ABC):
         stages: what has to happen, in order; the last one is success.
         subtasks: the parts for generation, in order.
         starts: for each region, the start of each free entity, and of hinges and slides by their names in the
-            model. A thing's kind of start is the same in every region.
+            model. An entity or joint has the same kind of start in every region.
         fixed: (x, y, yaw) on the table of each entity that has no free joint.
         object_symmetry: for each object, how many yaw rotations leave it the same (4 for a cube); 1 if not
             named.
@@ -87,7 +88,7 @@ class Task(ABC):
     expert: Callable[[Scene], Command] | None = None
 
     def sample_placement(self, region: str, rng: np.random.Generator) -> Placement:
-        """Draw a start of everything that has one."""
+        """Draw the starts of all entities and joints in ``starts``."""
         if region not in self.starts:
             raise unknown("region", region, REGIONS)
         return {name: start.sample(rng) for name, start in self.starts[region].items()}

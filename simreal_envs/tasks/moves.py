@@ -1,7 +1,7 @@
-"""What the rules of scripted experts are made of. A rule is a function from the scene to a command.
+"""Building blocks of the rules of scripted experts. A rule is a function from the scene to a command.
 
-It depends on what is there now, not on a clock, so an expert recovers from disturbances and a policy can
-imitate it from single observations.
+A rule depends only on the present scene, not on a clock. So an expert recovers from disturbances, and a
+policy can imitate it from single observations.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def approach(scene: Scene, target: FloatArray, yaw: float, gripper: float) -> Co
 
 
 def holding(scene: Scene, name: str) -> bool:
-    """The object is between the fingers, which have closed on it."""
+    """Whether the object is between the fingers, which have closed on it."""
     return holding_at(scene, scene.objects[name][:3, 3])
 
 
 def holding_at(scene: Scene, point: FloatArray) -> bool:
-    """A point of an object is between the fingers, which have closed on it."""
+    """Whether a point of an object is between the fingers, which have closed on it."""
     return scene.grip_steps > 0 and bool(np.linalg.norm(point - scene.hand[:3, 3]) < HELD_M)
 
 

@@ -1,4 +1,4 @@
-"""How an episode starts: drawn from the seed, with things where ``reset``'s options want them."""
+"""How an episode starts: drawn from the seed, except for the places in ``reset``'s options."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def asked_placement(task: Task, asked: Any) -> Placement:
     """Starts that a caller asked for, checked.
 
     Raises:
-        UsageError: they are not given by name, a name is none that the task starts somewhere, or a start is
-            not of the kind that the task gives it.
+        UsageError: the starts are not given by name, a name is none of those in the task's ``starts``, or a
+            start is not of the kind that the task has there.
     """
     if not isinstance(asked, Mapping):
         raise UsageError(f"A placement is where things start, by name, not {asked!r}.")
@@ -49,7 +49,7 @@ def asked_placement(task: Task, asked: Any) -> Placement:
 
 
 def placement_of(task: Task, poses: Mapping[str, FloatArray]) -> Placement:
-    """The starts that object poses (4, 4) show: of all but joints, whose values they do not tell."""
+    """The starts of the entities at these object poses (4, 4); those of joints are left out."""
     placement: Placement = {}
     for name, start in task.starts["all"].items():
         if isinstance(start, JointStart) or name not in poses:
@@ -67,6 +67,6 @@ _TABLE_IN_BASE[:3, 3] = TABLE_CENTRE_IN_BASE_M
 
 
 def table_places(placement: Placement) -> dict[str, tuple[float, float, float]]:
-    """(x, y, yaw) of what lies on the table itself."""
+    """The places (x, y, yaw) of entities that lie directly on the table."""
     lying = ((name, place) for name, place in placement.items() if not isinstance(place, float))
     return {name: place for name, place in lying if len(place) == 3}

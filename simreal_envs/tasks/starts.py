@@ -1,4 +1,4 @@
-"""Where things start: ranges to draw from, of the place of an entity or the value of a joint."""
+"""Starts are ranges from which the place of an entity or the value of a joint is drawn."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ Start = OnTable | OnTop | JointStart
 
 
 def as_place(value: Any) -> Place | None:
-    """What a caller gave as a start in the form that samples have; None if it is none."""
+    """Convert a caller's start to the form of samples; None if it is not a start."""
     try:
         numbers, of = ([value], ()) if np.ndim(value) == 0 else (value[:3], (*value[3:],))
         place = tuple(map(float, numbers))

@@ -53,8 +53,8 @@ def _starts(x: tuple[float, float]) -> dict[str, Start]:
 class Drawer(Task):
     """The pod is to lie in the drawer, released, and the drawer to be open less than 3 cm.
 
-    The cabinet stands by its weight. The target domain's demonstrations have the pod beside the table's
-    centre, the others' is up to 6 cm nearer to the robot.
+    The cabinet is held by its weight alone. In the target domain's demonstrations the pod starts beside the
+    table's centre; in region ``ood`` it starts up to 6 cm nearer to the robot.
     """
 
     name = "Drawer"
@@ -139,7 +139,7 @@ class Drawer(Task):
 
 
 def opening_m(tray: FloatArray, cabinet: FloatArray) -> float:
-    """How far the drawer is open, from both poses (4, 4)."""
+    """How far the drawer is open in m, from the poses (4, 4) of tray and cabinet."""
     return float(-_in_frame(cabinet, tray[:3, 3])[0])
 
 

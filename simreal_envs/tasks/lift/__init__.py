@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simreal_envs.sim.physics import Physics
 
 CUBE_HALF_SIZE_M = 0.021
-"""The middle of robosuite's 0.020 to 0.022, always: a scene is its poses."""
+"""The middle of robosuite's range of 0.020 to 0.022; fixed, so that a scene is given by its poses alone."""
 LIFTED_M = 0.04
 REACHED_M = 0.03
 

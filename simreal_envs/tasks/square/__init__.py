@@ -50,8 +50,9 @@ def _starts(x: tuple[float, float]) -> dict[str, Start]:
 class Square(Task):
     """The nut is to lie around the peg, released.
 
-    The peg stands by its plate's weight, and the nut's handle points to the robot. The target domain's
-    demonstrations have the nut around the table's centre, the others' is up to 10 cm farther from the robot.
+    The peg is held by its plate's weight alone, and the nut's handle points to the robot. In the target
+    domain's demonstrations the nut starts around the table's centre; in region ``ood`` it starts up to 10 cm
+    farther from the robot.
 
     robosuite's human demonstration of ``NutAssembly`` cannot be imported: its table is 2 cm higher, its two
     pegs are fixed, taller and stand on no plate, and a round nut takes part.
