@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -260,6 +261,29 @@ def fork_late() -> None:
 @pytest.mark.parametrize("order", ["fork_first", "fork_late"])
 def test_a_forked_process_draws_or_says_why_not(order: str) -> None:
     run_here(order)
+
+
+@pytest.mark.parametrize("others_first", [True, False])
+def test_triton_is_imported_before_mesas_llvm_or_not_at_all(tmp_path: Path, others_first: bool) -> None:
+    """After it, the real one would crash the process; this one of the same name says that it is imported."""
+    (tmp_path / "triton.py").write_text("print('imported')")
+    theirs = (
+        "renderer = mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'));" if others_first else ""
+    )
+    code = (
+        f"import mujoco, simreal_envs; {theirs}"
+        "mesa = '/libLLVM' in open('/proc/self/maps').read();"
+        "from simreal_envs.world_config import WorldConfig; env = WorldConfig('Lift').make('in');"
+        "env.reset(seed=0); env.close(); print(mesa)"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    *imported, mesa_before_ours = done.stdout.split()
+    assert imported == ([] if mesa_before_ours == "True" else ["imported"])
+    assert ("torch.compile" in done.stderr) == (mesa_before_ours == "True")
 
 
 def test_torch_can_be_trained_with_after_rendering() -> None:
