@@ -64,6 +64,7 @@ def generate(
     from simreal_cli.attempts import show_attempts
     from simreal_datasets.making.fill import fill_dataset
     from simreal_datasets.making.generate import Generator, load_segments
+    from simreal_datasets.store.dataset import Dataset
     from simreal_envs.world_config import WorldConfig
 
     cores = worker_count(workers)
@@ -83,5 +84,11 @@ def generate(
     )
     recipe = Generator(demonstrations, world, region, selection, noise)
     recipe.check()
+    shown = {feature.key for feature in world.spec.features}
+    given = Dataset(demonstrations).spec.features
+    if lost := [
+        f.key for f in given if f.modality in ("image", "depth", "pointcloud") and f.key not in shown
+    ]:
+        typer.echo(f"Not shown by the new demonstrations: {', '.join(lost)} (--obs, --cameras)")
     attempts = fill_dataset(dataset, recipe, episodes, seed, world.workers or cores)
     show_attempts(attempts, dataset, episodes)

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-import simreal_envs  # noqa: F401  registers simreal/Lift-v0 and simreal/Stack-v0
+import simreal_envs  # noqa: F401  registers the tasks
 
 env = gym.make("simreal/Stack-v0", env="sim", obs="image", shift="viewpoint+texture", region="ood")
 observation, info = env.reset(seed=0)

@@ -119,7 +119,7 @@ class ObservationSpec:
     @classmethod
     def parse(
         cls,
-        obs: str,
+        obs: str | Iterable[str],
         image_size: Iterable[int] = DEFAULT_IMAGE_SIZE,
         cameras: str | Iterable[str] = DEFAULT_CAMERAS,
         points: int = DEFAULT_POINTS,
@@ -133,13 +133,13 @@ class ObservationSpec:
         Raises:
             UsageError: an unknown group or camera, one named twice, or a number out of range.
         """
-        groups = _names("observation", obs.split("+"), GROUPS)
-        chosen = _names("camera", cameras.split("+") if isinstance(cameras, str) else tuple(cameras), CAMERAS)
-        size = tuple(image_size)
-        if len(size) != 2 or any(int(s) != s or not 8 <= s <= 2048 for s in size):
+        groups = _names("observation", obs, GROUPS)
+        chosen = _names("camera", cameras, CAMERAS)
+        size = tuple(image_size) if isinstance(image_size, Iterable) else (image_size,)
+        if len(size) != 2 or not all(_is_whole(s, 8, 2048) for s in size):
             raise UsageError(f"image_size {size} must be (height, width), each from 8 to 2048 pixels.")
         for what, number, most in (("points", points, MAX_POINTS), ("history", history, MAX_HISTORY)):
-            if isinstance(number, bool) or int(number) != number or not 1 <= number <= most:
+            if not _is_whole(number, 1, most):
                 raise UsageError(f"{what} {number} must be a whole number from 1 to {most}.")
         return cls(groups, (int(size[0]), int(size[1])), chosen, int(points), int(history))
 
@@ -317,9 +317,17 @@ class History:
         return {key: np.stack([moment[key] for moment in self._moments]) for key in self._moments[0]}
 
 
-def _names(what: str, names: Iterable[str], valid: Sequence[str]) -> tuple[str, ...]:
+def _is_whole(number: Any, least: int, most: int) -> bool:
+    """Whether a caller gave a whole number in this range, as an int, a float or one of numpy's."""
+    is_number = isinstance(number, int | float | np.number) and not isinstance(number, bool)
+    return is_number and least <= number <= most and int(number) == number
+
+
+def _names(what: str, names: str | Iterable[str], valid: Sequence[str]) -> tuple[str, ...]:
     """The names in the order of ``valid``; a UsageError for one that is not valid or given twice."""
-    given = tuple(names)
+    if not isinstance(names, Iterable):
+        raise unknown(what, str(names), valid)
+    given = tuple(names.split("+") if isinstance(names, str) else names)
     for name in given:
         if name not in valid:
             raise unknown(what, name, valid)

@@ -59,7 +59,8 @@ def make_env(
                 "env 'sim' has no host (env 'rig' and 'real' have) and no camera serial (env 'real' has)."
             )
         if actions != "pose":
-            raise UsageError(f"env 'sim' takes 'pose' actions, not {actions!r}: wrap it in JointActions.")
+            wrapper = "DeltaActions" if actions == "delta" else "JointActions"
+            raise UsageError(f"env 'sim' takes 'pose' actions, not {actions!r}: wrap it in {wrapper}.")
         _check_arguments(SimEnv, kwargs)
         return SimEnv(task, shift=shift, **kwargs)
 

@@ -163,6 +163,11 @@ def check_observation(observation: Any, space: spaces.Dict) -> int | None:
     return count
 
 
+def check_render_mode(mode: str | None) -> str | None:
+    """Return the mode if it is one of ours or none, else raise :func:`unknown`."""
+    return None if mode is None else check_choice("render_mode", mode, ("rgb_array",))
+
+
 def check_choice(what: str, value: str, valid: Iterable[str]) -> str:
     """Return ``value`` if it is valid, else raise :func:`unknown`."""
     valid = tuple(valid)

@@ -288,6 +288,7 @@ def test_a_world_is_commanded_as_its_description_says(kind: str) -> None:
         ({"env": "real", "host": "127.0.0.2", "shift": "texture"}, "cannot be had on hardware"),
         ({"env": "real", "host": "127.0.0.2", "obs": "state"}, "Unknown observation 'state' for env 'real'"),
         ({"actions": "joint"}, "env 'sim' takes 'pose' actions, not 'joint'"),
+        ({"render_mode": "human"}, "Unknown render_mode 'human'. Valid: rgb_array"),
         ({"env": "rig", "actions": "delta"}, "Unknown actions 'delta'. Valid: pose, joint"),
         ({"obs": "smell"}, "Unknown observation 'smell'. Valid: state, image, depth"),
         ({"region": "left"}, "Unknown region 'left'. Valid: in, ood, all"),

@@ -88,6 +88,10 @@ def test_what_is_lacking_is_named(changed: dict[str, Any], named: str) -> None:
         ({"points": 2.5}, "points 2.5"),
         ({"history": 0}, "history 0 must be a whole number from 1 to 16"),
         ({"history": 99}, "history 99"),
+        ({"points": "many"}, "points many must be a whole number"),
+        ({"image_size": 84}, "image_size (84,)"),
+        ({"image_size": (84, "a")}, "image_size (84, 'a')"),
+        ({"cameras": None}, "Unknown camera 'None'"),
     ],
 )
 def test_what_cannot_be_shown_is_named_with_what_can(arguments: dict[str, Any], named: str) -> None:

@@ -56,8 +56,15 @@ def observed(obs: str, cameras: str, history: int, *more: str) -> list[str]:
             {f"{c}_{m}" for c in CAMERAS for m in ("image", "depth")},
             8,
         ),
-        ("pointcloud", "agentview", 1, "mmd", {"pointcloud"}, 1),
-        ("pointcloud+pointcolour+state", "agentview", 3, "ot", {"pointcloud", "pointcloud_rgb", "object"}, 3),
+        ("pointcloud", "agentview+wrist", 1, "mmd", {"pointcloud"}, 1),
+        (
+            "pointcloud+pointcolour+state",
+            "agentview+wrist",
+            3,
+            "ot",
+            {"pointcloud", "pointcloud_rgb", "object"},
+            3,
+        ),
         ("state", "agentview", 2, "cotrain", {"object"}, 0),
     ],
 )
@@ -150,6 +157,11 @@ def test_data_without_what_is_asked_for_name_the_command_that_records_it(
     cloud = observed("pointcloud", "agentview", 1, "observation.points=100")
     config = load_config("cpu", "uot", settings_of(everything, *cloud))
     with pytest.raises(DataError, match=r"clouds of 50 points, and observation\.points is 100"):
+        Learner(config, *load_domains(config))
+    config = load_config("cpu", "uot", settings_of(everything, *observed("pointcloud", "agentview", 1)))
+    with pytest.raises(
+        DataError, match=r"clouds of agentview\+wrist, .* train with --cameras agentview\+wrist"
+    ):
         Learner(config, *load_domains(config))
 
 

@@ -36,14 +36,20 @@ def reads(config: TrainConfig, shown: WorldSpec) -> WorldSpec:
     """The arrays that a policy of this configuration reads, chosen from those that the demonstrations have.
 
     Raises:
-        DataError: the demonstrations have another number of points than the configuration.
+        DataError: the demonstrations have clouds of other cameras than the configuration, or with another
+            number of points.
     """
-    points = config.observation.points
+    points, cameras = config.observation.points, "+".join(config.observation.spec.cameras)
     for feature in shown.of("pointcloud"):
         if points not in (None, feature.shape[0]):
             raise DataError(
                 f"The demonstrations have clouds of {feature.shape[0]} points, and observation.points is "
                 f"{points}: leave it out, or record with --points {points}."
+            )
+        if feature.camera != cameras:
+            raise DataError(
+                f"The demonstrations have clouds of {feature.camera}, and observation.cameras is {cameras}: "
+                f"train with --cameras {feature.camera}, or record with --cameras {cameras}."
             )
     wanted = [f.key for f in config.observation.spec.features(1) if f.modality != "proprioception"]
     own = [f for f in PROPRIOCEPTIVE if f.key in (*config.head.proprioception, END_EFFECTOR_POSITION)]

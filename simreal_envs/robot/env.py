@@ -109,7 +109,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.task = get_task(task)
         self.observation_spec = ObservationSpec.parse(obs, image_size, cameras, points, history)
         self.region = spec.check_choice("region", region, spec.REGIONS)
-        self.render_mode = render_mode
+        self.render_mode = spec.check_render_mode(render_mode)
         self.action_kind = spec.check_choice("actions", actions, ("pose", "joint"))
         features = self.observation_spec.features(len(self.task.objects))
         self.world_spec = WorldSpec(self.task.name, self.action_kind, features, self.observation_spec.history)

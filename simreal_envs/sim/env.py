@@ -87,7 +87,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.region = spec.check_choice("region", region, spec.REGIONS)
         self.shift, self._shifts = shift, parse_shift(shift)
         self.quality = spec.check_choice("quality", quality, QUALITIES)
-        self.render_mode = render_mode
+        self.render_mode = spec.check_render_mode(render_mode)
         features = self.observation_spec.features(len(self.task.objects))
         self.world_spec = WorldSpec(self.task.name, self.action_kind, features, self.observation_spec.history)
         self.observation_space = self.world_spec.space
