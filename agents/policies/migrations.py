@@ -73,7 +73,10 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
     try:
         return TrainConfig.from_dict(stored if version >= 6 else by_kind(stored))
     except UsageError as error:
-        raise DataError(f"{where} was written by another version, or is damaged: {error}") from error
+        raise DataError(
+            f"{where} was written by another version, needs a package that is not installed, or is damaged: "
+            f"{error}"
+        ) from error
 
 
 def by_kind(stored: Mapping[str, Any]) -> dict[str, Any]:
