@@ -91,21 +91,20 @@ def collect(
 
     cores = worker_count(workers)
     factory = None if by in BY_HAND else named_actor(by, BY_HAND)
-    steps = max_steps or (HORIZON if factory else BY_HAND_STEPS)
     world = WorldConfig(
         task,
         env,
         shift,
         obs,
         image_size,
-        steps,
-        factory.world().action_kind if isinstance(factory, TrainedPolicy) else "pose",
-        host,
-        serial,
-        str(limits) if limits else None,
-        cameras,
-        points,
-        history if isinstance(factory, TrainedPolicy) else 1,
+        max_steps=max_steps or (HORIZON if factory else BY_HAND_STEPS),
+        action_kind=factory.world().action_kind if isinstance(factory, TrainedPolicy) else "pose",
+        host=host,
+        serial=serial,
+        limits=str(limits) if limits else None,
+        cameras=cameras,
+        points=points,
+        history=history if isinstance(factory, TrainedPolicy) else 1,
     )
     if factory is None or world.env == "real":
         if noise:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, FloatArray
 
 
 def pose(rotation: ArrayLike, position_m: ArrayLike) -> np.ndarray:
@@ -15,6 +15,16 @@ def pose(rotation: ArrayLike, position_m: ArrayLike) -> np.ndarray:
     matrix[:3, :3] = rotation
     matrix[:3, 3] = position_m
     return matrix
+
+
+def in_frame(frame: FloatArray, position: ArrayLike) -> FloatArray:
+    """A position (3,) of the base frame in another frame, whose pose (4, 4) in the base is given."""
+    return frame[:3, :3].T @ (np.asarray(position) - frame[:3, 3])
+
+
+def in_base(frame: FloatArray, position: ArrayLike) -> FloatArray:
+    """The inverse of :func:`in_frame`: a position (3,) of another frame in the base frame."""
+    return frame[:3, 3] + frame[:3, :3] @ np.asarray(position)
 
 
 def quaternion_xyzw(rotation: ArrayLike) -> np.ndarray:

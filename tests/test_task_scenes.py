@@ -25,7 +25,8 @@ from simreal_envs.tasks.mug import HALF_HEIGHT_M
 from simreal_envs.world_config import WorldConfig
 
 Env = gym.Env[Any, Any]
-NEW = ("BoxInBin", "MugLift", "MugHang")
+LATER = tuple(task for task in TASKS if task not in ("Lift", "Stack"))
+"""Lift and Stack have tests of their own for these."""
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_what_lies_on_the_table_lies_still(task: str, region: str, make: Callabl
         mujoco.mj_step1(physics.model, physics.data)
         physics.controller.apply()
         mujoco.mj_step2(physics.model, physics.data)
-        if step > 250:  # half a second, in which weights come to rest
+        if step > 100:  # a fifth of a second, in which what was put down sinks by a tenth of a millimetre
             assert all(physics.object_speed_mps(name) < 1e-3 for name in before)
     for name, pose in env.object_poses_in_base().items():
         assert np.linalg.norm(pose[:3, 3] - before[name][:3, 3]) < 5e-4, name
@@ -76,14 +77,15 @@ def test_nothing_is_solved_at_reset_or_by_holding_still(task: str, make: Callabl
     env = make(task)
     _, info = env.reset(seed=1)
     action = reachable_action(env.end_effector_pose_in_base(), -1.0)
-    for _ in range(100):
-        assert (info["success"], info["stage"]) == (False, "start")
-        *_, info = env.step(action)
+    reward, terminated = 0.0, False
+    for _ in range(200):
+        assert (reward, terminated, info["success"], info["stage"]) == (0.0, False, False, "start")
+        _, reward, terminated, _, info = env.step(action)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("region", ["in", "ood"])
-@pytest.mark.parametrize("task", NEW)
+@pytest.mark.parametrize("task", LATER)
 def test_the_expert_solves_every_region_stage_by_stage(
     task: str, region: str, make: Callable[..., Any]
 ) -> None:
@@ -99,7 +101,7 @@ def test_the_expert_solves_every_region_stage_by_stage(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", NEW)
+@pytest.mark.parametrize("task", LATER)
 def test_demonstrations_of_one_region_are_moved_to_the_other(task: str, tmp_path: Path) -> None:
     recorder = ActorRecorder(WorldConfig(task, obs="state"), "in")
     assert len(list(fill_dataset(tmp_path / "few", recorder, 2, 0, 1))) == 2
@@ -107,7 +109,7 @@ def test_demonstrations_of_one_region_are_moved_to_the_other(task: str, tmp_path
     assert len(list(fill_dataset(tmp_path / "many", recipe, 4, 100, 1))) <= 5
 
 
-@pytest.mark.parametrize("task", NEW)
+@pytest.mark.parametrize("task", ["BoxInBin", "MugLift", "MugHang"])
 def test_objects_are_placed_where_asked(task: str, make: Callable[..., Any]) -> None:
     env = make(task)
     asked = {"box": (0.02, 0.15, 0.1), "bin": (-0.01, -0.12, 0.2)}

@@ -23,12 +23,14 @@ from simreal_agents.policies.migrations import read_config, renamed
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.rectify import Rectifier, reference
 from simreal_datasets.loading.frames import END_EFFECTOR_POSITION, KEYFRAMES, look
-from simreal_envs.cameras import CAMERA_SPECS, Camera, CameraSpec
+from simreal_envs.cameras import CAMERA_SPECS, Camera
 from simreal_envs.errors import DataError
 from simreal_envs.features import PROPRIOCEPTIVE, Feature, WorldSpec, hint
 from simreal_envs.loop import Observation
+from simreal_envs.shifts import parse_shift
 from simreal_envs.spec import action_space, check_choice, check_observation
 from simreal_envs.stack import changes, members
+from simreal_envs.table_world import table_world
 from simreal_envs.vector import states_of
 
 
@@ -249,6 +251,13 @@ class Policy:
         self.check_world(env)
         first, *others = members(env)
         there, cameras = look(_describe(first)), _cameras(first)
+        shift = _describe(first)["shift"]
+        if self.cameras and any(drawn.is_drawn for drawn in parse_shift(shift)):
+            raise DataError(
+                f"This policy knows where the camera stands (encoder.view = 'calibrated'), and shift "
+                f"{shift!r} may move it in every episode. Evaluate without that shift, or train with "
+                "encoder.view=domain."
+            )
         for other in others:
             if look(_describe(other)) != there or (self.cameras and _cameras(other) != cameras):
                 raise DataError(
@@ -278,8 +287,9 @@ class Policy:
         """
         problems = changes(env)
         for member in members(env):
-            world: WorldSpec = member.unwrapped.world_spec  # type: ignore[attr-defined]
-            world = replace(world, action_kind=member.get_wrapper_attr("action_kind"))
+            world = replace(
+                table_world(member).world_spec, action_kind=member.get_wrapper_attr("action_kind")
+            )
             problems += self.spec.lacks(world)
             own = action_space(self.spec.action_kind).shape
             if member.action_space.shape != own:
@@ -299,14 +309,13 @@ def rectified(spec: WorldSpec) -> list[Feature]:
 
 
 def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    description: dict[str, Any] = env.unwrapped.describe()  # type: ignore[attr-defined]
-    return description
+    return table_world(env).describe()
 
 
 def _cameras(env: gym.Env[Any, Any]) -> dict[str, dict[str, Any]]:
     """The cameras of a world that stand still, as JSON."""
-    cameras: dict[str, CameraSpec] = env.unwrapped.cameras  # type: ignore[attr-defined]
-    return {name: camera.to_json() for name, camera in cameras.items() if camera.mount == "base"}
+    cameras = table_world(env).cameras.items()
+    return {name: camera.to_json() for name, camera in cameras if camera.mount == "base"}
 
 
 def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "auto") -> Policy:

@@ -177,7 +177,9 @@ class Learner:
         """The drawn frames as the network takes them, with augmented images."""
         config, history = self.config, self.spec.history
         clone, every = draw.parts[:2], draw.parts
-        arrays = {key: self._gather(f"arrays {key}", every) for key in self._any_domain.arrays}
+        domains = self.domains.items()
+        keys = [f.key for f in self.spec.features if f.modality in ENCODED]
+        arrays = {key: self._rows({n: d.arrays[key] for n, d in domains}, every, history) for key in keys}
         ready = prepared(arrays, self.spec)
         generator = self.generators["augment"]
         for feature in self.spec.features:
@@ -193,7 +195,7 @@ class Learner:
         return Batch(
             ready,
             from_target.to(self.device),
-            self._gather("inputs", clone),
+            self._rows({n: d.inputs for n, d in domains}, clone, history),
             self._gather("chunks", clone),
             self._gather("goals_m", clone),
             *self.labels(draw),
@@ -259,24 +261,22 @@ class Learner:
         self.rng.bit_generator.state = state["sampler"]
         self.update = int(state["update"])
 
-    @property
-    def _any_domain(self) -> Domain:
-        return next(iter(self.domains.values()))
-
     def _gather(self, quantity: str, frames: tuple[Indices, ...]) -> Tensor:
+        """The rows of an array of :class:`Domain`, see :meth:`_rows`."""
+        return self._rows({name: getattr(domain, quantity) for name, domain in self.domains.items()}, frames)
+
+    def _rows(self, arrays: Mapping[str, Array], frames: tuple[Indices, ...], history: int = 1) -> Tensor:
         """Rows of source, target, source, ... frames, one below the other, on the device.
 
-        What is observed is gathered with its history, ``arrays <key>`` and ``inputs``.
+        Args:
+            arrays: one for each domain.
+            history: the moments of each row.
         """
         rows = []
-        name, _, key = quantity.partition(" ")
-        for domain_name, indices in zip(("source", "target") * 2, frames, strict=False):
+        for name, indices in zip(("source", "target") * 2, frames, strict=False):
             if len(indices):
-                domain = self.domains[domain_name]
-                array = getattr(domain, name)[key] if key else getattr(domain, name)
-                if self.spec.history > 1 and (key or name == "inputs"):
-                    indices = domain.frames.moments(indices, self.spec.history)
-                rows.append(array[indices])
+                moments = self.domains[name].frames.moments(indices, history) if history > 1 else indices
+                rows.append(arrays[name][moments])
         return torch.from_numpy(np.concatenate(rows)).to(self.device)
 
     def _learning_rate(self) -> float:

@@ -247,8 +247,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         """Colour and, if asked for, depth of the present state, as the camera's sensors measure them."""
         camera = self.camera_now(name, size)
         if size not in self._renderers:
-            self._renderers[size] = Renderer(self._unshifted, camera, self._shifts, self.quality)
-            self._renderers[size].repaint(self._draws)
+            self._renderers[size] = Renderer(self._unshifted, camera, self._shifts, self.quality, self._draws)
         renderer = self._renderers[size]
         renderer.camera = camera
         image, depth_m = renderer.render(self.physics.data, depth)

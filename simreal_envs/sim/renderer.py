@@ -37,7 +37,12 @@ class Renderer:
     _context: mujoco.MjrContext | None = None
 
     def __init__(
-        self, model: mujoco.MjModel, camera: Camera, shifts: Sequence[Shift], quality: str = "fast"
+        self,
+        model: mujoco.MjModel,
+        camera: Camera,
+        shifts: Sequence[Shift],
+        quality: str = "fast",
+        draws: EpisodeDraws = EpisodeDraws(0),  # noqa: B008  it is frozen
     ) -> None:
         self.camera = camera
         fast = quality == "fast"
@@ -45,7 +50,7 @@ class Renderer:
         height, width = camera.size
         self._model.vis.global_.offheight, self._model.vis.global_.offwidth = height, width
         self._original, self._shifts = model, shifts
-        self.repaint(EpisodeDraws(0))
+        self.repaint(draws)
         if fast:
             self._model.vis.quality.offsamples = self._model.vis.quality.shadowsize = 0
             if not any(shift.is_drawn for shift in shifts):  # else another episode may show other textures

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from robosuite.models.objects import MujocoXMLObject
     from robosuite.utils.mjcf_utils import CustomMaterial
 
 
@@ -32,3 +33,11 @@ def glaze(name: str) -> CustomMaterial:
         tex_attrib={"type": "cube"},
         mat_attrib={"texrepeat": "1 1", "specular": "0.3", "shininess": "0.5", "emission": "0.15"},
     )
+
+
+def add_material(entity: MujocoXMLObject, material: CustomMaterial) -> None:
+    """Make a material known to an entity that is read from a file, whose parts name it."""
+    from robosuite.utils.mjcf_utils import new_element
+
+    entity.asset.append(new_element("texture", **material.tex_attrib))
+    entity.asset.append(new_element("material", **material.mat_attrib))

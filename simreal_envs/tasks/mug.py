@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simreal_envs.poses import in_base, in_frame
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.materials import glaze
 from simreal_envs.tasks.shapes import Part, assemble, rod
@@ -89,7 +90,7 @@ def _yaw(turn: float) -> tuple[float, float, float, float]:
 
 def grasp_point(pose: FloatArray) -> FloatArray:
     """Where the fingers close on a mug, given its pose."""
-    return (pose @ [0.0, AXIS_Y_M, GRASP_HEIGHT_M, 1.0])[:3]
+    return in_base(pose, [0.0, AXIS_Y_M, GRASP_HEIGHT_M])
 
 
 def hand_yaw(pose: FloatArray) -> float:
@@ -101,5 +102,5 @@ def hand_yaw(pose: FloatArray) -> float:
 
 def is_reached(pose: FloatArray, hand: FloatArray) -> bool:
     """Whether the point (3,) between the fingertips is inside the mug or level with its wall."""
-    x, y, z = np.linalg.inv(pose)[:3] @ [*hand, 1.0]
+    x, y, z = in_frame(pose, hand)
     return bool(np.hypot(x, y - AXIS_Y_M) < RADIUS_M and abs(z) < HALF_HEIGHT_M)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simreal_envs.poses import in_base, in_frame
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import wood
@@ -49,7 +50,7 @@ def _starts(x: tuple[float, float]) -> dict[str, Start]:
 
 def _grasp_point(box: FloatArray) -> FloatArray:
     """Where the fingers close on the box, given its pose."""
-    return box[:3, 3] + GRASP_HEIGHT_M * box[:3, 2]
+    return in_base(box, [0.0, 0.0, GRASP_HEIGHT_M])
 
 
 def _tray() -> MujocoObject:
@@ -97,7 +98,7 @@ class BoxInBin(Task):
     def stages_reached(self, physics: Physics) -> dict[str, bool]:
         box, tray = physics.object_pose_in_base("box"), physics.object_pose_in_base("bin")
         hand = physics.end_effector_pose_in_base()[:3, 3]
-        in_box, in_tray = np.linalg.inv(box)[:3] @ [*hand, 1.0], np.linalg.inv(tray)[:3] @ box[:, 3]
+        in_box, in_tray = in_frame(box, hand), in_frame(tray, box[:3, 3])
         grasped = physics.is_grasped("box")
         within = bool((np.abs(in_tray[:2]) < IN_BIN_M).all())
         placed = within and in_tray[2] < STANDING_HEIGHT_M + 0.005 and physics.in_contact("box", "bin")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simreal_envs.poses import in_base, in_frame
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
-from simreal_envs.tasks.materials import wood
+from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command, raised
 from simreal_envs.tasks.starts import JointStart, OnTable, Start
 
@@ -71,14 +72,11 @@ class Drawer(Task):
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import MujocoXMLObject
-        from robosuite.utils.mjcf_utils import new_element
 
         here = Path(__file__).parent
         cabinet = MujocoXMLObject(str(here / "cabinet.xml"), name="cabinet")
         for texture, name in (("WoodLight", "cabinet_oak"), ("WoodRed", "cabinet_front")):
-            material = wood(texture, name)
-            cabinet.asset.append(new_element("texture", **material.tex_attrib))
-            cabinet.asset.append(new_element("material", **material.mat_attrib))
+            add_material(cabinet, wood(texture, name))
         pod = MujocoXMLObject(str(here / "pod.xml"), name="pod", duplicate_collision_geoms=False)
         return {"pod": pod, "cabinet": cabinet}
 
@@ -102,12 +100,12 @@ class Drawer(Task):
         pod, hand = scene.objects["pod"][:3, 3], scene.hand[:3, 3]
         yaw = moves.yaw_of(cabinet, 1)
         slot = np.array([TRAY_LOW_M[0] + opening_m(tray, cabinet) / 2, 0.0, _LET_GO_M])
-        pod_in_tray = _in_frame(tray, pod)
+        pod_in_tray = in_frame(tray, pod)
         if _is_inside(tray, pod) and pod_in_tray[2] < _LET_GO_M + 0.005:
             return self._close(scene, tray, yaw)
         if not moves.holding(scene, "pod"):
             return moves.grasp_at(scene, pod, yaw)
-        in_hand, goal = hand - pod, _to_base(tray, slot)
+        in_hand, goal = hand - pod, in_base(tray, slot)
         off = np.abs(pod_in_tray - slot)
         fits_m = _FITS_M if pod_in_tray[2] > TRAY_HIGH_M[2] + POD_HALF_HEIGHT_M else 2 * _FITS_M
         if off[0] < fits_m and off[1] < ALIGNED_M:
@@ -120,8 +118,8 @@ class Drawer(Task):
     @staticmethod
     def _close(scene: moves.Scene, tray: FloatArray, yaw: float) -> Command:
         """Let go, rise, come down before the knob with the fingers closed, and push."""
-        hand = _in_frame(tray, scene.hand[:3, 3])
-        pod = _in_frame(tray, scene.objects["pod"][:3, 3])
+        hand = in_frame(tray, scene.hand[:3, 3])
+        pod = in_frame(tray, scene.objects["pod"][:3, 3])
         before = KNOB_M + [-_BEFORE_KNOB_M, 0.0, _PUSH_HEIGHT_M - KNOB_M[2]]
         beside = np.abs(hand - before)
         is_before_knob = hand[0] < KNOB_M[0] - 0.005 and beside[1] < 2 * ALIGNED_M
@@ -135,23 +133,15 @@ class Drawer(Task):
             gripper = OPEN if at_pod else CLOSE
         else:
             goal, gripper = np.array([before[0], before[1], _CLEAR_M - 0.02]), CLOSE
-        return Command(_to_base(tray, goal), yaw, gripper)
+        return Command(in_base(tray, goal), yaw, gripper)
 
 
 def opening_m(tray: FloatArray, cabinet: FloatArray) -> float:
     """How far the drawer is open in m, from the poses (4, 4) of tray and cabinet."""
-    return float(-_in_frame(cabinet, tray[:3, 3])[0])
+    return float(-in_frame(cabinet, tray[:3, 3])[0])
 
 
 def _is_inside(tray: FloatArray, pod: FloatArray) -> bool:
     """Whether the pod's centre (3,) is inside the tray."""
-    at = _in_frame(tray, pod)
+    at = in_frame(tray, pod)
     return bool((at > TRAY_LOW_M).all() and (at < TRAY_HIGH_M).all())
-
-
-def _in_frame(frame: FloatArray, position: FloatArray) -> FloatArray:
-    return frame[:3, :3].T @ (position - frame[:3, 3])
-
-
-def _to_base(frame: FloatArray, position: FloatArray) -> FloatArray:
-    return frame[:3, 3] + frame[:3, :3] @ position

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simreal_envs.poses import in_base, in_frame
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import wood
@@ -65,8 +66,8 @@ def _starts(x: tuple[float, float]) -> dict[str, Start]:
 
 def _threaded_m(cup: FloatArray, tree: FloatArray) -> float | None:
     """How far from its root the branch passes through the mug's handle; None where it does not."""
-    to_cup = np.linalg.inv(cup) @ tree
-    root, along = (to_cup @ [*ROOT_M, 1.0])[:3], to_cup[:3, :3] @ BRANCH
+    root = in_frame(cup, in_base(tree, ROOT_M))
+    along = cup[:3, :3].T @ tree[:3, :3] @ BRANCH
     if abs(along[0]) < 0.3:  # nearly in the handle's plane
         return None
     distance_m = -root[0] / along[0]
@@ -106,7 +107,7 @@ class MugHang(Task):
     def stages_reached(self, physics: Physics) -> dict[str, bool]:
         cup, tree = physics.object_pose_in_base("mug"), physics.object_pose_in_base("tree")
         hand = physics.end_effector_pose_in_base()[:3, 3]
-        in_tree = np.linalg.inv(tree)[:3] @ cup[:, 3]
+        in_tree = in_frame(tree, cup[:3, 3])
         grasped = physics.is_grasped("mug")
         threaded = _threaded_m(cup, tree) is not None
         hung = threaded and bool((np.abs(in_tree[:2]) < NEAR_TREE_M).all()) and bool(cup[2, 3] > HUNG_M)
@@ -127,7 +128,7 @@ class MugHang(Task):
         hand, held = scene.hand[:3, 3], grasp_point(cup)
         yaw = float(np.arctan2(scene.hand[1, 0], scene.hand[0, 0]))
         turn = moves.yaw_of(np.linalg.inv(cup) @ tree, 1)  # the mug may lie askew in the hand
-        root, loop = (tree @ [*ROOT_M, 1.0])[:3], (cup @ [*LOOP_MIDDLE_M, 1.0])[:3]
+        root, loop = in_base(tree, ROOT_M), in_base(cup, LOOP_MIDDLE_M)
         along, across = tree[:3, :3] @ BRANCH, tree[:3, 1]
         upwards = np.cross(along, across)
         out_m, beside_m, over_m = (float(axis @ (loop - root)) for axis in (along, across, upwards))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.spec import FloatArray
+from simreal_envs.poses import in_base
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
-from simreal_envs.tasks.materials import wood
+from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command, raised
 from simreal_envs.tasks.starts import OnTable, Start
 
@@ -68,12 +68,9 @@ class Square(Task):
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import MujocoXMLObject, SquareNutObject
-        from robosuite.utils.mjcf_utils import new_element
 
         peg = MujocoXMLObject(str(Path(__file__).parent / "peg.xml"), name="peg")
-        material = wood("WoodDark", "peg_walnut")
-        peg.asset.append(new_element("texture", **material.tex_attrib))
-        peg.asset.append(new_element("material", **material.mat_attrib))
+        add_material(peg, wood("WoodDark", "peg_walnut"))
         return {"nut": SquareNutObject(name="nut"), "peg": peg}
 
     def stages_reached(self, physics: Physics) -> dict[str, bool]:
@@ -84,7 +81,7 @@ class Square(Task):
         apart = np.abs(nut[:3, 3] - peg)
         placed = bool((apart[:2] < ON_PEG_M).all() and nut[2, 3] < DOWN_M + NUT_HALF_HEIGHT_M)
         return {
-            "reach": bool(((hand - _handle(nut)) ** 2).sum() < REACHED_M**2),
+            "reach": bool(((hand - in_base(nut, HANDLE_M)) ** 2).sum() < REACHED_M**2),
             "grasp": grasped,
             "lift": bool(nut[2, 3] > LIFTED_M) and grasped,
             "place": placed,
@@ -94,7 +91,7 @@ class Square(Task):
     def expert(self, scene: moves.Scene) -> Command:
         """Grasp the handle, carry the nut over the peg turned as the peg is, lower it and let go."""
         nut, peg = scene.objects["nut"], scene.objects["peg"]
-        at, hand, handle = nut[:3, 3], scene.hand[:3, 3], _handle(nut)
+        at, hand, handle = nut[:3, 3], scene.hand[:3, 3], in_base(nut, HANDLE_M)
         yaw, goal = moves.yaw_of(nut, 2), peg[:3, 3]
         apart = np.linalg.norm((goal - at)[:2])
         if apart < ALIGNED_M and at[2] < _LET_GO_M + 0.004:
@@ -111,8 +108,3 @@ class Square(Task):
         if at[2] < _OVER_PEG_M - 0.02:  # rise first
             return Command(np.array([hand[0], hand[1], above[2]]), yaw, CLOSE)
         return Command(above, yaw + turn, CLOSE)
-
-
-def _handle(nut: FloatArray) -> FloatArray:
-    """The place to hold a nut (4, 4) by."""
-    return nut[:3, 3] + nut[:3, :3] @ HANDLE_M
