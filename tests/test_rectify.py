@@ -16,6 +16,8 @@ from simreal_agents.training.train import train
 from simreal_datasets.loading.frames import Frames
 from simreal_datasets.making.fill import fill_dataset
 from simreal_envs.cameras import OTHER_VIEWPOINT_IN_BASE, THIRD_PERSON
+from simreal_envs.errors import DataError
+from simreal_envs.shifts import SHIFTS, Shift
 from simreal_envs.world_config import WorldConfig
 
 CAMERA = THIRD_PERSON.resized((144, 192))
@@ -100,3 +102,20 @@ def test_features_of_a_domain_are_those_of_its_rectified_images(run: Path) -> No
     policy.cameras = {}
     shown = {"agentview_image": Rectifier(*cameras)(images)}
     np.testing.assert_array_equal(policy.encode(shown, "target"), expected)
+
+
+class Shaken(Shift):
+    """The camera may stand elsewhere in every episode."""
+
+    stream = 106
+    is_drawn = True
+
+
+def test_a_calibrated_policy_refuses_a_camera_that_every_episode_moves(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHIFTS.built_in, "shaken", Shaken)  # type: ignore[arg-type]
+    env = WorldConfig("Lift", shift="shaken", image_size=(36, 48)).make("in")
+    with pytest.raises(DataError, match="shaken"):
+        load_policy(run).face(env)
+    env.close()
