@@ -72,6 +72,7 @@ def test_what_lies_on_the_table_lies_still(task: str, region: str, make: Callabl
         np.testing.assert_allclose(pose[:3, :3], before[name][:3, :3], atol=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS.names())
 def test_nothing_is_solved_at_reset_or_by_holding_still(task: str, make: Callable[..., Any]) -> None:
     env = make(task)
