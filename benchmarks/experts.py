@@ -21,18 +21,19 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="*", default=(0.0, 0.01, 0.02), help="metres")
     parser.add_argument("--tasks", nargs="*", default=tasks_with("expert"))
     parser.add_argument("--region", default="all", help="where objects start: in, ood or all")
+    parser.add_argument("--style", default="plain", help="plain, varied or a number")
     arguments = parser.parse_args()
     for task in arguments.tasks:
         for noise_m in arguments.noise:
             env = ActionNoise(WorldConfig(task, obs="state").make(arguments.region), std_m=noise_m)
-            expert = make_expert(env)
+            expert = make_expert(env, arguments.style)
             outcomes = [run_episode(env, expert, seed=seed) for seed in range(arguments.episodes)]
             solved = sum(outcome.success for outcome in outcomes)
             steps = sorted(outcome.steps for outcome in outcomes)
             low, high = wilson_interval(solved, len(outcomes))
             print(
-                f"{task}, noise {noise_m} m: {solved}/{len(outcomes)} [{100 * low:.0f}, {100 * high:.0f}] %, "
-                f"median {steps[len(steps) // 2]} steps"
+                f"{task}, {arguments.style}, noise {noise_m} m: {solved}/{len(outcomes)} "
+                f"[{100 * low:.0f}, {100 * high:.0f}] %, median {steps[len(steps) // 2]} steps"
             )
 
 

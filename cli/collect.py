@@ -53,6 +53,14 @@ def collect(
     noise: Annotated[
         float, typer.Option(help="Disturb the arm by this many metres, to show recovery; 0 to 0.05.")
     ] = 0.0,
+    style: Annotated[
+        str | None,
+        typer.Option(
+            help="How the expert moves: plain; varied (another pace and path in every episode); or a number, "
+            "one of many manners.",
+            show_default="plain",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="First reset seed.")] = 0,
     max_steps: Annotated[
         int | None,
@@ -74,13 +82,15 @@ def collect(
 
     `simreal collect data/state --task Stack --obs state --noise 0.01 --episodes 100`
 
+    `simreal collect data/drawer-ten --task Drawer --style varied --region in`
+
     `simreal collect data/lift-keyboard --task Lift --by keyboard`
 
     `simreal collect data/stack-real --task Stack --env real --host 172.16.0.2 --by guiding --episodes 25`
 
     `simreal collect data/lift-policy --task Lift --by runs/uot`
     """
-    from simreal_agents.actors.factories import TrainedPolicy, named_actor
+    from simreal_agents.actors.factories import Expert, TrainedPolicy, named_actor
     from simreal_agents.operators.session import BY_HAND, run_session
     from simreal_agents.study.collect import ActorRecorder
     from simreal_cli.attempts import show_attempts
@@ -91,6 +101,10 @@ def collect(
 
     cores = worker_count(workers)
     factory = None if by in BY_HAND else named_actor(by, BY_HAND)
+    if style is not None:
+        if not isinstance(factory, Expert):
+            raise UsageError(f"--style {style} is a manner of the scripted expert, and {by!r} acts.")
+        factory = Expert(style)
     world = WorldConfig(
         task,
         env,

@@ -7,27 +7,26 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from simreal_envs.errors import UsageError, unknown
 from simreal_envs.loop import Actor
-from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M, FloatArray
+from simreal_envs.spec import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from simreal_envs.stack import check_stack, members
 from simreal_envs.tasks import Task, tasks_with
-from simreal_envs.tasks.moves import CLOSE, LEAD_M, OPEN, Command, Scene
+from simreal_envs.tasks.moves import CLOSE, OPEN, Command, Scene
+from simreal_envs.tasks.styles import check_style, named_style
 from simreal_envs.vector import OneEach, of_one_world
-
-LEAD_RAD = 0.3
 
 
 class ScriptedExpert:
     """Acts in one world by its task's rule; needs the world's object poses, so not on the real robot.
 
-    The state between steps is (steps with the fingers closed and at rest, last finger opening).
+    The state between steps is (steps with the fingers closed and at rest, last finger opening, last command
+    of the gripper, the episode's style).
     """
 
-    def __init__(self, world: Any, rule: Callable[[Scene], Command]) -> None:
-        self._world, self._rule = world, rule
+    def __init__(self, world: Any, rule: Callable[[Scene], Command], style: str = "plain") -> None:
+        self._world, self._rule, self._style = world, rule, check_style(style)
         self.history = world.observation_spec.history
 
     @of_one_world("robot0_gripper_qpos")
@@ -40,28 +39,18 @@ class ScriptedExpert:
     ) -> tuple[np.ndarray, Any]:
         """A ``pose`` action (7,) float32."""
         width_m = float(observation["robot0_gripper_qpos"][0] - observation["robot0_gripper_qpos"][1])
+        objects = self._world.object_poses_in_base()
         if state is None:
-            state = (0, width_m, OPEN)
-        grip_steps, last_width_m, last_gripper = state
+            state = (0, width_m, OPEN, named_style(self._style, objects))
+        grip_steps, last_width_m, last_gripper, style = state
         at_rest = abs(width_m - last_width_m) < 5e-4 and 0.01 < width_m < 0.075
         grip_steps = grip_steps + 1 if last_gripper == CLOSE and at_rest else 0
         hand = self._world.end_effector_pose_in_base()
-        scene = Scene(hand, width_m, self._world.object_poses_in_base(), grip_steps)
-        command = self._rule(scene)
-        return self._towards(hand, command), (grip_steps, width_m, command.gripper)
-
-    @staticmethod
-    def _towards(hand: FloatArray, command: Command) -> np.ndarray:
-        """The command as a pose action whose target is no further ahead than the hand can follow smoothly."""
-        step = command.position_in_base - hand[:3, 3]
-        step *= min(1.0, LEAD_M / (np.linalg.norm(step) + 1e-9))
-        position = np.clip(hand[:3, 3] + step, WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
-        goal = Rotation.from_euler("z", command.yaw) * Rotation.from_matrix(np.diag([1.0, -1.0, -1.0]))
-        now = Rotation.from_matrix(hand[:3, :3])
-        turn = (goal * now.inv()).as_rotvec()
-        turn *= min(1.0, LEAD_RAD / (np.linalg.norm(turn) + 1e-9))
-        rotvec = (Rotation.from_rotvec(turn) * now).as_rotvec()
-        return np.concatenate([position, rotvec, [command.gripper]]).astype(np.float32)
+        command = self._rule(Scene(hand, width_m, objects, grip_steps, style))
+        position, rotvec = style.target(hand, command.position_in_base, command.yaw)
+        position = np.clip(position, WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
+        action = np.concatenate([position, rotvec, [command.gripper]]).astype(np.float32)
+        return action, (grip_steps, width_m, command.gripper, style)
 
 
 def expert_rule(task: Task) -> Callable[[Scene], Command]:
@@ -75,19 +64,22 @@ def expert_rule(task: Task) -> Callable[[Scene], Command]:
     return task.expert
 
 
-def make_expert(env: Any) -> Actor:
+def make_expert(env: Any, style: str = "plain") -> Actor:
     """The scripted expert of an environment's task; of a vector environment, one for each of its worlds.
 
+    ``style`` is ``plain``, ``varied`` (a manner for each episode) or the number of a manner.
+
     Raises:
-        UsageError: the task has none, the environment takes other actions than ``pose``, a wrapper changes
-            what the expert reads or does, or the worlds of a vector environment are in other processes.
+        UsageError: there is no such style, the task has no expert, the environment takes other actions than
+            ``pose``, a wrapper changes what the expert reads or does, or the worlds of a vector environment
+            are in other processes.
     """
     check_stack(env)
-    experts = [_make_one(member) for member in members(env)]
+    experts = [_make_one(member, style) for member in members(env)]
     return experts[0] if isinstance(env, gym.Env) else OneEach(experts)
 
 
-def _make_one(env: gym.Env[Any, Any]) -> ScriptedExpert:
+def _make_one(env: gym.Env[Any, Any], style: str) -> ScriptedExpert:
     world: Any = env.unwrapped
     rule = expert_rule(world.task)
     kind = env.get_wrapper_attr("action_kind")
@@ -95,4 +87,4 @@ def _make_one(env: gym.Env[Any, Any]) -> ScriptedExpert:
         raise UsageError(
             f"The scripted expert acts by 'pose' actions, and the environment takes {kind!r} ones."
         )
-    return ScriptedExpert(world, rule)
+    return ScriptedExpert(world, rule, style)

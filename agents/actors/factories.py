@@ -79,17 +79,19 @@ class TrainedPolicy:
 
 @dataclass(frozen=True)
 class Expert:
-    """The task's scripted expert."""
+    """The task's scripted expert, which moves in a style."""
+
+    style: str = "plain"
 
     def identity(self) -> str:
-        """Always the same, as a task has one expert."""
-        return "expert"
+        """The style, as a task has one expert."""
+        return "expert" if self.style == "plain" else f"expert:{self.style}"
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
         """An expert that reads the object poses of this world."""
         from simreal_agents.actors.experts import make_expert
 
-        return make_expert(env)
+        return make_expert(env, self.style)
 
 
 def named_actor(name: str, others: Iterable[str] = ()) -> ActorFactory:

@@ -18,6 +18,7 @@ from simreal_envs.loop import Actor, run_episode
 from simreal_envs.parallel import Heartbeat, Work
 from simreal_envs.spec import REGIONS, check_choice
 from simreal_envs.tasks import get_task
+from simreal_envs.tasks.styles import check_style
 from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import ActionNoise, check_noise
 
@@ -41,6 +42,7 @@ class ActorRecorder:
         check_choice("region", self.region, REGIONS)
         if isinstance(self.factory, Expert):
             expert_rule(get_task(self.world.task))
+            check_style(self.factory.style)
         check_noise(self.noise_m)
 
     def make_work(self, stack: ExitStack) -> Work[int, Attempt]:
@@ -60,5 +62,7 @@ def _record(
         outcome = run_episode(env, actor, seed=seed, recorder=recorder)
     episode = recorder.finish(env, outcome, recipe.name)
     episode.meta["noise_m"] = recipe.noise_m
+    if isinstance(recipe.factory, Expert):
+        episode.meta["style"] = recipe.factory.style
     region = str(outcome.info["placement_region"])
     return Attempt(seed, region, outcome.stage, episode if outcome.success else None)

@@ -1,7 +1,7 @@
 """Building blocks of the rules of scripted experts. A rule is a function from the scene to a command.
 
 A rule depends only on the present scene, not on a clock. So an expert recovers from disturbances, and a
-policy can imitate it from single observations.
+policy can imitate it from single observations. A :class:`Style` says in which manner.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simreal_envs.poses import raised
 from simreal_envs.spec import FloatArray
-
-LEAD_M = 0.05
-"""The target stays this far ahead of the hand at most; about 0.3 m/s with robosuite's gains."""
+from simreal_envs.tasks.styles import LEAD_M, PLAIN, Style
 
 HOVER_M = 0.10
 CLEAR_M = 0.06
@@ -32,6 +31,7 @@ class Scene:
     objects: dict[str, FloatArray]
     grip_steps: int
     """Steps since the gripper was told to close and has stopped moving, else 0."""
+    style: Style = PLAIN
 
 
 @dataclass
@@ -50,21 +50,10 @@ def yaw_of(pose: FloatArray, symmetry: int) -> float:
     return yaw - period * round(yaw / period)
 
 
-def raised(position: FloatArray, by_m: float) -> FloatArray:
-    """The position, so much higher."""
-    return position + np.array([0.0, 0.0, by_m])
-
-
-def turned(offset: FloatArray, by_rad: float) -> FloatArray:
-    """An offset (3,), turned about the vertical."""
-    cos, sin = np.cos(by_rad), np.sin(by_rad)
-    return np.array([cos * offset[0] - sin * offset[1], sin * offset[0] + cos * offset[1], offset[2]])
-
-
 def approach(scene: Scene, target: FloatArray, yaw: float, gripper: float) -> Command:
     """Over the target at a clear height until aligned, then straight down."""
     offset = np.linalg.norm(scene.hand[:2, 3] - target[:2])
-    above = raised(target, CLEAR_M if offset < 2 * ALIGNED_M else HOVER_M)
+    above = raised(target, CLEAR_M if offset < 2 * ALIGNED_M else scene.style.hover * HOVER_M)
     return Command(target if offset < ALIGNED_M else above, yaw, gripper)
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame
+from simreal_envs.poses import in_base, in_frame, raised
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
-from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command, raised
+from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.starts import JointStart, OnTable, Start
 
 if TYPE_CHECKING:

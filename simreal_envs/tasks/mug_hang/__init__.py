@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame
+from simreal_envs.poses import in_base, in_frame, raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import wood
-from simreal_envs.tasks.moves import CLOSE, HOVER_M, OPEN, Command, raised
+from simreal_envs.tasks.moves import CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.mug import (
     LOOP_Y_M,
     LOOP_Z_M,

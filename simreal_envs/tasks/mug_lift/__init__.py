@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simreal_envs.poses import raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
-from simreal_envs.tasks.moves import CLOSE, LEAD_M, Command, raised
+from simreal_envs.tasks.moves import CLOSE, LEAD_M, Command
 from simreal_envs.tasks.mug import grasp_point, hand_yaw, is_reached, mug
 from simreal_envs.tasks.starts import OnTable
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base
+from simreal_envs.poses import in_base, raised, turned
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
-from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command, raised
+from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Square(Task):
             return moves.grasp_at(scene, handle, yaw, _AT_HANDLE_M)
         turn = moves.yaw_of(peg, 4) - moves.yaw_of(nut, 4)
         turn -= np.pi / 2 * round(turn / (np.pi / 2))
-        in_hand = moves.turned(hand - at, turn)
+        in_hand = turned(hand - at, turn)
         aligned = apart < AT_M and abs(turn) < _ALIGNED_RAD
         if aligned or (apart < ALIGNED_M and at[2] < _PEG_TOP_M):
             return Command(raised(goal, _LET_GO_M - 0.002) + in_hand, yaw + turn, CLOSE)

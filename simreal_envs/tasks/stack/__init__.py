@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simreal_envs.poses import raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
-from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command, raised
+from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
