@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,9 @@ class PolicyNetwork(nn.Module):
         self.head = HEADS[config.head.kind](
             self.encoder.size + spec.history * numbers, (config.head.predict, self.codec.size), config.head
         )
-        self.goal = nn.Linear(self.encoder.size, 3 * KEYFRAMES)
+        with warnings.catch_warnings():  # a policy of numbers alone has no feature, and torch warns of that
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            self.goal = nn.Linear(self.encoder.size, 3 * KEYFRAMES)
         self.inputs = Normalizer(numbers)
         self.actions = Normalizer(self.codec.size)
         self.goals = Normalizer(3 * KEYFRAMES)
