@@ -74,7 +74,11 @@ def train(
         "seed": seed, "device": device, "observation.obs": obs, "observation.cameras": cameras,
         "observation.points": points, "observation.history": history,
     }  # fmt: skip
-    overrides = [f"{key}={value}" for key, value in named.items() if value is not None] + (settings or [])
+    overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
+    for key in (setting.partition("=")[0].strip() for setting in settings or ()):
+        if named.get(key) is not None:
+            raise UsageError(f"{key} is given by an option, as {named[key]}, and by --set; give it once.")
+    overrides += settings or []
     if resume:
         given = overrides + [f"{k}={v}" for k, v in (("method", method), ("preset", preset)) if v]
         if given:

@@ -40,6 +40,8 @@ BASE_IN_WORLD_M = np.array([-0.56, 0.0, 0.8])
 """Robot base in robosuite's world frame, whose axes agree with ours; the table's top is at z = 0.8 m."""
 
 TABLE_CENTRE_IN_BASE_M = np.array([0.56, 0.0, 0.0])
+TABLE_HALF_SIDE_M = 0.4
+"""The table is square."""
 
 WORKSPACE_LOW_M = np.array([0.20, -0.45, -0.02])
 WORKSPACE_HIGH_M = np.array([0.85, 0.45, 0.60])

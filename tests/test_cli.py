@@ -110,6 +110,11 @@ BAD = [
     (("generate", "no/data", "data"), 1, "no/data"),
     (("generate", "no/data", "data", "--workers", "0"), 2, "--workers is '0'"),
     (("train", "run", "--method", "magic"), 2, "Unknown method 'magic'. Valid: source, target, cotrain"),
+    (
+        ("train", "run", "--updates", "5", "--set", "optim.updates=6"),
+        2,
+        "optim.updates is given by an option, as 5",
+    ),
     (("train", "run", "--set", "optim.speed=3"), 2, "Unknown config key 'optim.speed'. Valid: "),
     (("train", "run", "--set", "alignment.tau=[1"), 2, "alignment.tau = '[1' is not YAML"),
     (("train", "run", "--seed", str(2**63)), 2, "must be below 2**63"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.registration import make_env
 from simreal_envs.rig.world import RigWorld
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
-from simreal_envs.tasks import TASKS, JointStart, OnTable, OnTop, Task
+from simreal_envs.tasks import TASKS, JointStart, OnTable, OnTop, Task, get_task
 from simreal_envs.tasks.placement import asked_placement, placement_of
 
 CABINET = """
@@ -150,6 +151,12 @@ def test_the_region_follows_from_every_kind_of_start(env: Any) -> None:
         assert task.region_of(inside | change) == "ood"  # type: ignore[operator]
         assert env.reset(seed=0, options={"placement": inside | change})[1]["placement_region"] == "ood"
     assert env.reset(seed=0, options={"placement": inside})[1]["placement_region"] == "in"
+
+
+@pytest.mark.parametrize("place", [(0.41, 0.0, 0.0), (0.0, -3.0, 0.0)])
+def test_a_placement_beside_the_table_is_refused(place: tuple[float, float, float]) -> None:
+    with pytest.raises(UsageError, match=re.escape(str(place))):
+        asked_placement(get_task("Lift"), {"cube": place})
 
 
 def test_an_asked_placement_is_carried_out_and_read_back(env: Any) -> None:

@@ -4,7 +4,7 @@ Every step continues what an earlier call left in the folder, so an experiment c
 and run in pieces::
 
     folder/experiment.json  the settings that decide the data
-    folder/human      the human demonstration, or the expert's where the task has none
+    folder/human      the human demonstration, or ten of the expert where the task has none
     folder/source     demonstrations generated from it
     folder/target     demonstrations recorded in the other world
     folder/runs       <method>-<training seed>
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from simreal_agents.actors.factories import Expert
 from simreal_agents.evaluation.report import Report
 from simreal_agents.policies.checkpoint import write_json
 from simreal_agents.policies.config import TrainConfig, config_values, load_config
@@ -45,6 +46,8 @@ from simreal_envs.tasks import get_task
 from simreal_envs.world_config import WorldConfig
 from simreal_envs.wrappers import check_noise
 
+EXPERT_DEMOS = 10
+"""Demonstrations of the expert where there is no human's."""
 TARGET_SEED = 500_000
 """Target demonstrations start from other seeds than source ones."""
 DATA_FIELDS = ("task", "env", "shift", "source_demos", "target_demos", "noise_m")
@@ -249,17 +252,16 @@ def claim_folder(experiment: Experiment, folder: Path) -> None:
 def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None:
     """Fetch and import the human demonstration, generate the source, record the target.
 
-    The scripted expert demonstrates once where no human has.
+    Where no human has demonstrated, the scripted expert does, in another manner each time.
 
-    Nobody can teleoperate in the stand-in for the real world, so the same human's motion is replayed there:
+    Nobody can teleoperate in the stand-in for the real world, so the same motion is replayed there:
     moved to each scene, executed, seen through that world's camera.
     """
     human = folder / "human"
-    if any(human.glob("episode_*.hdf5")):
-        pass
-    elif not get_task(experiment.task).human_demonstrations:
-        _fill(human, ActorRecorder(WorldConfig(experiment.task, obs="state"), "all"), 1, 0, 1, console)
-    else:
+    if not get_task(experiment.task).human_demonstrations:
+        expert = ActorRecorder(WorldConfig(experiment.task, obs="state"), "all", factory=Expert("varied"))
+        _fill(human, expert, EXPERT_DEMOS, 0, 1, console)
+    elif not any(human.glob("episode_*.hdf5")):
         file = fetch_demonstrations([experiment.task])[experiment.task]
         with DatasetWriter(human) as writer:
             for episode in import_demonstrations(file, experiment.task):

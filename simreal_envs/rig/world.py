@@ -7,7 +7,6 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from simreal_envs.errors import UsageError
 from simreal_envs.rig import dynamics
 from simreal_envs.rig.simulated_arm import TICK_S
 from simreal_envs.sim.physics import Physics
@@ -18,8 +17,6 @@ from simreal_envs.tasks.placement import asked_placement
 
 STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
 """Shared with the camera's process as ``rig-<host>-state``: time in s, joint positions of the scene."""
-
-HALF_TABLE_M = 0.4
 
 
 class RigWorld:
@@ -56,17 +53,7 @@ class RigWorld:
         Raises:
             UsageError: an unknown object, or a place that is not on the table.
         """
-        asked = asked_placement(self.task, placement)
-        for name, values in asked.items():
-            if isinstance(values, float):
-                continue
-            x, y, yaw = values[:3]
-            if max(abs(x), abs(y)) > HALF_TABLE_M or abs(yaw) > 2 * np.pi:
-                raise UsageError(
-                    f"Placement of {name!r} is {values}; it takes m from the middle, {HALF_TABLE_M} at most, "
-                    "and rad, a full turn at most."
-                )
-        self.physics.place(asked)
+        self.physics.place(asked_placement(self.task, placement))
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         """Each object's (4, 4) pose."""

@@ -16,7 +16,13 @@ from scipy.spatial.transform import Rotation
 from simreal_envs.cameras import THIRD_PERSON
 from simreal_envs.shifts import Shift
 from simreal_envs.sim.physics import Physics
-from simreal_envs.spec import BASE_IN_WORLD_M, CONTROL_HZ, START_JOINTS_RAD, TABLE_CENTRE_IN_BASE_M
+from simreal_envs.spec import (
+    BASE_IN_WORLD_M,
+    CONTROL_HZ,
+    START_JOINTS_RAD,
+    TABLE_CENTRE_IN_BASE_M,
+    TABLE_HALF_SIDE_M,
+)
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.progress import Progress
 
@@ -71,7 +77,8 @@ class TabletopScene(ManipulationEnv):
         robot = self.robots[0].robot_model
         robot.set_base_xpos(BASE_IN_WORLD_M)
         self.robots[0].init_qpos = START_JOINTS_RAD.copy()
-        arena = TableArena(table_full_size=(0.8, 0.8, 0.05), table_friction=(1.0, 5e-3, 1e-4))
+        side_m = 2 * TABLE_HALF_SIDE_M
+        arena = TableArena(table_full_size=(side_m, side_m, 0.05), table_friction=(1.0, 5e-3, 1e-4))
         arena.set_origin([0, 0, 0])
         wood = CustomMaterial(
             texture="WoodLight",

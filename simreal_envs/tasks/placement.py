@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from simreal_envs.errors import UsageError
-from simreal_envs.spec import START_JOINTS_RAD, TABLE_CENTRE_IN_BASE_M, FloatArray, check_choice
+from simreal_envs.spec import (
+    START_JOINTS_RAD,
+    TABLE_CENTRE_IN_BASE_M,
+    TABLE_HALF_SIDE_M,
+    FloatArray,
+    check_choice,
+)
 from simreal_envs.tasks.base import Task
 from simreal_envs.tasks.starts import JointStart, OnTop, Placement, as_place
 
@@ -34,7 +40,7 @@ def asked_placement(task: Task, asked: Any) -> Placement:
 
     Raises:
         UsageError: the starts are not given by name, a name is none of those in the task's ``starts``, or a
-            start is not of the kind that the task has there.
+            start is not of the kind that the task has there, or not on the table.
     """
     if not isinstance(asked, Mapping):
         raise UsageError(f"A placement is where things start, by name, not {asked!r}.")
@@ -44,8 +50,17 @@ def asked_placement(task: Task, asked: Any) -> Placement:
         start, place = task.starts["all"][name], as_place(value)
         if place is None or not start.is_of_kind(place):
             raise UsageError(f"Placement of {name!r} is {value!r}; it must be {start.form}.")
+        if isinstance(place, tuple) and not _is_near(*place[:3]):
+            raise UsageError(
+                f"Placement of {name!r} is {value!r}; it takes m from the middle, at most "
+                f"{TABLE_HALF_SIDE_M}, and rad, a full turn at most."
+            )
         placement[name] = place
     return placement
+
+
+def _is_near(x: float, y: float, yaw: float) -> bool:
+    return max(abs(x), abs(y)) <= TABLE_HALF_SIDE_M and abs(yaw) <= 2 * np.pi
 
 
 def placement_of(task: Task, poses: Mapping[str, FloatArray]) -> Placement:

@@ -8,7 +8,7 @@ import numpy as np
 
 from simreal_envs.poses import in_base, in_frame, raised
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Subtask, Task
+from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.shapes import Part, assemble
@@ -82,6 +82,7 @@ class BoxInBin(Task):
         "all": _starts((-0.05, 0.05)),
     }
     object_symmetry = {"box": 2, "bin": 2}
+    demo = Demo(40, 10, {"max_steps": 300, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import BoxObject

@@ -10,7 +10,7 @@ import numpy as np
 from simreal_envs.poses import in_base, in_frame, raised
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Subtask, Task
+from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.starts import JointStart, OnTable, Start
@@ -69,6 +69,7 @@ class Drawer(Task):
     )
     starts = {"in": _starts((-0.03, 0.03)), "ood": _starts((-0.09, -0.03)), "all": _starts((-0.09, 0.03))}
     object_symmetry = {"pod": 36}
+    demo = Demo(50, 14, {"max_steps": 400, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import MujocoXMLObject

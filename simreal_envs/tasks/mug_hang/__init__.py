@@ -8,7 +8,7 @@ import numpy as np
 
 from simreal_envs.poses import in_base, in_frame, raised
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Subtask, Task
+from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.mug import (
@@ -92,6 +92,7 @@ class MugHang(Task):
         "ood": _starts((0.03, 0.09)),
         "all": _starts((-0.03, 0.09)),
     }
+    demo = Demo(45, 12, {"max_steps": 300, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         light, dark = wood("WoodLight", "lightwood"), wood("WoodDark", "darkwood")
