@@ -30,9 +30,9 @@ def demo(
 ) -> None:
     """Train co-training and unbalanced optimal transport, and compare them in a stand-in for the real world.
 
-    Generates source demonstrations from one of a human (or ten of the expert), records a few target ones (another
-    viewpoint, table, light and camera noise; one half of the table only), trains both methods with equal
-    budgets, and evaluates them on the same episodes on both halves of the table. Prints a table, writes
+    Generates source demonstrations from one of a human, or ten of the expert; records a few target
+    demonstrations (another viewpoint, table, light and camera noise; one part of the table only); trains both
+    methods with equal budgets, and evaluates them on the same episodes in both regions. Prints a table, writes
     pictures. Ctrl-C keeps what is done; the same command goes on.
 
     **Examples**
