@@ -32,7 +32,7 @@ def demo(
 
     Generates source demonstrations from one of a human, or ten of the expert; records a few target
     demonstrations (another viewpoint, table, light and camera noise; one part of the table only); trains both
-    methods with equal budgets, and evaluates them on the same episodes in both regions. Prints a table, writes
+    methods with equal budgets; evaluates them on the same episodes in both regions. Prints a table, writes
     pictures. Ctrl-C keeps what is done; the same command goes on.
 
     **Examples**
