@@ -53,8 +53,11 @@ def evaluate_runs(
     ] = False,
     max_steps: Annotated[int, typer.Option(min=1, help="End an episode after so many steps of 50 ms.")] = 500,
     video: Annotated[
-        int, typer.Option(min=0, help="Write GIFs of so many failures a policy and region; sim only.")
+        int, typer.Option(min=0, help="Write MP4s of so many failures a policy and region; sim only.")
     ] = 0,
+    video_of: Annotated[
+        str, typer.Option(help="What --video films: the first failures, successes, or all.")
+    ] = "failures",
 ) -> None:
     """Play policies on the same episodes: success with intervals, paired tests, stages of failure.
 
@@ -75,6 +78,8 @@ def evaluate_runs(
 
     `simreal eval runs/uot --region ood --video 5 --output out/uot-videos`
 
+    `simreal eval expert --task Drawer --episodes 3 --video 3 --video-of all`
+
     `simreal eval expert --task Stack --episodes 200 --workers 2`
 
     `simreal eval runs/uot --env real --host 172.16.0.2 --episodes 20`
@@ -82,7 +87,7 @@ def evaluate_runs(
     from simreal_agents.evaluation.play import evaluate
     from simreal_agents.evaluation.progress import success_bar
     from simreal_agents.evaluation.report import report
-    from simreal_agents.evaluation.videos import record_failures
+    from simreal_agents.evaluation.videos import SHOWN, record_episodes
     from simreal_agents.operators.attended_evaluation import evaluate_attended
     from simreal_envs.seeds import describe
     from simreal_envs.tasks import get_task
@@ -97,9 +102,10 @@ def evaluate_runs(
         serial=serial,
         limits=str(limits) if limits else None,
     )
+    check_choice("--video-of", video_of, SHOWN)
     if video and world.env != "sim":
         raise UsageError(
-            f"--video plays failures once more, which env {world.env!r} never does alike; leave it out."
+            f"--video plays episodes once more, which env {world.env!r} never does alike; leave it out."
         )
     regions = [check_choice("region", name, REGIONS) for name in region.split(",")]
     total = len(actors) * len(regions) * episodes
@@ -116,8 +122,9 @@ def evaluate_runs(
     summary = report(results, get_task(world.task).stages)
     summary.write(output)
     summary.print(Console())
-    for path in record_failures(results, actors, world, output / "videos", video) if video else []:
-        typer.echo(f"video: {path}")
+    if video:
+        for path in record_episodes(results, actors, world, output / "videos", video, video_of):
+            typer.echo(f"video: {path}")
     typer.echo(f"results: {output}")
 
 

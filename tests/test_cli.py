@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import typer
 from demonstrations import write_dataset
-from PIL import Image
 from typer.testing import CliRunner
 
 from simreal_agents.evaluation.episode_log import LOG_NAME
@@ -85,7 +84,7 @@ BAD = [
     ((*EXPERT, "--workers", "many"), 2, "--workers is 'many'"),
     ((*EXPERT, "--seed", "5"), 2, "--seed is 5; valid are test, selection, or a number"),
     ((*EXPERT, "--seed", "1999999"), 2, "2 seeds from 1999999 on leave the range selection"),
-    ((*EXPERT, "--env", "rig", "--video", "1"), 2, "--video plays failures once more, which env 'rig'"),
+    ((*EXPERT, "--env", "rig", "--video", "1"), 2, "--video plays episodes once more, which env 'rig'"),
     ((*EXPERT, "--checkpoint", "55"), 2, "--checkpoint 55 is of a trained policy"),
     ((*EXPERT, "--output", "/dev/null"), 1, "File exists: /dev/null"),
     ((*EXPERT, "--output", "/proc/nope"), 1, "No such file or directory: /proc/nope"),
@@ -267,7 +266,8 @@ def test_eval_writes_its_files_and_videos_of_failures(tmp_path):
     written = {path.name for path in tmp_path.iterdir()}
     assert {LOG_NAME, "episodes.csv", "summary.json", "summary.csv", "report.md"} <= written
     (video,) = (tmp_path / "videos").iterdir()
-    assert Image.open(video).n_frames > 1
+    assert video.suffix == ".mp4"
+    assert video.stat().st_size > 1000
 
 
 @pytest.mark.slow

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from films import read_mp4
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageSequence
 
 from simreal_agents.actors.experts import make_expert
 from simreal_agents.actors.factories import Expert, TrainedPolicy
 from simreal_agents.evaluation.episode_log import LOG_NAME, EpisodeLog, EpisodeResult
 from simreal_agents.evaluation.play import _plan, evaluate
 from simreal_agents.evaluation.report import pool, report
-from simreal_agents.evaluation.videos import record_failures
+from simreal_agents.evaluation.videos import record_episodes
 from simreal_agents.policies.config import load_config
 from simreal_agents.study.collect import ActorRecorder
 from simreal_agents.training.train import train
@@ -453,22 +453,42 @@ def test_one_training_a_method_is_not_tested_over_trainings():
     assert "raining" not in summary.to_markdown()
 
 
-def test_videos_show_the_failures_again(played, tmp_path):
-    results = [result for result in played[1] if result.region == "in"]
-    (path,) = record_failures(results, ACTORS, LIFT, tmp_path, count=1)
-    failed = [result for result in results if not result.success]
-    with Image.open(path) as video:
-        assert video.size == (320, 240)
-        assert np.asarray(video.convert("RGB")).std() > 10
-        shown_s = 0.0
-        for frame in ImageSequence.Iterator(video):
-            shown_s += frame.info["duration"] / 1000
-        assert shown_s == pytest.approx(failed[0].steps / CONTROL_HZ, abs=0.5)
-    assert f"{failed[0].seed}_failed_at_{failed[0].failed_at}" in path.name
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["failures", "successes"])
+def test_videos_show_the_episodes_of_the_log_again(played, tmp_path, which):
+    results = [r for r in played[1] if (r.region, r.name) == ("in", "half")]
+    (path,) = record_episodes(results, ACTORS, LIFT, tmp_path, count=1, which=which)
+    result = next(result for result in results if result.success == (which == "successes"))
+    how = "solved" if result.success else f"failed_at_{result.failed_at}"
+    assert path.name.startswith(f"half_in_{result.seed}_{how}_")
+    assert [path] == list(tmp_path.iterdir())
+    shown, fps = read_mp4(path)
+    assert (shown.shape, fps) == ((result.steps, 480, 640, 3), CONTROL_HZ)
+
+    env = LIFT.make("in", render_mode="rgb_array")  # the same episode, played by hand
+    observation, _ = env.reset(seed=result.seed)
+    actor, state = ACTORS["half"].make(env), None
+    errors, of_next = [], []
+    for t, frame in enumerate(shown):
+        action, state = actor.predict(observation, state)
+        observation, *_ = env.step(action)
+        image = env.render().astype(int)
+        errors.append(np.abs(image - frame).mean())
+        of_next.append(np.abs(image - shown[min(t + 1, len(shown) - 1)]).mean())
+    env.close()
+    assert max(errors) < 3  # of 255
+    assert not result.success or np.mean(errors) < 0.9 * np.mean(of_next)  # whose arm moves
+
+
+def test_videos_of_all_are_of_failures_and_successes(played, tmp_path):
+    results = sorted((r for r in played[1] if r.name == "half"), key=lambda r: r.success)
+    for result in results[:: len(results) - 1]:  # one that failed and one that succeeded
+        name = record_episodes([result], ACTORS, LIFT, tmp_path, 1, "all")[0].name
+        assert name.split("_")[3] == ("solved" if result.success else "failed")
 
 
 def test_a_video_of_an_episode_that_ends_otherwise_is_refused(played, tmp_path):
     failed = replace(played[1][0], success=False, failed_at="lift", steps=played[1][0].steps)
     with pytest.raises(DataError, match="ended otherwise"):
-        record_failures([failed], ACTORS, LIFT, tmp_path, count=1)
+        record_episodes([failed], ACTORS, LIFT, tmp_path, count=1)
     assert list(tmp_path.iterdir()) == []
