@@ -27,6 +27,11 @@ def in_base(frame: FloatArray, position: ArrayLike) -> FloatArray:
     return frame[:3, 3] + frame[:3, :3] @ np.asarray(position)
 
 
+def is_upright(pose_in_base: FloatArray) -> bool:
+    """Whether something's z axis is vertical within 15 degrees: it stands, and neither leans nor lies."""
+    return bool(pose_in_base[2, 2] > np.cos(np.deg2rad(15.0)))
+
+
 def quaternion_xyzw(rotation: ArrayLike) -> np.ndarray:
     """Unit quaternion (4,) float32 with w >= 0 of a (3, 3) rotation."""
     return Rotation.from_matrix(np.asarray(rotation)).as_quat(canonical=True).astype(np.float32)

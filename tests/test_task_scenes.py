@@ -10,6 +10,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 import simreal_envs  # noqa: F401
 from simreal_agents.actors.experts import make_expert
@@ -143,6 +144,35 @@ def test_a_box_is_in_the_bin_only_if_it_stands_on_its_floor(make: Callable[..., 
     assert moved(env, "box", (0.02, -0.01, 0.0))["release"]
     for elsewhere in ((IN_BIN_M[0] + 0.01, 0, 0), (0, -IN_BIN_M[1] - 0.01, 0), (0, 0, 0.01), (0, 0, 0.039)):
         assert not moved(env, "box", elsewhere)["place"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "inner", "outer", "stage"),
+    [
+        ("BoxInBin", "box", "bin", "place"),
+        ("Drawer", "pod", "cabinet", "place"),
+        ("MugHang", "mug", "tree", "thread"),
+    ],
+)
+def test_what_is_turned_over_with_its_content_is_no_success(
+    task: str, inner: str, outer: str, stage: str, make: Callable[..., Any]
+) -> None:
+    """A bin that is put over a box, for instance."""
+    env = make(task)
+    assert solve(env, 0)[-1]["success"]
+    solved, centre = env.sim_state(), env.physics.data.joint(f"{outer}_joint0").qpos[:3].copy()
+    for angle, counts in ((0.0, True), (np.deg2rad(10), True), (np.deg2rad(20), False), (np.pi, False)):
+        state, turn = solved.copy(), Rotation.from_euler("x", angle)
+        for name in (inner, outer):
+            at = 1 + env.physics.model.joint(f"{name}_joint0").qposadr[0]
+            state[at : at + 3] = centre + turn.apply(state[at : at + 3] - centre)
+            turned = turn * Rotation.from_quat(state[at + 3 : at + 7][[1, 2, 3, 0]])
+            state[at + 3 : at + 7] = turned.as_quat()[[3, 0, 1, 2]]
+        env.set_sim_state(state)
+        signals = env.task.stages_reached(env.physics)
+        assert signals[stage] == counts, angle
+        assert counts or not signals[env.task.stages[-1]], angle
 
 
 def test_a_mug_that_hangs_stays_and_one_beside_the_branch_does_not_hang(make: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame, raised
+from simreal_envs.poses import in_base, in_frame, is_upright, raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
@@ -66,7 +66,7 @@ def _tray() -> MujocoObject:
 
 
 class BoxInBin(Task):
-    """The box is to stand in the bin, released and at rest.
+    """The box is to be in the bin, which stands upright, released and at rest.
 
     The target domain's demonstrations have the box in the near band (x < -0.01 from the table's centre).
     """
@@ -101,7 +101,7 @@ class BoxInBin(Task):
         hand = physics.end_effector_pose_in_base()[:3, 3]
         in_box, in_tray = in_frame(box, hand), in_frame(tray, box[:3, 3])
         grasped = physics.is_grasped("box")
-        within = bool((np.abs(in_tray[:2]) < IN_BIN_M).all())
+        within = is_upright(tray) and bool((np.abs(in_tray[:2]) < IN_BIN_M).all())
         placed = within and in_tray[2] < STANDING_HEIGHT_M + 0.005 and physics.in_contact("box", "bin")
         return {
             "reach": bool((np.abs(in_box) < np.array(BOX_SIZE_M) / 2).all()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame, raised
+from simreal_envs.poses import in_base, in_frame, is_upright, raised
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
@@ -86,7 +86,7 @@ class Drawer(Task):
         pod = physics.object_position_in_base("pod")
         hand = physics.end_effector_pose_in_base()[:3, 3]
         grasped = physics.is_grasped("pod")
-        placed = _is_inside(tray, pod) and not grasped
+        placed = is_upright(tray) and _is_inside(tray, pod) and not grasped
         return {
             "reach": bool(((hand - pod) ** 2).sum() < REACHED_M**2),
             "grasp": grasped,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame, raised
+from simreal_envs.poses import in_base, in_frame, is_upright, raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
@@ -110,7 +110,7 @@ class MugHang(Task):
         hand = physics.end_effector_pose_in_base()[:3, 3]
         in_tree = in_frame(tree, cup[:3, 3])
         grasped = physics.is_grasped("mug")
-        threaded = _threaded_m(cup, tree) is not None
+        threaded = is_upright(tree) and _threaded_m(cup, tree) is not None
         hung = threaded and bool((np.abs(in_tree[:2]) < NEAR_TREE_M).all()) and bool(cup[2, 3] > HUNG_M)
         return {
             "reach": is_reached(cup, hand),
