@@ -36,7 +36,7 @@ class Actor(Protocol):
 class Step:
     """One transition, handed to a recorder: what was seen, what was done, and what came of it.
 
-    The reward is the world's own, whatever wrappers make of it.
+    The reward is 1 on success and else 0, whatever reward the world or a wrapper gives.
     """
 
     observation: Observation

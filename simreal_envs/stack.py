@@ -54,7 +54,7 @@ class Ledger:
     Attributes:
         observation: a copy of the world's last observation.
         received: the last action that the world carried out.
-        reward: the reward of that action.
+        reward: of that action, 1 if it led to success and else 0, whatever kind of reward the world gives.
         steps: how many actions the world has carried out.
     """
 

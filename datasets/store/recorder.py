@@ -25,7 +25,8 @@ class EpisodeRecorder:
     """Records one episode: hand it to ``run_episode`` as ``recorder``, then call :meth:`finish`.
 
     One recorder serves any number of episodes, one after the other. An episode is refused if wrappers changed
-    observations or actions, since it is stored with its world's own description. Rewards are the world's.
+    observations or actions, since it is stored with its world's own description. Rewards are 1 on
+    success and else 0, whatever reward the world gives.
     """
 
     def __init__(self) -> None:

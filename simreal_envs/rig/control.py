@@ -68,6 +68,10 @@ class RigControl:
         """For each of the task's stages, whether its condition holds right now."""
         return dict(self._ask("subtask_signals"))
 
+    def closeness(self) -> dict[str, float]:
+        """For each of the task's stages, how close its condition is, see :mod:`simreal_envs.tasks.staged`."""
+        return dict(self._ask("closeness"))
+
     def sim_state(self) -> FloatArray:
         """Flat simulator state [time, positions, velocities]."""
         return np.array(self._ask("sim_state"))

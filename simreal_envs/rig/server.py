@@ -68,6 +68,7 @@ class RigServer:
             "reset": self._reset,
             "object_poses_in_base": self._object_poses_in_base,
             "subtask_signals": lambda: self.world.stages_reached(),
+            "closeness": lambda: self.world.closeness(),
             "sim_state": lambda: self.world.physics.get_state().tolist(),
             "model_xml": lambda: self.world.model_xml,
             "inject": self.inject,

@@ -63,3 +63,8 @@ class RigWorld:
         """For each of the task's stages, whether its condition holds right now."""
         mujoco.mj_kinematics(self.model, self.data)  # the step left poses of the millisecond before
         return self.task.stages_reached(self.physics)
+
+    def closeness(self) -> dict[str, float]:
+        """For each stage, how close its condition is; empty for a task that does not say."""
+        now = self.stages_reached()
+        return {} if self.task.closeness is None else self.task.closeness(self.physics, now)

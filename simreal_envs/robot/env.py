@@ -43,6 +43,7 @@ from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import draw_start
 from simreal_envs.tasks.progress import Progress
+from simreal_envs.tasks.staged import SPARSE, STAGED, StagedReward, check_reward, share_done
 from simreal_envs.tasks.starts import Placement
 
 log = logging.getLogger("simreal.robot")
@@ -74,6 +75,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         limits: file of safety limits; None takes the package's ``limits.yaml``.
         actions: ``pose`` (Cartesian impedance) or ``joint`` (joint impedance; the elbow goes along, too).
         render_mode: ``rgb_array`` for :meth:`render`, the camera's own image.
+        reward: ``sparse``, 1 on success and else 0; on the rig also ``staged``, see
+            :mod:`simreal_envs.tasks.staged`.
 
     ``reset`` opens the hand, raises it, moves to the start joints and has the objects placed; on hardware it
     asks first, and again when something went wrong. The arm is controlled from the first step on, until
@@ -105,11 +108,13 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         limits: Path | str | None = None,
         render_mode: str | None = None,
         actions: str = "pose",
+        reward: str = SPARSE,
     ) -> None:
         self.task = get_task(task)
         self.observation_spec = ObservationSpec.parse(obs, image_size, cameras, points, history)
         self.region = spec.check_choice("region", region, spec.REGIONS)
         self.render_mode = spec.check_render_mode(render_mode)
+        self._reward = check_reward(reward, self.task, backend.knows_objects)
         self.action_kind = spec.check_choice("actions", actions, ("pose", "joint"))
         features = self.observation_spec.features(len(self.task.objects))
         self.world_spec = WorldSpec(self.task.name, self.action_kind, features, self.observation_spec.history)
@@ -162,7 +167,9 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.arm.events()  # those of the reset are no part of the episode
         state = self.arm.state()
         observation = self._history.begin(self._observation(state, frame))
-        return self.ledger.gives(observation), self._info(state, frame)
+        info = self._info(state, frame)
+        self._staged = StagedReward(info.get("progress", 0.0))
+        return self.ledger.gives(observation), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         checked = spec.check_action(action, self.action_kind)
@@ -185,7 +192,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         if self._interrupted:
             log.error("Episode interrupted: %s", self._interrupted)
         self.ledger.carried_out(action, float(success))
-        return observation, float(success), success, bool(self._interrupted), info
+        reward = self._staged.step(info["progress"]) if self._reward == STAGED else float(success)
+        return observation, reward, success, bool(self._interrupted), info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The camera's image (480, 640, 3); grey, and saying so, when it is too old to act by."""
@@ -369,6 +377,8 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
             "placement_region": self._placement_region,
             "end_effector_pose_in_base": state.pose_in_base,
         }
+        if self._reward == STAGED:
+            info["progress"] = share_done(self.task.stages, signals, self.scene.closeness())
         if poses := self.scene.object_poses_in_base():
             info["object_poses_in_base"] = poses
         return info

@@ -44,6 +44,9 @@ class Scene(Protocol):
     def subtask_signals(self) -> dict[str, bool]:
         """For each stage of the task, whether its condition holds right now."""
 
+    def closeness(self) -> dict[str, float]:
+        """For each stage of the task, how close its condition is; empty where nobody knows."""
+
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         """Each object's (4, 4) pose; empty where nobody knows them."""
 
@@ -65,6 +68,9 @@ class RigScene:
 
     def subtask_signals(self) -> dict[str, bool]:
         return self.control.subtask_signals()
+
+    def closeness(self) -> dict[str, float]:
+        return self.control.closeness()
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         return self.control.object_poses_in_base()
@@ -112,6 +118,9 @@ class OperatorScene:
         if typed and not self._solved:
             self._solved = sys.stdin.readline().strip().lower() == SUCCESS_KEY
         return dict.fromkeys(self._task.stages, self._solved)
+
+    def closeness(self) -> dict[str, float]:
+        return {}
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
         return {}

@@ -37,6 +37,7 @@ from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import draw_start
 from simreal_envs.tasks.progress import Progress
+from simreal_envs.tasks.staged import SPARSE, STAGED, StagedReward, check_reward, share_done
 
 QUALITIES = ("fast", "full")
 
@@ -55,6 +56,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         region: where objects start: ``in``, ``ood`` or ``all``.
         quality: ``fast`` or ``full`` rendering.
         render_mode: ``rgb_array`` for :meth:`render`, at 480 x 640.
+        reward: ``sparse``, 1 on success and else 0, or ``staged``, see :mod:`simreal_envs.tasks.staged`.
 
     ``reset(options={"placement": {"cube": (x, y, yaw)}})`` puts objects where you say: metres from the
     table's centre, radians. The same seed gives the same episode bit for bit.
@@ -81,6 +83,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         region: str = "all",
         quality: str = "fast",
         render_mode: str | None = None,
+        reward: str = SPARSE,
     ) -> None:
         self.task = get_task(task)
         self.observation_spec = ObservationSpec.parse(obs, image_size, cameras, points, history)
@@ -88,6 +91,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.shift, self._shifts = shift, parse_shift(shift)
         self.quality = spec.check_choice("quality", quality, QUALITIES)
         self.render_mode = spec.check_render_mode(render_mode)
+        self._reward = check_reward(reward, self.task)
         features = self.observation_spec.features(len(self.task.objects))
         self.world_spec = WorldSpec(self.task.name, self.action_kind, features, self.observation_spec.history)
         self.observation_space = self.world_spec.space
@@ -119,7 +123,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.physics.reset(joints_rad, placement, self._draws.gains(self._shifts))
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
-        return self.begin(), self._info()
+        info = self._info()
+        self._staged = StagedReward(info.get("progress", 0.0))
+        return self.begin(), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         checked = spec.check_action(action, self.action_kind)
@@ -130,7 +136,8 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         success = info["success"]
         self.ledger.carried_out(action, float(success))
         observation = self.ledger.gives(self._history.add(self.observe()))
-        return observation, float(success), success, False, info
+        reward = self._staged.step(info["progress"]) if self._reward == STAGED else float(success)
+        return observation, reward, success, False, info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """A large picture (480, 640, 3) of what the first camera sees; changes no observation."""
@@ -266,6 +273,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     def _info(self) -> dict[str, Any]:
         now = self.task.stages_reached(self.physics)
         self._progress.update(now)
+        staged: dict[str, Any] = {}
+        if self._reward == STAGED and self.task.closeness is not None:
+            staged["progress"] = share_done(self.task.stages, now, self.task.closeness(self.physics, now))
         return {
             **self._progress.to_json(),
             "subtask_signals": now,
@@ -274,4 +284,5 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             "sim_state": self.sim_state(),
             "object_poses_in_base": self.object_poses_in_base(),
             "end_effector_pose_in_base": self.end_effector_pose_in_base(),
+            **staged,
         }

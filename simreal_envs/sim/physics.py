@@ -180,6 +180,10 @@ class Physics:
         """Whether two objects touch."""
         return self._touching(self._geoms[first], self._geoms[second])
 
+    def fingers_touching(self, name: str) -> int:
+        """How many of the two finger pads touch the object."""
+        return sum(self._touching(pad, self._geoms[name]) for pad in self._pads)
+
     def is_grasped(self, name: str) -> bool:
         """Whether both finger pads touch the object."""
         return all(self._touching(pad, self._geoms[name]) for pad in self._pads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,9 @@ class Task(ABC):
         human_demonstrations: files of robosuite 1.0.1's human demonstration, ``demo.hdf5`` first, with their
             SHA-256.
         demo: sizes of ``simreal demo``.
+        closeness: for ``reward="staged"``, a method of the physics and what :meth:`stages_reached` says now:
+            for each stage how close its condition is, from 0 to 1, and 0 as long as the stage has not begun.
+            Stages that it leaves out have not begun. See :mod:`simreal_envs.tasks.staged`.
         expert: the rule of a scripted expert, see :mod:`simreal_envs.tasks.moves`; write it as a method.
     """
 
@@ -85,6 +88,7 @@ class Task(ABC):
     object_symmetry: dict[str, int] = {}
     human_demonstrations: dict[str, str] = {}
     demo: Demo | None = None
+    closeness: Callable[[Physics, Mapping[str, bool]], dict[str, float]] | None = None
     expert: Callable[[Scene], Command] | None = None
 
     def sample_placement(self, region: str, rng: np.random.Generator) -> Placement:

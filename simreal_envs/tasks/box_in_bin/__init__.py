@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.shapes import Part, assemble
+from simreal_envs.tasks.staged import let_down, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
@@ -109,6 +111,17 @@ class BoxInBin(Task):
             "lift": bool(box[2, 3] > LIFTED_M) and grasped,
             "place": placed,
             "release": placed and not grasped and physics.object_speed_mps("box") < RESTING_MPS,
+        }
+
+    def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
+        box, tray = physics.object_pose_in_base("box"), physics.object_pose_in_base("bin")
+        in_tray = in_frame(tray, box[:3, 3])
+        carried = now["lift"] or (now["grasp"] and bool((np.abs(in_tray[:2]) < IN_BIN_M).all()))
+        beside_m, over_m = float(np.linalg.norm(in_tray[:2])), in_tray[2] - STANDING_HEIGHT_M
+        return {
+            **picking(physics, "box", _grasp_point(box), now, BOX_SIZE_M[2] / 2, LIFTED_M),
+            "place": let_down(beside_m, over_m) if carried else 0.0,
+            "release": released(physics, "box", RESTING_MPS) if now["place"] else 0.0,
         }
 
     def expert(self, scene: moves.Scene) -> Command:

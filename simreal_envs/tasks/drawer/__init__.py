@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
-from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command
+from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, Command, OPEN, raised
+from simreal_envs.tasks.staged import let_down, near, picking
 from simreal_envs.tasks.starts import JointStart, OnTable, Start
 
 if TYPE_CHECKING:
@@ -43,11 +45,14 @@ _AT_HEIGHT_M = 0.015
 _AHEAD_M = 0.05
 
 
+_OPENING_M = (0.05, 0.07)
+
+
 def _starts(x: tuple[float, float]) -> dict[str, Start]:
     return {
         "cabinet": OnTable((0.15, 0.17), (-0.11, -0.09)),
         "pod": OnTable(x, (0.10, 0.16)),
-        "cabinet_slide": JointStart(0.05, 0.07),
+        "cabinet_slide": JointStart(*_OPENING_M),
     }
 
 
@@ -95,12 +100,25 @@ class Drawer(Task):
             "close": placed and opening_m(tray, physics.object_pose_in_base("cabinet")) < CLOSED_M,
         }
 
+    def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
+        cabinet, tray = physics.object_pose_in_base("cabinet"), physics.object_pose_in_base("cabinet_tray")
+        pod, hand = physics.object_position_in_base("pod"), physics.end_effector_pose_in_base()[:3, 3]
+        off = in_frame(tray, pod) - _slot(tray, cabinet)
+        carried = now["lift"] or (now["grasp"] and _is_inside(tray, pod))
+        shut = (_OPENING_M[1] - opening_m(tray, cabinet)) / (_OPENING_M[1] - CLOSED_M)
+        off_knob_m = float(np.linalg.norm(in_frame(tray, hand) - KNOB_M))
+        return {
+            **picking(physics, "pod", pod, now, POD_HALF_HEIGHT_M, LIFTED_M),
+            "place": let_down(float(np.linalg.norm(off[:2])), off[2]) if carried else 0.0,
+            "close": 0.4 * near(off_knob_m) + 0.6 * max(0.0, shut) if now["place"] else 0.0,
+        }
+
     def expert(self, scene: moves.Scene) -> Command:
         """Put the pod in front of the cabinet's face, where the tray is open, then push the knob."""
         cabinet, tray = scene.objects["cabinet"], scene.objects["cabinet_tray"]
         pod, hand = scene.objects["pod"][:3, 3], scene.hand[:3, 3]
         yaw = moves.yaw_of(cabinet, 1)
-        slot = np.array([TRAY_LOW_M[0] + opening_m(tray, cabinet) / 2, 0.0, _LET_GO_M])
+        slot = _slot(tray, cabinet)
         pod_in_tray = in_frame(tray, pod)
         if _is_inside(tray, pod) and pod_in_tray[2] < _LET_GO_M + 0.005:
             return self._close(scene, tray, yaw)
@@ -140,6 +158,11 @@ class Drawer(Task):
 def opening_m(tray: FloatArray, cabinet: FloatArray) -> float:
     """How far the drawer is open in m, from the poses (4, 4) of tray and cabinet."""
     return float(-in_frame(cabinet, tray[:3, 3])[0])
+
+
+def _slot(tray: FloatArray, cabinet: FloatArray) -> FloatArray:
+    """Where the pod (3,) is let go, in the tray's frame: in front of the cabinet, where the tray is open."""
+    return np.array([TRAY_LOW_M[0] + opening_m(tray, cabinet) / 2, 0.0, _LET_GO_M])
 
 
 def _is_inside(tray: FloatArray, pod: FloatArray) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
+from simreal_envs.tasks.staged import picking
 from simreal_envs.tasks.starts import OnTable
 
 if TYPE_CHECKING:
@@ -59,6 +61,10 @@ class Lift(Task):
             "grasp": physics.is_grasped("cube"),
             "lift": bool(cube[2] > LIFTED_M),
         }
+
+    def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
+        cube = physics.object_position_in_base("cube")
+        return picking(physics, "cube", cube, now, CUBE_HALF_SIZE_M, LIFTED_M)
 
     def expert(self, scene: moves.Scene) -> moves.Command:
         return moves.lift(scene, "cube")

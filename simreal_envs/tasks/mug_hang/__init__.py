@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.mug import (
+    HALF_HEIGHT_M,
     LOOP_Y_M,
     LOOP_Z_M,
     grasp_point,
@@ -20,6 +22,7 @@ from simreal_envs.tasks.mug import (
     mug,
 )
 from simreal_envs.tasks.shapes import Part, assemble, rod
+from simreal_envs.tasks.staged import near, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
@@ -122,6 +125,30 @@ class MugHang(Task):
             and physics.in_contact("mug", "tree")
             and physics.object_speed_mps("mug") < RESTING_MPS,
         }
+
+    def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
+        cup, tree = physics.object_pose_in_base("mug"), physics.object_pose_in_base("tree")
+        tip = in_base(tree, ROOT_M + BRANCH_M * BRANCH)
+        facing = abs(float(cup[:3, 0] @ tree[:3, :3] @ BRANCH))  # 1: the handle's opening faces the branch
+        off_tip_m = float(np.linalg.norm(in_base(cup, LOOP_MIDDLE_M) - tip))
+        return {
+            **picking(physics, "mug", grasp_point(cup), now, HALF_HEIGHT_M, LIFTED_M),
+            "thread": near(off_tip_m) * (0.5 + 0.5 * facing) if now["lift"] else 0.0,
+            "hang": self._hanging(physics, _threaded_m(cup, tree)) if now["thread"] else 0.0,
+        }
+
+    @staticmethod
+    def _hanging(physics: Physics, threaded_m: float | None) -> float:
+        """Closeness of the last stage: the handle comes in along the branch, lies on it and is let go."""
+        if threaded_m is None:
+            return 0.0
+        inwards = float(np.clip((BRANCH_M - threaded_m) / (BRANCH_M - THREAD_TO_M), 0.0, 1.0))
+        lies = physics.in_contact("mug", "tree")
+        return (
+            0.5 * inwards
+            + 0.1 * lies
+            + (0.4 * inwards * released(physics, "mug", RESTING_MPS) if lies else 0)
+        )
 
     def expert(self, scene: moves.Scene) -> Command:
         """Grasp the mug, thread the handle on the branch, lower it, let go and rise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from simreal_envs.poses import raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Subtask, Task
-from simreal_envs.tasks.moves import CLOSE, LEAD_M, Command
-from simreal_envs.tasks.mug import grasp_point, hand_yaw, is_reached, mug
+from simreal_envs.tasks.moves import CLOSE, Command, LEAD_M, raised
+from simreal_envs.tasks.mug import HALF_HEIGHT_M, grasp_point, hand_yaw, is_reached, mug
+from simreal_envs.tasks.staged import picking
 from simreal_envs.tasks.starts import OnTable
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class MugLift(Task):
             "grasp": physics.is_grasped("mug"),
             "lift": bool(pose[2, 3] > LIFTED_M),
         }
+
+    def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
+        held = grasp_point(physics.object_pose_in_base("mug"))
+        return picking(physics, "mug", held, now, HALF_HEIGHT_M, LIFTED_M)
 
     def expert(self, scene: moves.Scene) -> Command:
         """Close the fingers on the mug from both sides and rise."""

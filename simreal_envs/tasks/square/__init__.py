@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from simreal_envs.poses import in_base, is_upright, raised, turned
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
-from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command
+from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, Command, OPEN, raised
+from simreal_envs.tasks.staged import let_down, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
@@ -88,6 +90,18 @@ class Square(Task):
             "lift": bool(nut[2, 3] > LIFTED_M) and grasped,
             "place": placed,
             "release": placed and not grasped,
+        }
+
+    def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
+        nut, peg = physics.object_pose_in_base("nut"), physics.object_pose_in_base("peg")
+        beside_m = float(np.linalg.norm(nut[:2, 3] - peg[:2, 3]))
+        over_m = nut[2, 3] - _PLATE_TOP_M - NUT_HALF_HEIGHT_M
+        turn = 4 * (moves.yaw_of(peg, 4) - moves.yaw_of(nut, 4))
+        carried = now["lift"] or (now["grasp"] and beside_m < ON_PEG_M)
+        return {
+            **picking(physics, "nut", in_base(nut, HANDLE_M), now, NUT_HALF_HEIGHT_M, LIFTED_M),
+            "place": let_down(beside_m, over_m, float(1 + np.cos(turn)) / 2) if carried else 0.0,
+            "release": released(physics, "nut", np.inf) if now["place"] else 0.0,
         }
 
     def expert(self, scene: moves.Scene) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,8 @@ from simreal_envs.poses import raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import wood
-from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command
+from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, Command, HOVER_M, OPEN, raised
+from simreal_envs.tasks.staged import let_down, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
 
 if TYPE_CHECKING:
@@ -74,6 +76,15 @@ class Stack(Task):
             "lift": lifted and grasped,
             "place": placed,
             "release": placed and not grasped and physics.object_speed_mps("cubeA") < RESTING_MPS,
+        }
+
+    def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
+        a, b = (physics.object_position_in_base(name) for name in self.objects)
+        beside, over_m = a[:2] - b[:2], a[2] - b[2] - STACKED_HEIGHT_M
+        return {
+            **picking(physics, "cubeA", a, now, HALF_SIZE_A_M[2], LIFTED_M),
+            "place": let_down(float(np.linalg.norm(beside)), over_m) if now["lift"] else 0.0,
+            "release": released(physics, "cubeA", RESTING_MPS) if now["place"] else 0.0,
         }
 
     def expert(self, scene: moves.Scene) -> Command:
