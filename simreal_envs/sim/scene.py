@@ -57,6 +57,9 @@ class TabletopScene(ManipulationEnv):
         arm = controller["body_parts"]["right"]
         arm["input_type"], arm["input_ref_frame"] = "absolute", "base"
         options: dict[str, Any] = {
+            "robots": "Panda",
+            "controller_configs": controller,
+            "control_freq": CONTROL_HZ,
             "has_renderer": False,
             "has_offscreen_renderer": False,
             "use_camera_obs": False,
@@ -64,13 +67,7 @@ class TabletopScene(ManipulationEnv):
             "hard_reset": False,
             "horizon": 10**9,
         }
-        super().__init__(
-            robots="Panda",
-            base_types="NullMount",
-            controller_configs=controller,
-            control_freq=CONTROL_HZ,
-            **(options | kwargs),
-        )
+        super().__init__(base_types="NullMount", **(options | kwargs))
 
     def _load_model(self) -> None:
         super()._load_model()
