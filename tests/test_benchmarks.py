@@ -1,5 +1,6 @@
 """The benchmark scripts run, on a small scale: a script that nobody runs breaks unseen."""
 
+import json
 import runpy
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from simreal_agents.evaluation.episode_log import EpisodeLog, EpisodeResult
 from simreal_cli.main import app
 from simreal_envs.seeds import SEEDS, TEST
+from simreal_envs.tasks import TASKS
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -60,6 +62,33 @@ def test_experts_solve_both_tasks(run_script):
     printed = run_script("experts.py", "--episodes", 2, "--noise", 0, "--tasks", "Lift", "Stack")
     assert "Lift, noise 0.0 m: 2/2" in printed
     assert "Stack, noise 0.0 m: 2/2" in printed
+
+
+@pytest.mark.slow
+def test_who_knows_nothing_of_a_task_does_not_solve_it(run_script, tmp_path):
+    """What `benchmarks/idle.py` measures, shorter; `test_task_scenes.py` has a test of holding still."""
+    output = tmp_path / "figures" / "idle.json"
+    arguments = ["--episodes", 3, "--steps", 60, "--actors", "uniform", "walk", "--workers", 1]
+    run_script("idle.py", *arguments, "--output", output)
+    measured = json.loads(output.read_text())["tasks"]
+    assert set(measured) == set(TASKS.built_in)
+    for task, actors in measured.items():
+        for actor, cell in actors.items():
+            assert (cell["solved"], cell["episodes"], cell["steps"]) == (0, 3, 180), (task, actor)
+
+
+def test_a_rule_that_is_too_easy_shows_and_an_interrupted_measurement_goes_on(
+    run_script, tmp_path, monkeypatch
+):
+    output = tmp_path / "idle.json"
+    arguments = ["--steps", 3, "--tasks", "Lift", "--actors", "still", "--workers", 1, "--output", output]
+    printed = run_script("idle.py", "--episodes", 1, *arguments)
+    assert "solved:" not in printed
+    monkeypatch.setattr("simreal_envs.tasks.lift.LIFTED_M", 0.0)
+    printed = run_script("idle.py", "--episodes", 3, *arguments)
+    assert printed.count("solved:") == 2
+    cell = json.loads(output.read_text())["tasks"]["Lift"]["still"]
+    assert (cell["episodes"], cell["solved"], cell["solved_seeds"]) == (3, 2, [1, 2])  # 0 was played before
 
 
 def test_matches_of_demonstrations_with_themselves_show_objects_in_the_same_place(run_script, tmp_path):
