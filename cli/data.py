@@ -1,4 +1,4 @@
-"""``simreal data``: fetch, import, look at, merge and mend datasets."""
+"""``simreal data``: fetch, import, look at, film, merge and mend datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from simreal_datasets.store.dataset import Dataset
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", help="Fetch, import, look at, merge and mend datasets."
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Fetch, import, look at, film, merge and mend datasets.",
 )
 
 
@@ -153,6 +155,40 @@ def check(dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_d
             f"Put them back, or delete them: simreal data drop {dataset} {names}"
         )
     typer.echo(f"{len(there)} episodes are what was written.")
+
+
+@app.command()
+def video(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
+    episode: Annotated[int, typer.Option(help="Number of the episode, as in its file name.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="MP4 file.", show_default="DATASET_EPISODE.mp4 in this folder")
+    ] = None,
+) -> None:
+    """Film an episode's recorded images as MP4, 20 frames a second, those of all cameras side by side.
+
+    These are the pixels that a policy is shown, enlarged. Episodes of states alone hold none.
+
+    **Examples**
+
+    `simreal data video data/source --episode 3`
+
+    `simreal data video data/stack-real --output out/first.mp4`
+    """
+    from simreal_agents.episode_video import film_episode
+    from simreal_datasets.store.dataset import Dataset
+    from simreal_envs.errors import UsageError
+
+    stored = Dataset(dataset)
+    numbers = [info.number for info in stored.infos]
+    if episode not in numbers:
+        raise UsageError(
+            f"Dataset {dataset} has no episode {episode}, but {len(numbers)} from number {min(numbers)} to "
+            f"{max(numbers)}."
+        )
+    path = output or Path(f"{dataset.resolve().name}_{episode}.mp4")
+    frames = film_episode(stored.read(numbers.index(episode)), path)
+    typer.echo(f"{frames} frames: {path}")
 
 
 @app.command()

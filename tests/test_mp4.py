@@ -7,10 +7,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from demonstrations import write_dataset
 from films import read_mp4
+from typer.testing import CliRunner
 
 from simreal_agents.mp4 import mp4_file
+from simreal_cli.main import app
+from simreal_datasets.store.dataset import Dataset
 from simreal_envs.errors import UsageError
+from simreal_envs.features import ObservationSpec
+from simreal_envs.spec import CONTROL_HZ
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 40, 90), (128, 128, 128)]
 
@@ -60,3 +66,32 @@ def test_frames_that_cannot_be_encoded_are_refused(tmp_path: Path, sizes: list[t
     with pytest.raises(UsageError, match="cannot be filmed"), mp4_file(tmp_path / "a.mp4") as film:
         list(map(film, frames))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("size", "factor"), [((15, 21), 32), ((9, 11), 54)])
+def test_a_recorded_episode_is_filmed_with_all_its_cameras(
+    tmp_path: Path, size: tuple[int, int], factor: int
+) -> None:
+    shown = ObservationSpec(("image", "depth"), size, ("agentview", "wrist"))
+    path = tmp_path / "out" / "1.mp4"
+    write_dataset(tmp_path / "data", 2, shown=shown)
+    command = ["data", "video", str(tmp_path / "data"), "--episode", "1", "--output", str(path)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    episode = Dataset(tmp_path / "data").read(1)
+    images = [episode.observations[f"{camera}_image"] for camera in ("agentview", "wrist")]
+    wanted = np.concatenate(images, axis=2).astype(int)
+    frames, fps = read_mp4(path)
+    assert (frames.shape, fps) == ((len(wanted), size[0] * factor, 2 * size[1] * factor, 3), CONTROL_HZ)
+    middles = frames[:, factor // 2 :: factor, factor // 2 :: factor].astype(int)
+    assert np.abs(middles - wanted).mean() < 25  # of noise, which H.264 is not made for; by chance 85
+
+
+def test_episodes_that_cannot_be_filmed_are_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "states", 1, shown=ObservationSpec(("state",)))
+    for arguments, message in (((), "holds no images to film"), (("--episode", "7"), "from number 0 to 0")):
+        command = ["data", "video", str(tmp_path / "states"), "--output", str(tmp_path / "a.mp4"), *arguments]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())
+    assert not (tmp_path / "a.mp4").exists()
