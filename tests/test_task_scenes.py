@@ -142,7 +142,8 @@ def test_a_box_is_in_the_bin_only_if_it_stands_on_its_floor(make: Callable[..., 
     assert solve(env, 0)[-1]["success"]
     assert moved(env, "box", (0.0, 0.0, 0.0))["release"]
     assert moved(env, "box", (0.02, -0.01, 0.0))["release"]
-    for elsewhere in ((IN_BIN_M[0] + 0.01, 0, 0), (0, -IN_BIN_M[1] - 0.01, 0), (0, 0, 0.01), (0, 0, 0.039)):
+    outside = ((IN_BIN_M[0] + 0.01, 0, 0), (0, -IN_BIN_M[1] - 0.01, 0), (0, 0, 0.01), (0, 0, 0.039))
+    for elsewhere in (*outside, (0, 0, -0.01), (0, 0, -0.08)):
         assert not moved(env, "box", elsewhere)["place"]
 
 

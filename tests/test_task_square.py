@@ -47,17 +47,23 @@ def test_a_nut_dropped_over_the_peg_comes_to_lie_around_it() -> None:
         assert _signals(physics)["release"]
 
 
-def test_a_nut_beside_a_peg_that_lies_on_its_side_does_not_count() -> None:
+def test_a_nut_under_a_peg_or_beside_one_that_lies_on_its_side_does_not_count() -> None:
     with closing(make_env("Square", obs="state")) as env:
         env.reset(seed=0)
         physics = env.physics
         nut, peg = physics.data.joint("nut_joint0"), physics.data.joint("peg_joint0")
-        peg.qpos[2] += 0.05
-        nut.qpos[:2] = peg.qpos[:2]
-        for quaternion, counts in (([1, 0, 0, 0], True), ([np.sqrt(0.5), np.sqrt(0.5), 0, 0], False)):
-            peg.qpos[3:] = quaternion
+        stands, lies = [1, 0, 0, 0], [np.sqrt(0.5), np.sqrt(0.5), 0, 0]
+        on_table_m = peg.qpos[2]
+        for quaternion, raised_m, nut_m, counts in (
+            (stands, 0.0, 0.04, True),
+            (stands, 0.0, 0.056, False),
+            (stands, 0.02, 0.01, False),
+            (lies, 0.05, 0.01, False),
+        ):
+            peg.qpos[3:], peg.qpos[2] = quaternion, on_table_m + raised_m
+            nut.qpos[:3] = *peg.qpos[:2], 0.8 + nut_m
             physics.set_state(physics.get_state())
-            assert _signals(physics)["place"] == counts
+            assert _signals(physics)["place"] == counts, (raised_m, nut_m)
 
 
 def _signals(physics: Any) -> dict[str, bool]:

@@ -68,7 +68,7 @@ def _tray() -> MujocoObject:
 
 
 class BoxInBin(Task):
-    """The box is to be in the bin, which stands upright, released and at rest.
+    """The box is to stand on the floor of the bin, which stands too, released and at rest.
 
     The target domain's demonstrations have the box in the near band (x < -0.01 from the table's centre).
     """
@@ -103,8 +103,10 @@ class BoxInBin(Task):
         hand = physics.end_effector_pose_in_base()[:3, 3]
         in_box, in_tray = in_frame(box, hand), in_frame(tray, box[:3, 3])
         grasped = physics.is_grasped("box")
-        within = is_upright(tray) and bool((np.abs(in_tray[:2]) < IN_BIN_M).all())
-        placed = within and in_tray[2] < STANDING_HEIGHT_M + 0.005 and physics.in_contact("box", "bin")
+        within = bool((np.abs(in_tray[:2]) < IN_BIN_M).all())
+        on_floor = abs(in_tray[2] - STANDING_HEIGHT_M) < 0.005
+        standing = is_upright(tray) and is_upright(box)
+        placed = within and on_floor and standing and physics.in_contact("box", "bin")
         return {
             "reach": bool((np.abs(in_box) < np.array(BOX_SIZE_M) / 2).all()),
             "grasp": grasped,

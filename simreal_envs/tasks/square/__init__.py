@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, is_upright, raised, turned
+from simreal_envs.poses import in_base, in_frame, is_upright, raised, turned
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
@@ -26,7 +26,7 @@ REACHED_M = 0.03
 ON_PEG_M = 0.03
 """The nut's centre is nearer to the peg than this along both axes of the table."""
 DOWN_M = 0.04
-"""The nut's underside is lower over the table than this; the plate's upper side is at 3 cm."""
+"""The nut's underside is lower over the peg's than this; the plate's upper side is at 3 cm."""
 NUT_HALF_HEIGHT_M = 0.01
 HANDLE_M = np.array([0.061, 0.0, 0.004])
 """Where to hold the nut, in its frame: so high that no finger drags on the table."""
@@ -50,7 +50,7 @@ def _starts(x: tuple[float, float]) -> dict[str, Start]:
 
 
 class Square(Task):
-    """The nut is to lie around the peg, which stands upright, released.
+    """The nut is to lie around the peg, which stands upright, on its plate, released.
 
     The peg is held by its plate's weight alone, and the nut's handle points to the robot. In the target
     domain's demonstrations the nut starts around the table's centre; in region ``ood`` it starts up to 10 cm
@@ -83,7 +83,8 @@ class Square(Task):
         grasped = physics.is_grasped("nut")
         apart = np.abs(nut[:3, 3] - peg[:3, 3])
         around = is_upright(peg) and bool((apart[:2] < ON_PEG_M).all())
-        placed = around and bool(nut[2, 3] < DOWN_M + NUT_HALF_HEIGHT_M)
+        height_m = in_frame(peg, nut[:3, 3])[2]
+        placed = around and bool(_PLATE_TOP_M < height_m < DOWN_M + NUT_HALF_HEIGHT_M)
         return {
             "reach": bool(((hand - in_base(nut, HANDLE_M)) ** 2).sum() < REACHED_M**2),
             "grasp": grasped,
