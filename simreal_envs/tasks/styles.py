@@ -60,11 +60,11 @@ class Style:
         distance_m = float(np.linalg.norm(step[:2]))
         freedom = float(np.clip((distance_m - FREE_FROM_M) / (FREE_AT_M - FREE_FROM_M), 0.0, 1.0))
         step = raised(turned(step, freedom * self.bow_rad), freedom * self.arch_m)
-        step = step * min(1.0, self.pace * LEAD_M / (np.linalg.norm(step) + 1e-9))
+        step = step * min(1.0, self.pace * LEAD_M / (float(np.linalg.norm(step)) + 1e-9))
         goal = Rotation.from_euler("z", yaw) * Rotation.from_matrix(np.diag([1.0, -1.0, -1.0]))
         now = Rotation.from_matrix(hand[:3, :3])
         turn = (goal * now.inv()).as_rotvec()
-        turn *= min(1.0, self.pace * LEAD_RAD / (np.linalg.norm(turn) + 1e-9))
+        turn *= min(1.0, self.pace * LEAD_RAD / (float(np.linalg.norm(turn)) + 1e-9))
         return hand[:3, 3] + step, (Rotation.from_rotvec(turn) * now).as_rotvec()
 
 

@@ -13,7 +13,7 @@ from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
-from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, Command, OPEN, raised
+from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.staged import let_down, near, picking
 from simreal_envs.tasks.starts import JointStart, OnTable, Start
 

@@ -12,7 +12,7 @@ from simreal_envs.poses import in_base, in_frame, is_upright, raised, turned
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
-from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, Command, OPEN, raised
+from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.staged import let_down, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
 
