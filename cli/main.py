@@ -24,6 +24,7 @@ from simreal_cli.generate import generate
 from simreal_cli.replay import replay
 from simreal_cli.rig import rig
 from simreal_cli.train import train
+from simreal_cli.view import view
 from simreal_envs import __version__
 from simreal_envs.errors import SimrealError
 
@@ -105,6 +106,7 @@ app.command()(generate)
 app.command()(train)
 app.command("eval")(evaluate_runs)
 app.command()(replay)
+app.command()(view)
 app.command()(demo)
 app.command()(rig)
 app.add_typer(calibrate.app, name="calibrate")

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from simreal_cli.options import Env, Host, LimitsFile, Serial
-from simreal_envs.errors import UsageError
 from simreal_envs.spec import PROPRIOCEPTION
 
 
@@ -37,13 +36,11 @@ def replay(
     `simreal replay data/stack-real --env real --host 172.16.0.2`
     """
     from simreal_agents.operators.replay import replay as execute
+    from simreal_datasets.store.choice import position_of
     from simreal_datasets.store.dataset import Dataset
 
     stored = Dataset(dataset)
-    numbers = [info.number for info in stored.infos]
-    if episode not in numbers:
-        raise UsageError(f"Dataset {dataset} has no episode {episode}. Valid: {_ranges(numbers)}.")
-    recorded = stored.read(numbers.index(episode), keys=PROPRIOCEPTION)
+    recorded = stored.read(position_of(stored, episode), keys=PROPRIOCEPTION)
     result = execute(recorded, env, speed, host, serial, str(limits) if limits else None)
     outcome = result.outcome
     how = "solved" if outcome.success else f"not solved, furthest stage {outcome.stage!r}"
@@ -52,17 +49,3 @@ def replay(
         f"{1000 * result.mean_deviation_m:.1f} mm from the recorded path on average, "
         f"{1000 * result.max_deviation_m:.1f} mm at most."
     )
-
-
-def _ranges(numbers: list[int]) -> str:
-    """
-    >>> _ranges([0, 1, 2, 5])
-    '0-2, 5'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from simreal_datasets.store.dataset import Dataset
 from simreal_datasets.store.index import read_index
 from simreal_datasets.store.metadata import how_it_ended
-from simreal_envs.errors import DataError
+from simreal_envs.errors import DataError, UsageError
 from simreal_envs.spec import check_choice
 
 SUCCESS, ALL = "success", "all"
@@ -46,6 +46,18 @@ def choose(dataset: Dataset, which: str = SUCCESS) -> list[int]:
     return chosen
 
 
+def position_of(dataset: Dataset, number: int) -> int:
+    """The position of the episode with a number, which is that in its file's name.
+
+    Raises:
+        UsageError: there is none; says which there are.
+    """
+    numbers = [info.number for info in dataset.infos]
+    if number not in numbers:
+        raise UsageError(f"Dataset {dataset.path} has no episode {number}. Valid: {_ranges(numbers)}.")
+    return numbers.index(number)
+
+
 def masks(dataset: Dataset) -> dict[str, list[int]]:
     """Positions of the episodes of each mask that the index holds."""
     index, position = read_index(dataset.path), {info.path.name: i for i, info in enumerate(dataset.infos)}
@@ -63,6 +75,20 @@ def _choose(dataset: Dataset, which: str) -> list[int]:
     there = masks(dataset)
     names = list(dict.fromkeys([SUCCESS, ALL, *there]))
     return there[check_choice(f"choice of episodes in {dataset.path}", which, names)]
+
+
+def _ranges(numbers: list[int]) -> str:
+    """
+    >>> _ranges([0, 1, 2, 5])
+    '0-2, 5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _unsolved(endings: Iterable[str]) -> str:

@@ -40,7 +40,7 @@ class Physics:
         fingers = [f"gripper0_right_finger_joint{i}" for i in (1, 2)]
         self._fingers = np.array([model.joint(name).qposadr[0] for name in fingers])
         self._pads = [frozenset({model.geom(f"gripper0_right_finger{i}_pad_collision").id}) for i in (1, 2)]
-        self._bodies = {name: _body(model, name) for name in objects}
+        self._bodies = {name: object_body(model, name) for name in objects}
         free = [(name, _free_joint(model, body)) for name, body in self._bodies.items()]
         self._free = {name: joint for name, joint in free if joint is not None}
         self._geoms = {name: collision_geoms(model, body) for name, body in self._bodies.items()}
@@ -189,7 +189,7 @@ class Physics:
         return all(self._touching(pad, self._geoms[name]) for pad in self._pads)
 
 
-def _body(model: mujoco.MjModel, name: str) -> int:
+def object_body(model: mujoco.MjModel, name: str) -> int:
     """The body of an object: the root body of an entity's robosuite model, or the body with this name.
 
     Raises:
