@@ -11,14 +11,17 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 
+import numpy as np
 import viser
+from scipy.spatial.transform import Rotation
 
 from simreal_envs.errors import SimrealError, UsageError
 from simreal_envs.spec import CONTROL_HZ, TABLE_CENTRE_IN_BASE_M
 
-LOOK_FROM_IN_BASE_M = (1.45, 0.95, 0.85)
-LOOK_AT_IN_BASE_M = TABLE_CENTRE_IN_BASE_M + [-0.12, 0.0, 0.12]
-FIELD_OF_VIEW_RAD = 0.8
+LOOK_FROM_IN_BASE_M = (1.6, 1.0, 0.95)
+LOOK_AT_IN_BASE_M = TABLE_CENTRE_IN_BASE_M + [-0.2, -0.02, 0.2]
+FIELD_OF_VIEW_RAD = 0.68
+BACKGROUND = (222, 226, 232)
 LOOPBACK = "127.0.0.1"
 FLOOR_BELOW_TABLE_M = 0.8
 
@@ -160,12 +163,21 @@ def _furnish(server: viser.ViserServer) -> None:
     camera = server.initial_camera
     camera.position, camera.look_at, camera.fov = LOOK_FROM_IN_BASE_M, LOOK_AT_IN_BASE_M, FIELD_OF_VIEW_RAD
     camera.up = (0.0, 0.0, 1.0)
-    server.scene.configure_environment_map("studio", environment_intensity=0.6)
-    server.scene.add_grid(
+    scene = server.scene
+    scene.set_background_image(np.full((4, 4, 3), BACKGROUND, np.uint8), format="png")
+    scene.configure_default_lights(False)
+    scene.configure_environment_map("studio", environment_intensity=0.3)
+    scene.add_light_directional("/light", intensity=1.3, cast_shadow=True, wxyz=_from_above(0.35))
+    scene.add_grid(
         "/floor", width=6.0, height=6.0, cell_size=0.2, section_size=1.0, plane_opacity=1.0,
-        plane_color=(240, 240, 240), position=(0.5, 0.0, -FLOOR_BELOW_TABLE_M),
+        plane_color=(205, 208, 212), position=(0.5, 0.0, -FLOOR_BELOW_TABLE_M),
     )  # fmt: skip
-    server.scene.add_frame("/base", axes_length=0.12, axes_radius=0.004)
+    scene.add_frame("/base", axes_length=0.12, axes_radius=0.004)
+
+
+def _from_above(tilt_rad: float) -> tuple[float, float, float, float]:
+    """The turn (wxyz) of a light that shines down."""
+    return tuple(Rotation.from_euler("xy", [tilt_rad, tilt_rad]).as_quat(scalar_first=True))  # type: ignore[return-value]
 
 
 def _quiet() -> redirect_stdout[io.StringIO]:

@@ -98,6 +98,7 @@ def draw_regions(server: viser.ViserServer, task: Task) -> None:
         )  # fmt: skip
         border = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
         server.scene.add_line_segments(f"{name}/border", border, colour, thickness=0.003)
+        corner, anchor = (2, "bottom-left") if region.region == "ood" else (0, "top-left")
         server.scene.add_label(
-            f"{name}/label", f"{region.entity}: {region.region}", position=corners[0], font_screen_scale=0.9
+            f"{name}/label", f"{region.entity}: {region.region}", position=corners[corner], anchor=anchor
         )

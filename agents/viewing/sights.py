@@ -12,7 +12,7 @@ from simreal_envs.cameras import Camera
 from simreal_envs.features import POINT_COLOUR_KEY, POINTS_KEY, image_key
 from simreal_envs.spec import FloatArray, Observation
 
-FRUSTUM_M = 0.12
+FRUSTUM_M = 0.06
 POINT_M = 0.004
 ONE_COLOUR = (60, 110, 200)
 """Of a cloud that was recorded without colours."""
@@ -64,7 +64,7 @@ class Sights:
                 cast_shadow=False,
                 receive_shadow=False,
             )
-            self._server.scene.add_label(f"/cameras/{name}/label", name, font_screen_scale=0.9)
+            self._server.scene.add_label(f"/cameras/{name}/label", name, font_screen_scale=1.0)
             return
         frustum = self._frusta[name]
         if image is not None:
@@ -81,7 +81,7 @@ class Sights:
         shown = np.asarray(points_in_base, np.float32), ONE_COLOUR if colours is None else colours
         if self._cloud is None:
             self._cloud = self._server.scene.add_point_cloud(
-                "/cloud", *shown, point_size=POINT_M, point_shape="circle", precision="float32"
+                "/cloud/points", *shown, point_size=POINT_M, point_shape="circle", precision="float32"
             )
         else:
             self._cloud.points, self._cloud.colors = shown[0], np.asarray(shown[1], np.uint8)
