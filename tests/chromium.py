@@ -63,8 +63,10 @@ class Chromium:
 
     def click(self, text: str) -> None:
         """Click the button with this text."""
-        found = "[...document.querySelectorAll('button')].find(b => b.textContent.trim() == %s)"
-        assert self.evaluate(f"({found % json.dumps(text)})?.click() === undefined"), f"no button {text}"
+        button = (
+            f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() == {json.dumps(text)})"
+        )
+        assert self.evaluate(f"(b => b && (b.click() || true))({button})"), f"no button {text}"
 
     def picture(self) -> np.ndarray:
         """What the page looks like: (H, W, 3) uint8."""

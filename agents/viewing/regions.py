@@ -89,7 +89,8 @@ def _between(limits: tuple[float, float]) -> str:
 
 def draw_regions(server: viser.ViserServer, task: Task) -> None:
     """Draw every start region on the table, with a label at its corner."""
-    for i, region in enumerate(start_regions(task)):
+    regions = start_regions(task)
+    for i, region in enumerate(regions):
         name, colour = f"/regions/{region.entity} {region.region}", COLOURS[region.region]
         corners = region.corners_in_base_m + [0.0, 0.0, OVER_TABLE_M * (1 + i)]
         server.scene.add_mesh_simple(
@@ -98,7 +99,14 @@ def draw_regions(server: viser.ViserServer, task: Task) -> None:
         )  # fmt: skip
         border = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
         server.scene.add_line_segments(f"{name}/border", border, colour, thickness=0.003)
-        corner, anchor = (2, "bottom-left") if region.region == "ood" else (0, "top-left")
         server.scene.add_label(
-            f"{name}/label", f"{region.entity}: {region.region}", position=corners[corner], anchor=anchor
+            f"{name}/label", f"{region.entity}: {region.region}", position=_label_place(region, regions)
         )
+
+
+def _label_place(region: StartRegion, regions: list[StartRegion]) -> FloatArray:
+    """The corner that is farthest from the entity's other region: labels shall not lie over each other."""
+    others = [other for other in regions if other.entity == region.entity and other != region]
+    corners = region.corners_in_base_m
+    away_from = others[0].corners_in_base_m.mean(axis=0) if others else np.array([10.0, 10.0, 0.0])
+    return corners[np.linalg.norm(corners - away_from, axis=1).argmax()]

@@ -26,8 +26,9 @@ SUFFIXES = (".html", ".png")
 PNG_SIZE = (720, 1080)
 """(height, width) in pixels."""
 
-_CAPTION = """<div style="position:fixed;left:50%;top:1em;transform:translateX(-50%);z-index:5;padding:.4em .8em;border-radius:.4em;
-background:rgba(255,255,255,.85);font:14px system-ui,sans-serif;color:#222">{text}</div>"""
+_CAPTION = """<div style="position:fixed;left:50%;top:1em;transform:translateX(-50%);z-index:5;
+padding:.4em .8em;border-radius:.4em;background:rgba(255,255,255,.85);
+font:14px system-ui,sans-serif;color:#222">{text}</div>"""
 
 
 def check_suffix(path: Path) -> str:

@@ -24,6 +24,7 @@ class Sights:
     def __init__(self, server: viser.ViserServer) -> None:
         self._server = server
         self._frusta: dict[str, viser.CameraFrustumHandle] = {}
+        self._folder = server.gui.add_folder("Images")
         self._pictures: dict[str, viser.GuiImageHandle] = {}
         self._cloud: viser.PointCloudHandle | None = None
 
@@ -43,7 +44,8 @@ class Sights:
             if name in self._pictures:
                 self._pictures[name].image = image
             else:
-                self._pictures[name] = self._server.gui.add_image(image, label=name, jpeg_quality=90)
+                with self._folder:
+                    self._pictures[name] = self._server.gui.add_image(image, label=name, jpeg_quality=90)
 
     def _show_camera(self, name: str, camera: Camera, image: np.ndarray | None) -> None:
         wxyz = Rotation.from_matrix(camera.pose_in_base[:3, :3]).as_quat(scalar_first=True)

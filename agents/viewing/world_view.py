@@ -99,6 +99,9 @@ class WorldView:
     def reset(self) -> None:
         """Show the start of the seed's episode, but for what was moved."""
         self._player.play(None)
+        self._begin()
+
+    def _begin(self) -> None:
         options = {"placement": self._asked}
         _, self._info = self._acting.reset(seed=self._seed, options=options)
         self._seeing.reset(seed=self._seed, options=options)
@@ -110,7 +113,7 @@ class WorldView:
     def _expert_moments(self, look_always: bool = False) -> Iterator[None]:
         """The expert's episode, a step each time; images follow as fast as they can unless all are wanted."""
         self._turned.clear()
-        self.reset()
+        self._begin()
         actor, state, start = make_expert(self._acting), None, np.array([True])
         observation = self._acting.unwrapped.observe()  # type: ignore[attr-defined]
         is_over = False
