@@ -19,7 +19,7 @@ from simreal_cli.main import Program, app
 from simreal_envs.tasks import TASKS
 
 SIMREAL = str(Path(sys.executable).with_name("simreal"))
-COMMANDS = ("collect", "generate", "train", "eval", "replay", "rig", "demo", "doctor")
+COMMANDS = ("collect", "generate", "train", "eval", "replay", "view", "rig", "demo", "doctor")
 DATA_COMMANDS = ("fetch", "import", "info", "check", "merge", "drop")
 CALIBRATE_COMMANDS = ("board", "held", "fixed", "check")
 

@@ -18,8 +18,8 @@ from scipy.spatial.transform import Rotation
 from simreal_envs.errors import SimrealError, UsageError
 from simreal_envs.spec import CONTROL_HZ, TABLE_CENTRE_IN_BASE_M
 
-LOOK_FROM_IN_BASE_M = (1.6, 1.0, 0.95)
-LOOK_AT_IN_BASE_M = TABLE_CENTRE_IN_BASE_M + [-0.2, -0.02, 0.2]
+LOOK_FROM_IN_BASE_M = (1.25, -1.5, 0.9)
+LOOK_AT_IN_BASE_M = TABLE_CENTRE_IN_BASE_M + [0.02, 0.0, 0.2]
 FIELD_OF_VIEW_RAD = 0.68
 BACKGROUND = (222, 226, 232)
 LOOPBACK = "127.0.0.1"

@@ -23,7 +23,7 @@ from simreal_envs.spec import FloatArray
 
 PATH: Colour = (25, 90, 200)
 TARGETS: Colour = (225, 95, 20)
-LINE_M = 0.003
+LINE_M = 0.004
 LAYERS = {"regions": False, "cameras": True, "cloud": True, "paths": True}
 
 
