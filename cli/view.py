@@ -37,7 +37,7 @@ def view(
     seed: Annotated[int, typer.Option(min=0, help="Reset seed of the start that is shown first.")] = 0,
     cameras: Cameras = "agentview+wrist",
     image_size: ImageSize = (240, 320),
-    points: Points = 4096,
+    points: Points = 1024,
     expert: Annotated[bool, typer.Option("--expert", help="Run the scripted expert at once.")] = False,
     episode: Annotated[
         int | None,

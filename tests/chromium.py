@@ -16,7 +16,7 @@ from PIL import Image
 from websockets.sync.client import connect
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-START_S = 30.0
+START_S, ANSWER_S = 30.0, 60.0
 FLAGS = (
     "--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
     "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -40,7 +40,7 @@ class Chromium:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._number = 0
+        self._number, self._is_loaded = 0, False
         self.requests: list[str] = []
         self.complaints: list[str] = []
         port, path = _wait_for_port(folder / "DevToolsActivePort")
@@ -53,8 +53,11 @@ class Chromium:
             self._call(f"{domain}.enable")
 
     def open(self, url: str) -> None:
-        """Open a page."""
+        """Open a page and wait until it is loaded; before, it may still change its process."""
+        self._is_loaded = False
         self._call("Page.navigate", url=url)
+        while not self._is_loaded:
+            self._note(json.loads(self._socket.recv(timeout=ANSWER_S)))
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -92,7 +95,7 @@ class Chromium:
             message["sessionId"] = self._session
         self._socket.send(json.dumps(message))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
+            answer = json.loads(self._socket.recv(timeout=ANSWER_S))
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -104,6 +107,8 @@ class Chromium:
             self.requests.append(params["request"]["url"])
         elif event.get("method") == "Network.webSocketCreated":
             self.requests.append(params["url"])
+        elif event.get("method") == "Page.loadEventFired":
+            self._is_loaded = True
         elif event.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(params["exceptionDetails"]))
         elif event.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
