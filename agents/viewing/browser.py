@@ -13,7 +13,6 @@ from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
 import viser
-from scipy.spatial.transform import Rotation
 
 from simreal_envs.errors import SimrealError, UsageError
 from simreal_envs.spec import CONTROL_HZ, TABLE_CENTRE_IN_BASE_M
@@ -158,26 +157,21 @@ def _check_free(bind: str, port: int) -> None:
 
 
 def _furnish(server: viser.ViserServer) -> None:
-    """Light, floor, the camera's start, and no button that would send the scene to other machines."""
+    """Floor, background, the camera's start, and no button that would send the scene to other machines.
+
+    The lights stay viser's own: a saved file would set others anew in each round, in seconds without a GPU.
+    """
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
     camera = server.initial_camera
     camera.position, camera.look_at, camera.fov = LOOK_FROM_IN_BASE_M, LOOK_AT_IN_BASE_M, FIELD_OF_VIEW_RAD
     camera.up = (0.0, 0.0, 1.0)
     scene = server.scene
     scene.set_background_image(np.full((4, 4, 3), BACKGROUND, np.uint8), format="png")
-    scene.configure_default_lights(False)
-    scene.configure_environment_map("studio", environment_intensity=0.3)
-    scene.add_light_directional("/light", intensity=1.3, cast_shadow=True, wxyz=_from_above(0.35))
     scene.add_grid(
         "/floor", width=6.0, height=6.0, cell_size=0.2, section_size=1.0, plane_opacity=1.0,
         plane_color=(205, 208, 212), position=(0.5, 0.0, -FLOOR_BELOW_TABLE_M),
     )  # fmt: skip
     scene.add_frame("/base", axes_length=0.12, axes_radius=0.004)
-
-
-def _from_above(tilt_rad: float) -> tuple[float, float, float, float]:
-    """The turn (wxyz) of a light that shines down."""
-    return tuple(Rotation.from_euler("xy", [tilt_rad, tilt_rad]).as_quat(scalar_first=True))  # type: ignore[return-value]
 
 
 def _quiet() -> redirect_stdout[io.StringIO]:
