@@ -1,11 +1,13 @@
 """Success of the scripted experts over many seeds.
 
 python benchmarks/experts.py --episodes 200 --noise 0.01 --tasks Lift Stack --region all
+python benchmarks/experts.py --episodes 20 --noise 0 --shifts friction mass action-delay object-shape
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import product
 
 from simreal_agents.actors.experts import make_expert
 from simreal_agents.evaluation.statistics import wilson_interval
@@ -22,18 +24,21 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=tasks_with("expert"))
     parser.add_argument("--region", default="all", help="where objects start: in, ood or all")
     parser.add_argument("--style", default="plain", help="plain, varied or a number")
+    parser.add_argument("--shifts", nargs="*", default=("none",))
     arguments = parser.parse_args()
-    for task in arguments.tasks:
+    for task, shift in product(arguments.tasks, arguments.shifts):
         for noise_m in arguments.noise:
-            env = ActionNoise(WorldConfig(task, obs="state").make(arguments.region), std_m=noise_m)
+            world = WorldConfig(task, obs="state", shift=shift)
+            env = ActionNoise(world.make(arguments.region), std_m=noise_m)
             expert = make_expert(env, arguments.style)
             outcomes = [run_episode(env, expert, seed=seed) for seed in range(arguments.episodes)]
             solved = sum(outcome.success for outcome in outcomes)
             steps = sorted(outcome.steps for outcome in outcomes)
             low, high = wilson_interval(solved, len(outcomes))
             print(
-                f"{task}, {arguments.style}, noise {noise_m} m: {solved}/{len(outcomes)} "
-                f"[{100 * low:.0f}, {100 * high:.0f}] %, median {steps[len(steps) // 2]} steps"
+                f"{task}, {arguments.style}, shift {shift}, noise {noise_m} m: {solved}/{len(outcomes)} "
+                f"[{100 * low:.0f}, {100 * high:.0f}] %, median {steps[len(steps) // 2]} steps",
+                flush=True,
             )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from simreal_envs.poses import pose
@@ -68,6 +69,23 @@ class Camera:
         rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u, float)], axis=-1)
         points_in_camera = rays * np.asarray(depth_m)[..., None]
         return points_in_camera @ self.pose_in_base[:3, :3].T + self.pose_in_base[:3, 3]
+
+    def shows(self, centres_in_base: FloatArray, radii_m: FloatArray) -> NDArray[np.bool_]:
+        """Whether any of each ball (N,) is within the image; what stands in front of it is not looked at.
+
+        Args:
+            centres_in_base: (N, 3) metres.
+            radii_m: (N,).
+        """
+        ahead_m = (centres_in_base - self.pose_in_base[:3, 3]) @ self.pose_in_base[:3, 2]
+        is_ahead = ahead_m > radii_m
+        somewhere = self.pose_in_base[:3, 3] + self.pose_in_base[:3, 2]
+        pixels = self.project(np.where(is_ahead[:, None], centres_in_base, somewhere))
+        focal_px = max(self.intrinsics[0, 0], self.intrinsics[1, 1])
+        radius_px = radii_m / np.where(is_ahead, ahead_m, 1.0) * focal_px
+        last_px = np.array(self.size[::-1]) - 0.5
+        inside = (pixels > -0.5 - radius_px[:, None]) & (pixels < last_px + radius_px[:, None])
+        return is_ahead & inside.all(axis=1)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able description, recorded with every episode."""
@@ -158,6 +176,11 @@ OTHER_VIEWPOINT_IN_BASE = pose(
     Rotation.from_euler("xyz", [-2.519, 0.0, 1.9]).as_matrix(), np.array([0.87, 0.13, 0.42])
 )
 """Pose of the ``viewpoint`` shift: 23.2 degrees and 0.187 m from the default."""
+
+TEASER_VIEWPOINT_IN_BASE = pose(
+    Rotation.from_euler("xyz", [-2.35, 0.0, 1.57]).as_matrix(), np.array([0.92, 0.0, 0.54])
+)
+"""Pose of the ``viewpoint-teaser`` shift: 10.7 degrees and 0.125 m from the default."""
 
 _WRIST_TILT_RAD = np.deg2rad(8.0)
 

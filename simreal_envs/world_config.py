@@ -24,6 +24,7 @@ class WorldConfig:
     """Describes a world by the arguments of ``gymnasium.make`` except the region. Picklable.
 
     Attributes:
+        shift: its presets are written out.
         action_kind: ``pose``, ``delta`` or ``joint``. Rig and robot take ``pose`` and ``joint`` themselves;
             otherwise the environment gets a wrapper of :mod:`simreal_envs.wrappers`.
         host, limits: of a robot or rig: its address, and the file of its safety limits.
@@ -48,12 +49,16 @@ class WorldConfig:
     history: int = 1
 
     def __post_init__(self) -> None:
-        from simreal_envs.shifts import parse_seen, parse_shift
+        from simreal_envs.shifts import expanded, parse_seen, shifts_of
 
-        get_task(self.task)
+        task = get_task(self.task)
         check_choice("env", self.env, ENVS)
         check_choice("action kind", self.action_kind, ACTION_KINDS)
-        (parse_shift if self.env == "sim" else parse_seen)(self.shift)
+        if self.env == "sim":
+            shifts_of(self.shift, task)
+        else:
+            parse_seen(self.shift)
+        object.__setattr__(self, "shift", expanded(self.shift))
         self.observation_spec  # noqa: B018  raises what is wrong with it
         if self.max_steps < 1:
             raise UsageError(f"max_steps {self.max_steps} must be at least 1.")

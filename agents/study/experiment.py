@@ -40,7 +40,7 @@ from simreal_datasets.store.dataset import DatasetWriter
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.parallel import available_cores
 from simreal_envs.seeds import DEMONSTRATIONS, SELECTION, TEST, seeds_for
-from simreal_envs.shifts import STAND_IN
+from simreal_envs.shifts import STAND_IN, expanded
 from simreal_envs.spec import check_choice
 from simreal_envs.tasks import get_task
 from simreal_envs.world_config import WorldConfig
@@ -104,6 +104,7 @@ class Experiment:
     test_checkpoint: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shift", expanded(self.shift))
         check_noise(self.noise_m)
         for name in (*COUNTS, "source_demos", "target_demos"):
             if getattr(self, name) < 1:

@@ -18,7 +18,7 @@ from simreal_envs.latest import Latest
 from simreal_envs.rig import model_library, protocol
 from simreal_envs.rig.faults import parse_fault
 from simreal_envs.rig.panda import LINKS
-from simreal_envs.shifts import parse_seen
+from simreal_envs.shifts import expanded, parse_seen
 from simreal_envs.tasks import get_task
 
 READY = "{}"
@@ -64,6 +64,7 @@ class Rig:
     ) -> None:
         get_task(task)
         parse_seen(shift)
+        shift = expanded(shift)
         parsed = [parse_fault(text) for text in faults]
         model_library.build(LINKS)
         self.host = check_address(host, expose) if host is not None else free_address()

@@ -6,7 +6,7 @@ has to be started first; everything else is the same code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,7 +17,7 @@ from simreal_envs.errors import UsageError
 from simreal_envs.robot.calibration import load_calibration
 from simreal_envs.robot.camera import RealSense
 from simreal_envs.robot.scene import OperatorScene, RigScene, Scene
-from simreal_envs.shifts import EpisodeDraws, parse_seen, parse_shift
+from simreal_envs.shifts import EpisodeDraws, Shift, expanded, parse_seen, parse_shift
 from simreal_envs.tasks.base import Task
 
 Look = Callable[[], tuple[np.ndarray, Camera]]
@@ -28,6 +28,7 @@ class Hardware:
 
     name = "real"
     shift = "none"
+    shifts: Sequence[Shift] = ()
     knows_objects = False
     fingertip_m = 0.0157
     """From the end effector on along the hand: Franka's fingers end 219.2 mm from the last joint."""
@@ -68,8 +69,8 @@ class VirtualRig:
     """robosuite's fingers begin 52.4 mm from its hand, Franka's 58.4 mm."""
 
     def __init__(self, task: str, host: str | None = None, shift: str = "none") -> None:
-        self.shift, self.host = shift, host or ""
-        self._task, self._shifts = task, parse_seen(shift)
+        self.shift, self.host = expanded(shift), host or ""
+        self._task, self.shifts = task, parse_seen(shift)
         self._open = ExitStack()
 
     def __enter__(self) -> VirtualRig:
@@ -104,7 +105,7 @@ class VirtualRig:
 
     def calibrated(self, camera: RealSense) -> Camera:
         """Where the rig's camera really is."""
-        spec = EpisodeDraws(0).camera(CAMERA_SPECS["agentview"], self._shifts)
+        spec = EpisodeDraws(0).camera(CAMERA_SPECS["agentview"], self.shifts)
         return Camera(camera.size, camera.intrinsics, spec.pose_in_mount)
 
     def open_scene(self, task: Task, look: Look) -> Scene:

@@ -38,6 +38,7 @@ from simreal_envs.robot.frame import Frame
 from simreal_envs.robot.images import fit_colour, fit_depth, mark_old
 from simreal_envs.robot.pace import Pace
 from simreal_envs.robot.safety import Limits, load_limits
+from simreal_envs.shifts import EpisodeDraws
 from simreal_envs.spec import FloatArray
 from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
@@ -150,6 +151,7 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._interrupted = ""
         self._controlled = self._guided = False
         self._late_s = 0.0
+        self._clouds = 0
         self._placement_region = region
 
     # --- Gymnasium --------------------------------------------------------------------------------
@@ -356,10 +358,12 @@ class RobotEnv(gym.Env[dict[str, Any], np.ndarray]):
         depth_m, colour = fit_depth(frame.depth_m, VIEW_SIZE), fit_colour(frame.colour, VIEW_SIZE)
         view = View(self._view.at(state.pose_in_base), depth_m, colour)
         try:
-            return shown(self.observation_spec.groups, [view], self.observation_spec.points)
+            cloud = shown(self.observation_spec.groups, [view], self.observation_spec.points)
         except DataError as error:
             self._interrupted = self._interrupted or str(error)
             return {f.key: np.zeros(f.shape, f.dtype) for f in self.world_spec.of("pointcloud")}
+        self._clouds += 1
+        return EpisodeDraws(0).cloud(cloud, self._backend.shifts, self._clouds)
 
     def _info(self, state: ArmState, frame: Frame) -> dict[str, Any]:
         signals = self.scene.subtask_signals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from copy import copy
 from importlib.metadata import version
@@ -18,7 +19,6 @@ from simreal_envs.features import (
     DEFAULT_CAMERAS,
     DEFAULT_IMAGE_SIZE,
     DEFAULT_POINTS,
-    POINTS_KEY,
     History,
     ObservationSpec,
     WorldSpec,
@@ -27,8 +27,9 @@ from simreal_envs.features import (
 )
 from simreal_envs.pointcloud import VIEW_SIZE, View, shown
 from simreal_envs.poses import pose, quaternion_xyzw
-from simreal_envs.shifts import PHYSICS, EpisodeDraws, parse_shift, that_override
+from simreal_envs.shifts import PHYSICS, EpisodeDraws, expanded, shifts_of, that_override
 from simreal_envs.sim.parts import restore
+from simreal_envs.sim.past import Past
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
 from simreal_envs.sim.scene import compiled_scene  # after the renderer, which chooses the GL backend
@@ -40,6 +41,8 @@ from simreal_envs.tasks.progress import Progress
 from simreal_envs.tasks.staged import SPARSE, STAGED, StagedReward, check_reward, share_done
 
 QUALITIES = ("fast", "full")
+
+log = logging.getLogger(__name__)
 
 
 class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
@@ -88,7 +91,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.task = get_task(task)
         self.observation_spec = ObservationSpec.parse(obs, image_size, cameras, points, history)
         self.region = spec.check_choice("region", region, spec.REGIONS)
-        self.shift, self._shifts = shift, parse_shift(shift)
+        self.shift, self._shifts = expanded(shift), shifts_of(shift, self.task)
         self.quality = spec.check_choice("quality", quality, QUALITIES)
         self.render_mode = spec.check_render_mode(render_mode)
         self._reward = check_reward(reward, self.task)
@@ -102,6 +105,10 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._unshifted = scene.model
         own = copy(scene.model) if that_override("reset_physics", self._shifts) else scene.model
         self.physics = Physics(own, mujoco.MjData(own), self.task.objects)
+        self._past = Past(0)
+        self._earlier: Physics | None = None
+        """The physics some control steps ago, made when there is an image delay."""
+        self._told_of_hidden = False
         self._renderers: dict[tuple[int, int], Renderer] = {}
         """By image size, each made when it is first needed: a process may fork before."""
         self._history = History(self.observation_spec.history)
@@ -121,6 +128,9 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         self._draws, self._came = EpisodeDraws(int(self.np_random.integers(2**63))), {}
         self._shift_episode()
         self.physics.reset(joints_rad, placement, self._draws.gains(self._shifts))
+        self._past = Past(self._draws.image_delay(self._shifts))
+        self._past.add(self._moment, self.sim_state())
+        self._warn_of_hidden_objects()
         self._placement_region = self.task.region_of(placement)
         self._progress = Progress(self.task.stages)
         info = self._info()
@@ -132,6 +142,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         told = self._draws.action(checked, self._shifts, self._came)
         rotation = Rotation.from_rotvec(told[3:6]).as_matrix()
         self.physics.step(pose(rotation, told[:3]), float(told[6]))
+        self._past.add(self._moment, self.sim_state())
         info = self._info()
         success = info["success"]
         self.ledger.carried_out(action, float(success))
@@ -182,10 +193,8 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
                 observation[depth_key(camera)] = depth_m
         if self.observation_spec.sees_points:
             views = [self._view(camera) for camera in self.observation_spec.cameras]
-            observation |= shown(groups, views, self.observation_spec.points)
-            if POINTS_KEY in observation:
-                points, moment = observation[POINTS_KEY], self._moment
-                observation[POINTS_KEY] = self._draws.points(points, self._shifts, moment)
+            cloud = shown(groups, views, self.observation_spec.points)
+            observation |= self._draws.cloud(cloud, self._shifts, _moment(self._shown))
         return observation
 
     def object_poses_in_base(self) -> dict[str, FloatArray]:
@@ -197,17 +206,24 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         return self.physics.end_effector_pose_in_base()
 
     def camera_now(self, name: str = "agentview", size: tuple[int, int] | None = None) -> Camera:
-        """A camera as it stands at this moment, for the observation's images or those of another size."""
+        """A camera as it stands at this moment, for the observation's images or those of another size.
+
+        With an image delay, it is where it was when the images were taken that are shown at this moment.
+        """
         size = size or self.observation_spec.image_size
-        return self._sized[name, size].at(self.physics.end_effector_pose_in_base())
+        return self._sized[name, size].at(self._shown.end_effector_pose_in_base())
 
     def sim_state(self) -> FloatArray:
         """Flat simulator state [time, positions, velocities]."""
         return self.physics.get_state()
 
     def set_sim_state(self, state: FloatArray) -> None:
-        """Show a recorded state; then :meth:`observe`."""
+        """Show a recorded state; then :meth:`observe`.
+
+        With an image delay, an episode's states are to be shown in order, from the first one.
+        """
         self.physics.set_state(state)
+        self._past.add(self._moment, self.sim_state())
 
     def describe(self) -> dict[str, Any]:
         """The world's description, which is stored with every recorded episode; JSON-able."""
@@ -226,7 +242,20 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     @property
     def _moment(self) -> int:
         """Control steps since the reset."""
-        return round(self.physics.time_s * spec.CONTROL_HZ)
+        return _moment(self.physics)
+
+    @property
+    def _shown(self) -> Physics:
+        """The physics as the cameras show them: at this moment or, with an image delay, before."""
+        if not self._past.steps:
+            return self.physics
+        state = self._past.before(self._moment)
+        if self._earlier is None:
+            model = self.physics.model
+            self._earlier = Physics(model, mujoco.MjData(model), self.task.objects)
+        if not np.array_equal(self._earlier.get_state(), state):
+            self._earlier.set_state(state)
+        return self._earlier
 
     def _shift_episode(self) -> None:
         """Cameras, looks and physics of an episode, as its shifts draw them."""
@@ -243,7 +272,8 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         shown_size = self.observation_spec.image_size
         self._sized = {}
         for name in self.observation_spec.cameras:
-            placed = self._draws.camera(CAMERA_SPECS[name], self._shifts)
+            number = tuple(CAMERA_SPECS).index(name)
+            placed = self._draws.camera(CAMERA_SPECS[name], self._shifts, number)
             for size in (shown_size, VIEW_SIZE, THIRD_PERSON.size):
                 self._sized[name, size] = placed.resized(size)
         self.cameras = {name: self._sized[name, shown_size] for name in self.observation_spec.cameras}
@@ -251,14 +281,15 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
     def _look(
         self, name: str, size: tuple[int, int], depth: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Colour and, if asked for, depth of the present state, as the camera's sensors measure them."""
+        """Colour and, if asked for, depth of what is shown, as the camera's sensors measure them."""
         camera = self.camera_now(name, size)
         if size not in self._renderers:
             self._renderers[size] = Renderer(self._unshifted, camera, self._shifts, self.quality, self._draws)
         renderer = self._renderers[size]
         renderer.camera = camera
-        image, depth_m = renderer.render(self.physics.data, depth)
-        moment = self._moment
+        physics = self._shown
+        image, depth_m = renderer.render(physics.data, depth)
+        moment = _moment(physics)
         number = tuple(CAMERA_SPECS).index(name)
         if depth_m is not None:
             depth_m = self._draws.depth(depth_m, self._shifts, moment, number)
@@ -269,6 +300,27 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         colour, depth_m = self._look(name, VIEW_SIZE, depth=True)
         assert depth_m is not None
         return View(self.camera_now(name, VIEW_SIZE), depth_m, colour)
+
+    def _warn_of_hidden_objects(self) -> None:
+        """Say once if a shift has moved an object out of all images of the cameras that stand still."""
+        chosen = [CAMERA_SPECS[name] for name in self.observation_spec.cameras]
+        fixed = [camera for camera in chosen if camera.mount == "base"]
+        sees = set(self.observation_spec.groups) - {"state"}
+        if self._told_of_hidden or not (fixed and sees and that_override("reset_camera", self._shifts)):
+            return
+        hand, size = self.end_effector_pose_in_base(), self.observation_spec.image_size
+        for name in self.task.objects:
+            balls = self.physics.object_balls_in_base(name)
+            usual = any(camera.resized(size).at(hand).shows(*balls).any() for camera in fixed)
+            if usual and not any(self._sized[c.name, size].at(hand).shows(*balls).any() for c in fixed):
+                log.warning(
+                    "Shift %r moves the camera so far that %r is outside of its images after a reset. "
+                    "Choose a lower strength.",
+                    self.shift,
+                    name,
+                )
+                self._told_of_hidden = True
+                return
 
     def _info(self) -> dict[str, Any]:
         now = self.task.stages_reached(self.physics)
@@ -286,3 +338,8 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
             "end_effector_pose_in_base": self.end_effector_pose_in_base(),
             **staged,
         }
+
+
+def _moment(physics: Physics) -> int:
+    """Control steps since the reset."""
+    return round(physics.time_s * spec.CONTROL_HZ)

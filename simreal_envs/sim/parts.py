@@ -47,6 +47,13 @@ def robot_geoms(model: mujoco.MjModel) -> np.ndarray:
     return np.array([name.startswith(("robot0_", "gripper0_")) for name in names])
 
 
+def object_geoms(model: mujoco.MjModel) -> np.ndarray:
+    """Mask (ngeom,) of the geoms of what moves and is no part of the robot: the task's objects."""
+    roots = model.body_rootid[model.geom_bodyid]
+    of_robot = np.isin(roots, roots[robot_geoms(model)])
+    return moving_geoms(model) & ~of_robot
+
+
 def carried_by(model: mujoco.MjModel, body: int) -> np.ndarray:
     """Mask (nbody,) of the body itself and the bodies fixed or jointed to it."""
     carried = np.arange(model.nbody) == body

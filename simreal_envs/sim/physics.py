@@ -161,6 +161,11 @@ class Physics:
         """(3,) metres."""
         return self.data.xpos[self._bodies[name]] - BASE_IN_WORLD_M
 
+    def object_balls_in_base(self, name: str) -> tuple[FloatArray, FloatArray]:
+        """Balls that hold an object's colliding parts: centres (N, 3) and radii (N,), in metres."""
+        geoms = sorted(self._geoms[name])
+        return self.data.geom_xpos[geoms] - BASE_IN_WORLD_M, self.model.geom_rbound[geoms]
+
     def object_speed_mps(self, name: str) -> float:
         """Speed of the object's origin."""
         if name in self._free:

@@ -51,6 +51,20 @@ class Demo:
     sizes: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class OtherShape:
+    """Another shape of an entity, with which the task's rule and its expert's still hold.
+
+    Attributes:
+        scale: how many times as large it is along its x, y and z axis. Where x and y differ, the axes of its
+            parts are those of the entity.
+        is_round: its boxes become upright cylinders.
+    """
+
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    is_round: bool = False
+
+
 class Task(ABC):
     """A task defines objects, starts, stages and subtasks; it is stateless and reads all from the physics.
 
@@ -69,6 +83,7 @@ class Task(ABC):
         fixed: (x, y, yaw) on the table of each entity that has no free joint.
         object_symmetry: for each object, how many yaw rotations leave it the same (4 for a cube); 1 if not
             named.
+        other_shapes: other shapes of free entities, for the shift ``object-shape``.
         human_demonstrations: files of robosuite 1.0.1's human demonstration, ``demo.hdf5`` first, with their
             SHA-256.
         demo: sizes of ``simreal demo``.
@@ -86,6 +101,7 @@ class Task(ABC):
     starts: dict[str, dict[str, Start]]
     fixed: dict[str, tuple[float, float, float]] = {}
     object_symmetry: dict[str, int] = {}
+    other_shapes: dict[str, OtherShape] = {}
     human_demonstrations: dict[str, str] = {}
     demo: Demo | None = None
     closeness: Callable[[Physics, Mapping[str, bool]], dict[str, float]] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 
 from simreal_envs.poses import in_base, in_frame, is_upright, raised
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Demo, Subtask, Task
+from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.shapes import Part, assemble
@@ -84,6 +84,7 @@ class BoxInBin(Task):
         "all": _starts((-0.05, 0.05)),
     }
     object_symmetry = {"box": 2, "bin": 2}
+    other_shapes = {"box": OtherShape((0.8, 1.2, 1.0))}
     demo = Demo(40, 10, {"max_steps": 300, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:

@@ -11,7 +11,7 @@ import numpy as np
 from simreal_envs.poses import in_base, in_frame, is_upright, raised
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Demo, Subtask, Task
+from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.staged import let_down, near, picking
@@ -74,6 +74,7 @@ class Drawer(Task):
     )
     starts = {"in": _starts((-0.03, 0.03)), "ood": _starts((-0.09, -0.03)), "all": _starts((-0.09, 0.03))}
     object_symmetry = {"pod": 36}
+    other_shapes = {"pod": OtherShape((0.8, 0.8, 1.0))}
     demo = Demo(50, 14, {"max_steps": 400, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Demo, Subtask, Task
+from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.staged import picking
 from simreal_envs.tasks.starts import OnTable
@@ -39,6 +39,7 @@ class Lift(Task):
         "all": {"cube": OnTable(x=(-0.1, 0.1), y=(-0.16, 0.16))},
     }
     object_symmetry = {"cube": 4}
+    other_shapes = {"cube": OtherShape((1.2, 1.2, 1.3), is_round=True)}
     human_demonstrations = {
         "lift/panda/demo.hdf5": "694f2701136b57354e6b45c0b06a70f147416030239ce8fbc7a28984c5a2b989",
         "lift/panda/models/model_1.xml": "3076b6b1e4ade819f2625773751a1b3b2557b7ede3624ac00dbfd02bcd4c04d1",

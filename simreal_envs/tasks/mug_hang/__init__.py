@@ -9,7 +9,7 @@ import numpy as np
 
 from simreal_envs.poses import in_base, in_frame, is_upright, raised
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Demo, Subtask, Task
+from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.mug import (
@@ -90,6 +90,7 @@ class MugHang(Task):
     objects = ("mug", "tree")
     stages = ("reach", "grasp", "lift", "thread", "hang")
     subtasks = (Subtask("lift", "mug", until="lift"), Subtask("hang", "tree", held="mug"))
+    other_shapes = {"mug": OtherShape((0.9, 0.9, 0.9))}
     starts = {
         "in": _starts((-0.03, 0.03)),
         "ood": _starts((0.03, 0.09)),

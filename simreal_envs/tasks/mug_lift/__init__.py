@@ -9,8 +9,8 @@ import numpy as np
 
 from simreal_envs.poses import raised
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Subtask, Task
-from simreal_envs.tasks.moves import CLOSE, LEAD_M, Command
+from simreal_envs.tasks.base import OtherShape, Subtask, Task
+from simreal_envs.tasks.moves import CLOSE, Command, LEAD_M, raised
 from simreal_envs.tasks.mug import HALF_HEIGHT_M, grasp_point, hand_yaw, is_reached, mug
 from simreal_envs.tasks.staged import picking
 from simreal_envs.tasks.starts import OnTable
@@ -37,6 +37,7 @@ class MugLift(Task):
     objects = ("mug",)
     stages = ("reach", "grasp", "lift")
     subtasks = (Subtask("lift", "mug"),)
+    other_shapes = {"mug": OtherShape((0.9, 0.9, 0.9))}
     starts = {
         "in": {"mug": OnTable(_X, (-0.16, -0.02), _YAW)},
         "ood": {"mug": OnTable(_X, (0.02, 0.16), _YAW)},

@@ -10,7 +10,7 @@ import numpy as np
 
 from simreal_envs.poses import in_base, in_frame, is_upright, raised, turned
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Demo, Subtask, Task
+from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.staged import let_down, picking, released
@@ -67,6 +67,7 @@ class Square(Task):
     subtasks = (Subtask("lift", "nut", until="lift"), Subtask("place", "peg", held="nut"))
     starts = {"in": _starts((-0.05, 0.05)), "ood": _starts((0.05, 0.15)), "all": _starts((-0.05, 0.15))}
     object_symmetry = {"peg": 4}
+    other_shapes = {"peg": OtherShape(is_round=True)}
     demo = Demo(40, 10, {"max_steps": 300, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
