@@ -9,13 +9,27 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import simreal_envs  # noqa: F401 - registers the worlds
-from simreal_envs.cameras import CameraSpec
+from simreal_envs.cameras import CAMERA_SPECS, CameraSpec
 from simreal_envs.errors import UsageError
 from simreal_envs.poses import reachable_action
-from simreal_envs.shifts import SHIFTS, Shift, parse_seen
+from simreal_envs.shifts import (
+    PRESETS,
+    SHIFTS,
+    EpisodeDraws,
+    Shift,
+    canonical,
+    expanded,
+    parse_seen,
+    parse_shift,
+    seen,
+    that_override,
+)
 from simreal_envs.spec import BASE_IN_WORLD_M
+from simreal_envs.world_config import WorldConfig
 
 
 class Heavy(Shift):
@@ -72,6 +86,9 @@ class Raised(Shift):
     def sense_points(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return (points + [0, 0, rng.uniform(0.5, 0.6)]).astype(np.float32)
 
+
+OWN = sorted(set(SHIFTS.built_in))
+"""The package's own shifts, before those of these tests are added."""
 
 KINDS = {"heavy": Heavy, "late": Late, "shaking": Shaking, "sphere": Sphere, "raised": Raised}
 
@@ -182,3 +199,155 @@ def test_shifts_of_the_simulated_physics_are_refused_elsewhere(name: str) -> Non
     with pytest.raises(UsageError, match=name):
         parse_seen(f"light+{name}")
     parse_seen("light+shaking+raised")
+
+
+@pytest.mark.parametrize(
+    ("shift", "steps"), [("image-delay:0.5", 1), ("image-delay", 2), ("image-delay:1.2", 3)]
+)
+def test_images_that_come_late_are_exactly_those_of_before(shift: str, steps: int) -> None:
+    both = {"obs": "image+depth+pointcloud", "cameras": "agentview+wrist", "points": 128}
+    plain, late = (
+        play(make(f"noise+{name}".removesuffix("+none"), **both), 3, 5) for name in ("none", shift)
+    )
+    for moment in range(6):
+        for key, array in late[moment].items():
+            of = moment if key.startswith("robot0_") else max(0, moment - steps)
+            np.testing.assert_array_equal(array, plain[of][key], err_msg=f"{key} at {moment}")
+
+
+def test_recorded_states_show_late_images_as_they_were_played() -> None:
+    env = make("image-delay+sensor-noise", obs="image", cameras="agentview+wrist")
+    world = env.unwrapped
+    observation, info = env.reset(seed=4)
+    played = [(info["sim_state"], observation)]
+    action = reachable_action(world.end_effector_pose_in_base(), 1.0)
+    action[:3] += [0.0, 0.05, -0.05]
+    for _ in range(5):
+        observation, _, _, _, info = env.step(action)
+        played.append((info["sim_state"], observation))
+    for again in (lambda: env.reset(seed=4), lambda: None):
+        again()
+        for state, expected in played:
+            world.set_sim_state(state)
+            seen = world.observe()
+            for key in expected:
+                np.testing.assert_array_equal(seen[key], expected[key])
+    env.reset(seed=4)
+    world.set_sim_state(played[4][0])
+    with pytest.raises(UsageError, match="show an episode's states in order"):
+        world.observe()
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("shift", "steps"), [("action-delay:0.5", 1), ("action-delay", 2), ("action-delay:1.5", 3)]
+)
+def test_actions_are_late_by_the_steps_that_the_strength_says(shift: str, steps: int) -> None:
+    actions = [np.full(7, t, np.float32) for t in range(6)]
+    came: dict[int, list[np.ndarray]] = {}
+    for t, action in enumerate(actions):
+        done = EpisodeDraws(0).action(action, parse_shift(shift), came)
+        np.testing.assert_array_equal(done, actions[max(0, t - steps)])
+
+
+def test_presets_are_recorded_written_out() -> None:
+    for name, parts in PRESETS.items():
+        assert expanded(name) == parts
+        assert canonical(name) == canonical(parts)
+        assert WorldConfig("Lift", shift=name).shift == parts
+        assert WorldConfig("Lift", shift=f"{name}").spec == WorldConfig("Lift").spec
+    env = make("paper-viewpoint+texture", obs="state").unwrapped
+    assert env.describe()["shift"] == "viewpoint+texture"
+    env.close()
+    assert expanded("real-like+viewpoint:0.50").endswith("+viewpoint:0.50")
+    assert [s.strength for s in parse_shift("randomise:0.5") if type(s).__name__ == "Blur"] == [0.25]
+    assert WorldConfig("Lift", env="rig", shift="paper-texture").shift == "texture"
+
+
+@pytest.mark.parametrize(
+    ("shift", "message"),
+    [
+        (
+            "paper-viewpoint+viewpoint:0.5",
+            "'viewpoint' is named twice in .*, which is 'viewpoint\\+viewpoint:0.5'",
+        ),
+        ("viewpoint+viewpoint-teaser", "both set where the camera stands"),
+        ("randomise+texture", "both set the table's texture"),
+        ("paper-texture:0.5", "Preset 'paper-texture' has no strength"),
+        ("randomise:2", "Strength '2' of preset 'randomise'"),
+        ("object-texture:0.5", "write 'object-texture'"),
+        ("fogg", "Valid: none, viewpoint, .*image-delay.*, randomise."),
+    ],
+)
+def test_what_is_no_shift_is_refused_by_name(shift: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        WorldConfig("Lift", shift=shift)
+
+
+@given(names=st.permutations(OWN), data=st.data())
+def test_the_canonical_text_is_the_same_for_equal_shifts_and_is_a_shift(names: list[str], data: Any) -> None:
+    chosen = names[: data.draw(st.integers(1, 6))]
+    try:
+        parse_shift("+".join(chosen))
+    except UsageError:  # some exclude each other
+        return
+    text = canonical("+".join(chosen))
+    assert canonical(text) == text
+    assert sorted(text.split("+")) == sorted(chosen)
+    sensed = ("sense_image", "sense_depth", "sense_points", "choose_points", "act")
+    for hook in sensed:
+        order = [type(shift) for shift in that_override(hook, parse_shift("+".join(chosen)))]
+        assert [type(shift) for shift in that_override(hook, parse_shift(text))] == order
+    free = [name for name in chosen if not any(that_override(hook, parse_shift(name)) for hook in sensed)]
+    if len(free) == len(chosen):
+        assert canonical("+".join(reversed(chosen))) == text
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_rig_takes_what_is_seen_and_is_not_its_cameras_own(name: str) -> None:
+    refused = {"object-shape", "friction", "mass", "gains", "action-delay", "image-delay", "depth"}
+    if name in refused:
+        with pytest.raises(UsageError, match=f"'{name}' goes with env 'sim' only.*Valid here: 'light'"):
+            parse_seen(f"light+{name}" if name != "light" else name)
+    else:
+        parse_seen(name)
+    look = seen(name)
+    assert look == ("none" if name in refused - {"depth", "image-delay"} else name)
+
+
+def test_a_shift_that_moves_an_object_out_of_the_image_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    aside = {"options": {"placement": {"cube": (0.1, 0.16, 0.0)}}}
+    for shift, told in (("viewpoint:1.5", 1), ("none", 0), ("camera-jitter:0.1", 0)):
+        caplog.clear()
+        env = make(shift, obs="image")
+        for seed in range(3):
+            env.reset(seed=seed, **aside)
+        env.close()
+        assert [r for r in caplog.records if "outside of its images" in r.message][told:] == []
+        assert len(caplog.records) == told, shift
+
+
+@pytest.mark.parametrize("hook", ["image", "depth", "cloud", "camera"])
+def test_draws_of_a_shift_are_the_same_beside_others(hook: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
+    depth_m = np.random.default_rng(0).uniform(0.4, 1.2, (72, 96)).astype(np.float32)
+    cloud = {"pointcloud": np.random.default_rng(0).random((64, 3)).astype(np.float32)}
+    draws = EpisodeDraws(7)
+
+    def made(shift: str) -> Any:
+        shifts = parse_shift(shift)
+        match hook:
+            case "image":
+                return draws.image(image, shifts, 3)
+            case "depth":
+                return draws.depth(depth_m, shifts, 3)
+            case "cloud":
+                return draws.cloud(cloud, shifts, 3)["pointcloud"]
+        return draws.camera(CAMERA_SPECS["agentview"], shifts).pose_in_mount
+
+    of_hook = {"image": "exposure", "depth": "depth", "cloud": "points", "camera": "camera-jitter"}[hook]
+    others = {"image": "depth+points", "depth": "jpeg+sensor-noise", "cloud": "noise", "camera": "blur"}[hook]
+    np.testing.assert_array_equal(made(of_hook), made(of_hook))
+    np.testing.assert_array_equal(made(of_hook), made(f"{others}+{of_hook}+mass+random-light"))
+    assert not np.array_equal(made(of_hook), made("none"))
+    assert not np.array_equal(made(of_hook), made(f"{of_hook}:0.5"))
