@@ -26,9 +26,9 @@ SEEN = {
     "depth": {"build", "reset_camera", "sense_depth", "choose_points", "sense_points"},
 }
 """The hooks that a picture shows."""
-NEAR_M, FAR_M = 0.4, 1.4
-X_M, Y_M, Z_M = (0.3, 0.85), (-0.35, 0.35), (0.0, 0.3)
-"""The part of the base frame in which points are drawn, from the side of the camera."""
+NEAR_M, FAR_M = 0.5, 1.2
+X_M, Y_M, Z_M = (0.4, 0.8), (-0.2, 0.2), (0.0, 0.25)
+"""The part of the base frame in which points are drawn, as seen from beyond the table."""
 LABEL_PX = 14
 
 
@@ -76,14 +76,15 @@ def coloured(depth_m: np.ndarray) -> np.ndarray:
 
 
 def drawn(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A point cloud as seen along -x, y to the left and z up, coloured by x."""
+    """A point cloud as seen along -x, y to the right and z up, coloured by x; a point has 2 x 2 pixels."""
     image = np.full((*size, 3), 255, np.uint8)
-    columns = (Y_M[1] - points[:, 1]) / (Y_M[1] - Y_M[0]) * (size[1] - 1)
-    rows = (Z_M[1] - points[:, 2]) / (Z_M[1] - Z_M[0]) * (size[0] - 1)
+    scale_px = min((size[1] - 2) / (Y_M[1] - Y_M[0]), (size[0] - 2) / (Z_M[1] - Z_M[0]))
+    u = ((points[:, 1] - Y_M[0]) * scale_px).round().astype(int)
+    v = (size[0] - 2 - (points[:, 2] - Z_M[0]) * scale_px).round().astype(int)
     colours = 255 * colormaps["viridis"](np.clip((points[:, 0] - X_M[0]) / (X_M[1] - X_M[0]), 0, 1))[:, :3]
-    u, v = columns.round().astype(int), rows.round().astype(int)
-    inside = (u >= 0) & (u < size[1]) & (v >= 0) & (v < size[0])
-    image[v[inside], u[inside]] = colours[inside]
+    inside = (u >= 0) & (u < size[1] - 1) & (v >= 0) & (v < size[0] - 1)
+    for below, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        image[v[inside] + below, u[inside] + right] = colours[inside]
     return image
 
 

@@ -42,7 +42,7 @@ def make_env(
         task: name of the task.
         env: ``sim``, ``rig`` (the virtual rig) or ``real``.
         host: address of the robot; a rig without one is started here, and ended with the environment.
-        shift: the domain shifts; on ``real`` only ``none`` is valid.
+        shift: the domain shifts or presets; on ``real`` only ``none`` is valid.
         serial: of the RealSense, where there are several on a real robot's machine.
         actions: ``pose``; on ``rig`` and ``real`` also ``joint``, for an arm that takes joint targets itself.
         kwargs: see :class:`simreal_envs.sim.env.SimEnv` and :class:`simreal_envs.robot.env.RobotEnv`.

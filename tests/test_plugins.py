@@ -151,14 +151,15 @@ def test_help_and_messages_list_plug_ins_and_name_those_that_fail(simreal: Any) 
     helped = " ".join(simreal("collect", "--help").stdout.split())
     tasks = ", ".join([*TASKS.built_in, "Can", "Crash"])
     assert f"One of {tasks}." in helped
-    assert "noise, fog, smog; gains" in helped
+    assert "gains, action-delay, fog, smog. Presets: paper-viewpoint" in helped
     wrong = simreal("collect", "data", "--task", "Cann")
     assert f"Unknown task 'Cann'. Valid: {tasks}." in wrong.stderr
     assert "Task 'Lift' of package 'crash-task' is left out: simreal has one of that name." in wrong.stderr
     crash = simreal("collect", "data", "--task", "Crash")
     assert "error: Task 'Crash' of package 'crash-task' cannot be loaded: ZeroDivisionError" in crash.stderr
     foggy = simreal("collect", "data", "--task", "Lift", "--shift", "fogg")
-    assert "Valid: none, viewpoint, texture, light, colour, noise, gains, fog, smog." in foggy.stderr
+    assert "Valid: none, viewpoint, texture, light, colour, noise, gains, " in foggy.stderr
+    assert "image-delay, fog, smog, paper-viewpoint, paper-texture, real-like, randomise." in foggy.stderr
     smoggy = simreal("collect", "data", "--task", "Lift", "--shift", "smog")
     assert "Shift 'smog' of package 'crash-task' cannot be loaded: ModuleNotFoundError" in smoggy.stderr
     lifted = simreal(

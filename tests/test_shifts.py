@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import mujoco
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import simreal_envs  # noqa: F401 - registers the worlds
+from simreal_cli.options import Shift as ShiftOption
 from simreal_envs.cameras import CAMERA_SPECS, CameraSpec
 from simreal_envs.errors import UsageError
 from simreal_envs.poses import reachable_action
@@ -351,3 +352,9 @@ def test_draws_of_a_shift_are_the_same_beside_others(hook: str) -> None:
     np.testing.assert_array_equal(made(of_hook), made(f"{others}+{of_hook}+mass+random-light"))
     assert not np.array_equal(made(of_hook), made("none"))
     assert not np.array_equal(made(of_hook), made(f"{of_hook}:0.5"))
+
+
+def test_the_help_names_every_shift_and_preset() -> None:
+    helped = get_args(ShiftOption)[1].help
+    named = {word.strip(".,:") for word in helped.split()}
+    assert {*OWN, *PRESETS} <= named

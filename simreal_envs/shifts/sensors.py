@@ -60,7 +60,7 @@ class Exposure(Shift):
 
 
 class Blur(Shift):
-    """A soft lens: at strength 1 a Gaussian of 1/84 of the image's width, 6.1 mm on the table."""
+    """A soft lens: at strength 1 a Gaussian whose standard deviation is 1/84 of the image's width."""
 
     stream = 13
 
@@ -69,7 +69,7 @@ class Blur(Shift):
 
 
 class SensorNoise(Shift):
-    """Photon and read noise of every pixel: at strength 1 11 of 255 levels at half brightness, 3 in the dark.
+    """Photon and read noise of every pixel: at strength 1 11 of 255 levels at half brightness, 4 in the dark.
 
     This is 2.6 times that of ``noise``.
     """
