@@ -25,8 +25,8 @@ Shift = Annotated[
         help="What is different, joined by +. Seen: viewpoint, viewpoint-teaser, camera-jitter, texture, "
         "random-texture, light, random-light, object-texture, random-object-texture, colour, noise, "
         "exposure, blur, sensor-noise, jpeg, depth, points, image-delay. Physics, sim only: object-shape, "
-        f"friction, mass, gains, action-delay{_OF_PLUG_INS}. Presets: paper-viewpoint, paper-texture, real-like, randomise. "
-        "light:0.5 is half."
+        f"friction, mass, gains, action-delay{_OF_PLUG_INS}. Presets: paper-viewpoint, paper-texture, "
+        "real-like, randomise. light:0.5 is half."
     ),
 ]
 Region = Annotated[str, typer.Option(help="Where objects start: in, ood or all.")]

@@ -84,7 +84,7 @@ class BoxInBin(Task):
         "all": _starts((-0.05, 0.05)),
     }
     object_symmetry = {"box": 2, "bin": 2}
-    other_shapes = {"box": OtherShape((0.8, 1.2, 1.0))}
+    other_shapes = {"box": OtherShape((0.8, 1.15, 1.0))}
     demo = Demo(40, 10, {"max_steps": 300, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:

@@ -49,7 +49,7 @@ class Stack(Task):
     subtasks = (Subtask("lift", "cubeA", until="lift"), Subtask("place", "cubeB", held="cubeA"))
     starts = {"in": _starts((-0.1, 0.0)), "ood": _starts((0.0, 0.1)), "all": _starts((-0.1, 0.1))}
     object_symmetry = {"cubeA": 4, "cubeB": 2}
-    other_shapes = {"cubeA": OtherShape((0.8, 1.2, 1.0)), "cubeB": OtherShape((1.2, 0.8, 1.0))}
+    other_shapes = {"cubeA": OtherShape((0.75, 1.1, 1.0)), "cubeB": OtherShape((1.2, 0.8, 1.0))}
     human_demonstrations = {
         "stack/panda/demo.hdf5": "6d5dc16f2f32fd87a25f8e71efd6edb405d77ca500aed62733c6c036fd6b3899",
         "stack/panda/models/model_1.xml": "7d0eedd1d3005999df8f55e4b387de62b612f0933206959c2e8cca073c66df34",
