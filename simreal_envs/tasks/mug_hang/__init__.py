@@ -90,7 +90,7 @@ class MugHang(Task):
     objects = ("mug", "tree")
     stages = ("reach", "grasp", "lift", "thread", "hang")
     subtasks = (Subtask("lift", "mug", until="lift"), Subtask("hang", "tree", held="mug"))
-    other_shapes = {"mug": OtherShape((0.9, 0.9, 0.9))}
+    other_shapes = {"mug": OtherShape((0.93, 0.93, 0.93))}
     starts = {
         "in": _starts((-0.03, 0.03)),
         "ood": _starts((0.03, 0.09)),
