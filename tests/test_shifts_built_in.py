@@ -86,7 +86,7 @@ Seen = tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]
 
 def seen_under(shift: str) -> Seen:
     """The parts of the observations after a reset, and after three steps towards two targets."""
-    env = make(shift, obs="state+image+depth+pointcloud+pointcolour", points=256)
+    env = make(shift, obs="state+image+depth+pointcloud+pointcolour", points=64)
     seen = [env.reset(seed=2)[0]]
     action = reachable_action(env.unwrapped.end_effector_pose_in_base(), 1.0)
     for _ in range(3):
@@ -131,7 +131,7 @@ def test_every_task_is_solved_with_other_objects_and_late_actions(task: str) -> 
     assert (before.body_mass != after.body_mass)[np.unique(before.geom_bodyid[is_object])].all()
     assert not np.array_equal(before.geom_size[is_object], after.geom_size[is_object])
     expert = make_expert(env)
-    assert any(run_episode(env, expert, seed=seed).success for seed in range(2))
+    assert run_episode(env, expert, seed=0).success
     env.close()
 
 
