@@ -26,7 +26,7 @@ SEEN = {
     "depth": {"build", "reset_camera", "sense_depth", "choose_points", "sense_points"},
 }
 """The hooks that a picture shows."""
-NEAR_M, FAR_M = 0.5, 1.2
+NEAR_M, FAR_M = 0.3, 1.2
 X_M, Y_M, Z_M = (0.4, 0.8), (-0.2, 0.2), (0.0, 0.25)
 """The part of the base frame in which points are drawn, as seen from beyond the table."""
 LABEL_PX = 14

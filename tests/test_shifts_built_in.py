@@ -85,11 +85,11 @@ Seen = tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]
 
 
 def seen_under(shift: str) -> Seen:
-    """The parts of the observations after a reset, and after three steps towards two targets."""
+    """The parts of the observations after a reset, and after two steps towards two targets."""
     env = make(shift, obs="state+image+depth+pointcloud+pointcolour", points=64)
     seen = [env.reset(seed=2)[0]]
     action = reachable_action(env.unwrapped.end_effector_pose_in_base(), 1.0)
-    for _ in range(3):
+    for _ in range(2):
         action[:3] += np.array([0.02, 0.02, -0.03], np.float32)
         seen.append(env.step(action)[0])
     assert all(observation in env.observation_space for observation in seen)
