@@ -13,7 +13,6 @@ import numpy as np
 from simreal_datasets.store.episode import NOT_AS_EXPECTED, text
 from simreal_envs.errors import DataError
 from simreal_envs.spec import CONTROL_HZ
-from simreal_envs.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +64,8 @@ def attribute(owner: h5py.Group, name: str, what: str) -> str:
         raise DataError(f"{what} cannot be read: {error}") from error
 
 
-def model_xml(demo: h5py.Group, task: Task, folder: Path, where: str) -> str:
-    """The stored model's XML, or that of the file which is named instead; else the installed robosuite's."""
+def model_xml(demo: h5py.Group, env_name: str, folder: Path, where: str) -> str:
+    """The stored model's XML, or that of the file which is named instead; else that of the installed robosuite."""
     stored = attribute(demo, "model_file", "attribute 'model_file'")
     if stored.lstrip().startswith("<"):
         return stored
@@ -83,7 +82,7 @@ def model_xml(demo: h5py.Group, task: Task, folder: Path, where: str) -> str:
         "%s: its model %r is not there; reading it with robosuite %s", where, stored, robosuite.__version__
     )
     env = robosuite.make(
-        task.name, robots="Panda", has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False
+        env_name, robots="Panda", has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False
     )
     try:
         return str(env.sim.model.get_xml())

@@ -1,8 +1,7 @@
 """Reads robosuite's ``demo.hdf5``, from 1.0 to 1.5, as state episodes that generation can start from.
 
 A demonstration is a sequence of simulator states. What they mean is read by setting each of them in the
-model that it was recorded in and letting MuJoCo compute the poses: only kinematics and the boxes that
-touch are needed, so meshes, textures and cameras are dropped first and the model compiles on any machine.
+model that it was recorded in and letting MuJoCo compute the poses.
 """
 
 from __future__ import annotations
@@ -13,27 +12,23 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
 import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from simreal_datasets.making.robosuite_file import group, model_xml, numbers, world_args
+from simreal_datasets.making.robosuite_model import Scene, recorded_scene
 from simreal_datasets.store.episode import DatagenInfo, Episode
 from simreal_envs.errors import DataError
 from simreal_envs.features import ObservationSpec, WorldSpec
 from simreal_envs.poses import actions_from_poses
-from simreal_envs.sim import mujoco
-from simreal_envs.sim.physics import Physics
-from simreal_envs.spec import BASE_IN_WORLD_M, OBJECT_KEY, TABLE_CENTRE_IN_BASE_M
+from simreal_envs.spec import OBJECT_KEY
 from simreal_envs.tasks import Task, get_task, tasks_with
 from simreal_envs.tasks.placement import placement_of
 from simreal_envs.tasks.progress import Progress
 
 SHOWN = ObservationSpec(("state",))
-_LAYOUT_TOLERANCE_M = 0.002
-_KEPT_SECTIONS = ("compiler", "option", "default", "worldbody", "actuator")
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +51,13 @@ def import_demonstrations(path: Path | str, task_name: str | None = None) -> lis
 def read_demonstrations(path: Path | str, task_name: str | None = None) -> Demonstrations:
     """Every demonstration of a robosuite ``demo.hdf5``, in the order of their numbers, judged one by one.
 
-    The frame is ours: robosuite's world frame with the origin at ``BASE_IN_WORLD_M``, on the table top.
-    robosuite mounts its Panda 11 cm higher, so ``robot0_joint_pos`` are the joints of that arm while
-    ``robot0_eef_pos`` and the objects keep their true heights over the table.
+    The frame is ours, with the origin on the table top. robosuite mounts its Panda 11 cm higher, so
+    ``robot0_joint_pos`` are the joints of that arm while ``robot0_eef_pos`` and the objects keep their true
+    heights over the table.
+
+    In another scene than the task's own, bodies stand for the task's objects (:class:`HumanScene`), and only
+    the steps that belong to the task are kept, see :func:`_part`. ``states`` are those of the model in which
+    they were recorded; no world of ours can show them.
 
     The action of a step is the pose that the end effector had reached at the next one, with the gripper
     command of the step: what the recorded action asked for depends on a controller that is not here.
@@ -95,7 +94,7 @@ def _read_all(file: h5py.File, path: Path, wanted: Task | None) -> Demonstration
     except DataError as error:
         raise DataError(f"{path} holds no group 'data', as a robosuite demo.hdf5 has: {error}.") from error
     world = world_args(data, path)
-    task = get_task(world["env_name"].split("_")[0])
+    task = _task_of(world["env_name"])
     if wanted is not None and task.name != wanted.name:
         raise DataError(f"{path} holds {task.name} demonstrations, not {wanted.name}.")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -103,81 +102,88 @@ def _read_all(file: h5py.File, path: Path, wanted: Task | None) -> Demonstration
     for key in sorted(data, key=_number):
         where = f"{path}, {key}"
         try:
-            episode = _import_one(group(data, key), task, path.parent, where)
+            episode = _import_one(group(data, key), world["env_name"], task, path.parent, where)
         except DataError as error:
             found.left_out.append(f"{where}: {error}")
             continue
-        episode.meta["origin"] = {"file": path.name, "demo": key, "sha256": digest}
+        episode.meta["origin"] |= {"file": path.name, "demo": key, "sha256": digest}
         episode.meta["versions"] = {"robosuite": world["version"]}
         found.episodes.append(episode)
     return found
 
 
-def kinematic_model(xml: str) -> mujoco.MjModel:
-    """Compile any robosuite version's MJCF without its files, under the names of robosuite 1.5.
-
-    Raises:
-        DataError: not an MJCF.
-    """
-    # 1.0 ... 1.4 wrote gripper0_x and finger1_tip_collision, 1.0 also bodies without _main and x_jnt0.
-    xml = re.sub(r"\bgripper0_(?!right_)", "gripper0_right_", xml).replace("_tip_collision", "_pad_collision")
-    xml = re.sub(r"_jnt0\b", "_joint0", xml)
-    try:
-        root = ElementTree.fromstring(xml)
-        for section in list(root):
-            if section.tag not in _KEPT_SECTIONS:
-                root.remove(section)
-        for parent in list(root.iter()):
-            for child in list(parent):
-                if child.tag in ("camera", "light") or child.get("mesh") is not None:
-                    parent.remove(child)
-            parent.attrib.pop("material", None)
-        for body in root.iter("body"):
-            joint = body.find("joint")
-            if joint is not None and joint.get("type") == "free":
-                body.set("name", body.get("name", "").removesuffix("_main") + "_main")
-        compiler = ElementTree.SubElement(root, "compiler")
-        compiler.attrib.update(boundmass="1e-6", boundinertia="1e-9")  # links that were meshes only
-        return mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(f"its model does not compile: {error}") from error
+def _task_of(env_name: str) -> Task:
+    """The task that is done in a robosuite scene; MimicGen's names tell a variant too, as in ``Stack_D0``."""
+    name = env_name.split("_")[0]
+    for task in map(get_task, tasks_with("human_scene")):
+        if task.human_scene and name in task.human_scene.envs:
+            return task
+    return get_task(name)
 
 
-def _import_one(demo: h5py.Group, task: Task, folder: Path, where: str) -> Episode:
+def _import_one(demo: h5py.Group, env_name: str, task: Task, folder: Path, where: str) -> Episode:
     states, actions = numbers(demo, "states"), numbers(demo, "actions")
     if len(states) == len(actions) + 1:  # the state that the last action led to
         states = states[:-1]
     if len(states) != len(actions) or len(states) < 2:
         raise DataError(f"{len(states)} states and {len(actions)} actions; needed are as many, and two.")
-    xml = model_xml(demo, task, folder, where)
-    try:
-        model = kinematic_model(xml)
-        physics = Physics(model, mujoco.MjData(model), task.objects)
-        expected = 1 + model.nq + model.nv
-        if states.shape[1] != expected:
-            raise DataError(f"a state has {states.shape[1]} numbers; its model's has {expected}.")
-        physics.set_state(states[0])
-        _check_layout(physics)
-    except (KeyError, ValueError) as error:
-        raise DataError(f"its model does not fit the task: {error.args[0]}") from error
-    gripper = np.clip(actions[:, -1], -1.0, 1.0)
-    return _episode(_replay(physics, task, states), task, states, gripper, xml)
+    xml = model_xml(demo, task.human_scene.envs[0] if task.human_scene else task.name, folder, where)
+    scene = recorded_scene(xml, task)
+    expected = 1 + scene.physics.model.nq + scene.physics.model.nv
+    if states.shape[1] != expected:
+        raise DataError(f"a state has {states.shape[1]} numbers; its model's has {expected}.")
+    track = _replay(scene, task, states)
+    part = _part(track, task.stages[-1])
+    gripper = np.clip(actions[part, -1], -1.0, 1.0)
+    episode = _episode(track.steps(part), task, states[part], gripper, xml)
+    episode.meta["origin"] = {"scene": env_name, "steps": [part.start, part.stop]}
+    return episode
 
 
 @dataclass(frozen=True)
 class _Track:
-    """Poses, proprioception and stages in the T states of a demonstration; poses (T, 4, 4), base frame."""
+    """What the T states of a demonstration show; poses are (T, 4, 4) in the base frame.
+
+    Attributes:
+        elsewhere: (T,) whether the hand holds what is none of the task's objects.
+    """
 
     hand: np.ndarray
     joints_rad: np.ndarray
     fingers_m: np.ndarray
     objects: dict[str, np.ndarray]
     signals: dict[str, np.ndarray]
+    elsewhere: np.ndarray
+
+    def steps(self, part: slice) -> _Track:
+        """Some of the steps."""
+        return _Track(
+            self.hand[part],
+            self.joints_rad[part],
+            self.fingers_m[part],
+            {name: poses[part] for name, poses in self.objects.items()},
+            {stage: values[part] for stage, values in self.signals.items()},
+            self.elsewhere[part],
+        )
 
 
-def _replay(physics: Physics, task: Task, states: np.ndarray) -> _Track:
+def _part(track: _Track, last_stage: str) -> slice:
+    """The steps that belong to the task, in a scene where other things are handled too.
+
+    They begin when the hand has let go of another thing for the last time before the task is done. They end
+    with the demonstration, or when the task is done if other things are handled after that.
+    """
+    done = np.flatnonzero(track.signals[last_stage])
+    end = int(done[0]) + 1 if len(done) else len(track.hand)
+    before, after = np.flatnonzero(track.elsewhere[:end]), track.elsewhere[end:]
+    start = int(before[-1]) + 1 if len(before) else 0
+    return slice(start, end if after.any() else len(track.hand))
+
+
+def _replay(scene: Scene, task: Task, states: np.ndarray) -> _Track:
     """Read poses, proprioception and stages from every state."""
-    hand, joints, fingers = [], [], []
+    physics, others = scene
+    hand, joints, fingers, elsewhere = [], [], [], []
     objects: dict[str, list[np.ndarray]] = {name: [] for name in task.objects}
     signals: dict[str, list[bool]] = {stage: [] for stage in task.stages}
     for state in states:
@@ -189,12 +195,14 @@ def _replay(physics: Physics, task: Task, states: np.ndarray) -> _Track:
             objects[name].append(physics.object_pose_in_base(name))
         for stage, now in task.stages_reached(physics).items():
             signals[stage].append(now)
+        elsewhere.append(any(physics.is_grasped(other) for other in others))
     return _Track(
         np.stack(hand),
         np.stack(joints),
         np.stack(fingers),
         {name: np.stack(poses) for name, poses in objects.items()},
         {stage: np.array(values, dtype=np.int64) for stage, values in signals.items()},
+        np.array(elsewhere, dtype=bool),
     )
 
 
@@ -249,17 +257,6 @@ def _meta(track: _Track, task: Task) -> dict[str, Any]:
             placement_of(task, {name: poses[0] for name, poses in track.objects.items()})
         ),
     }
-
-
-def _check_layout(physics: Physics) -> None:
-    """The arm and the table must stand where robosuite puts them, for the base frame to be ours."""
-    table, arm = physics.data.site("table_top").xpos, physics.data.body("robot0_link0")
-    off_m = np.r_[table - BASE_IN_WORLD_M - TABLE_CENTRE_IN_BASE_M, arm.xpos[:2] - BASE_IN_WORLD_M[:2]]
-    if np.abs(off_m).max() > _LAYOUT_TOLERANCE_M or not np.allclose(arm.xmat, np.eye(3).ravel(), atol=1e-3):
-        raise DataError(
-            f"the table top is at {table} and the arm at {arm.xpos}, rotation {arm.xmat}; only robosuite's "
-            "default can be read: table at (0, 0, 0.8), arm at (-0.56, 0), not rotated."
-        )
 
 
 def _quaternions_xyzw(poses: np.ndarray) -> np.ndarray:

@@ -96,7 +96,8 @@ def cut(info: DatagenInfo, task: Task, where: str = "demonstration") -> list[Seg
             start, end = _last_attempt(info.subtask_term_signals[subtask.until], start)
             if end == start:
                 raise DataError(
-                    f"{where}: the stage {subtask.until!r} is never reached, so it cannot be cut."
+                    f"{where}: its part {subtask.name!r} cannot be cut, since the stage {subtask.until!r} is "
+                    "never reached."
                 )
         held = None
         if subtask.held is not None:

@@ -29,10 +29,17 @@ class Physics:
 
     Args:
         objects: names of the task's objects: each robosuite's of an entity, or a body's.
+        base_in_world_m: (3,) where the base frame's origin is, for a scene whose table has another height.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, objects: Sequence[str]) -> None:
-        self.model, self.data = model, data
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        objects: Sequence[str],
+        base_in_world_m: FloatArray = BASE_IN_WORLD_M,
+    ) -> None:
+        self.model, self.data, self._base_in_world_m = model, data, base_in_world_m
         self.controller = ArmController(model, data)
         self.substeps = round(1 / CONTROL_HZ / model.opt.timestep)
         self._site = model.site("gripper0_right_grip_site").id
@@ -89,7 +96,9 @@ class Physics:
     def _put(self, name: str, x: float, y: float, yaw: float, of: str | None = None) -> None:
         at, moves = self._free[name].qposadr[0], self._free[name].dofadr[0]
         if of is None:
-            in_world = TABLE_CENTRE_IN_BASE_M + np.array([x, y, -self._bottoms_m[name]]) + BASE_IN_WORLD_M
+            in_world = (
+                TABLE_CENTRE_IN_BASE_M + np.array([x, y, -self._bottoms_m[name]]) + self._base_in_world_m
+            )
         else:
             mujoco.mj_kinematics(self.model, self.data)
             body = self._bodies[of]
@@ -109,7 +118,7 @@ class Physics:
     def step(self, pose_target_in_base: FloatArray, gripper: float) -> None:
         """One control step of 50 ms towards a target end-effector pose (4, 4)."""
         rotation = pose_target_in_base[:3, :3] @ GRIP_SITE_IN_HAND
-        self.controller.set_goal(pose_target_in_base[:3, 3] + BASE_IN_WORLD_M, rotation, gripper)
+        self.controller.set_goal(pose_target_in_base[:3, 3] + self._base_in_world_m, rotation, gripper)
         for _ in range(self.substeps):
             mujoco.mj_step1(self.model, self.data)
             self.controller.apply()
@@ -150,16 +159,16 @@ class Physics:
     def end_effector_pose_in_base(self) -> FloatArray:
         """(4, 4); the axes are those of Franka's hand."""
         rotation = self.data.site_xmat[self._site].reshape(3, 3) @ GRIP_SITE_IN_HAND.T
-        return pose(rotation, self.data.site_xpos[self._site] - BASE_IN_WORLD_M)
+        return pose(rotation, self.data.site_xpos[self._site] - self._base_in_world_m)
 
     def object_pose_in_base(self, name: str) -> FloatArray:
         """(4, 4)."""
         body = self._bodies[name]
-        return pose(self.data.xmat[body].reshape(3, 3), self.data.xpos[body] - BASE_IN_WORLD_M)
+        return pose(self.data.xmat[body].reshape(3, 3), self.data.xpos[body] - self._base_in_world_m)
 
     def object_position_in_base(self, name: str) -> FloatArray:
         """(3,) metres."""
-        return self.data.xpos[self._bodies[name]] - BASE_IN_WORLD_M
+        return self.data.xpos[self._bodies[name]] - self._base_in_world_m
 
     def object_balls_in_base(self, name: str) -> tuple[FloatArray, FloatArray]:
         """Balls that hold an object's colliding parts: centres (N, 3) and radii (N,), in metres."""

@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from simreal_envs.errors import UsageError
 from simreal_envs.plugins import Registry
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
+from simreal_envs.tasks.base import Demo, HumanScene, OtherShape, StandIn, Subtask, Task
 from simreal_envs.tasks.starts import JointStart, OnTable, OnTop
 
 
@@ -40,6 +40,6 @@ def tasks_with(attribute: str) -> list[str]:
 
 
 __all__ = [
-    "TASKS", "Demo", "JointStart", "OnTable", "OnTop", "OtherShape", "Subtask", "Task", "get_task",
-    "moves", "tasks_with",
+    "TASKS", "Demo", "HumanScene", "JointStart", "OnTable", "OnTop", "OtherShape", "StandIn", "Subtask", "Task",
+    "get_task", "moves", "tasks_with",
 ]  # fmt: skip

@@ -65,6 +65,32 @@ class OtherShape:
     is_round: bool = False
 
 
+@dataclass(frozen=True)
+class StandIn:
+    """A body of another scene that stands for one of a task's objects.
+
+    Attributes:
+        names: of the body, without ``_main``; each version of robosuite has one of them.
+        at_m: where the object's origin is in the body's frame; the axes are the same.
+    """
+
+    names: tuple[str, ...]
+    at_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class HumanScene:
+    """The scene of a task's human demonstrations, where it is another one than the task's own.
+
+    Attributes:
+        envs: robosuite's names of the scene.
+        stand_ins: for each of the task's objects, the body that stands for it.
+    """
+
+    envs: tuple[str, ...]
+    stand_ins: dict[str, StandIn]
+
+
 class Task(ABC):
     """A task defines objects, starts, stages and subtasks; it is stateless and reads all from the physics.
 
@@ -86,6 +112,7 @@ class Task(ABC):
         other_shapes: other shapes of free entities, for the shift ``object-shape``.
         human_demonstrations: files of robosuite 1.0.1's human demonstration, ``demo.hdf5`` first, with their
             SHA-256.
+        human_scene: the scene that they were recorded in, if it is not robosuite's of the task's name.
         demo: sizes of ``simreal demo``.
         closeness: for ``reward="staged"``, a method of the physics and what :meth:`stages_reached` says now:
             for each stage how close its condition is, from 0 to 1, and 0 as long as the stage has not begun.
@@ -103,6 +130,7 @@ class Task(ABC):
     object_symmetry: dict[str, int] = {}
     other_shapes: dict[str, OtherShape] = {}
     human_demonstrations: dict[str, str] = {}
+    human_scene: HumanScene | None = None
     demo: Demo | None = None
     closeness: Callable[[Physics, Mapping[str, bool]], dict[str, float]] | None = None
     expert: Callable[[Scene], Command] | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from simreal_envs.poses import in_base, in_frame, is_upright, raised, turned
 from simreal_envs.tasks import moves
-from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
+from simreal_envs.tasks.base import Demo, HumanScene, OtherShape, StandIn, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.staged import let_down, picking, released
@@ -39,6 +39,8 @@ _PEG_TOP_M, _PLATE_TOP_M = 0.09, 0.03
 _OVER_PEG_M = _PEG_TOP_M + NUT_HALF_HEIGHT_M + 0.015
 """Height of the nut's centre when it is carried."""
 _ALIGNED_RAD = np.deg2rad(4)
+_HUMAN_PEG_HALF_HEIGHT_M = 0.1
+"""Of ``NutAssembly``'s peg, whose frame is in its middle."""
 _LET_GO_M = _PLATE_TOP_M + NUT_HALF_HEIGHT_M + 0.004
 
 
@@ -56,8 +58,8 @@ class Square(Task):
     domain's demonstrations the nut starts around the table's centre; in region ``ood`` it starts up to 10 cm
     farther from the robot.
 
-    robosuite's human demonstration of ``NutAssembly`` cannot be imported: its table is 2 cm higher, its two
-    pegs are fixed, taller and stand on no plate, and a round nut takes part.
+    The human demonstration is of robosuite's ``NutAssembly``. Its peg is taller and fixed, so our peg's frame
+    lies in it where both tops agree: people lower the nut over the top and let go.
     """
 
     name = "Square"
@@ -68,6 +70,19 @@ class Square(Task):
     starts = {"in": _starts((-0.05, 0.05)), "ood": _starts((0.05, 0.15)), "all": _starts((-0.05, 0.15))}
     object_symmetry = {"peg": 4}
     other_shapes = {"peg": OtherShape(is_round=True)}
+    human_demonstrations = {
+        "nut-assembly/panda/demo.hdf5": "876a5bc9fa6f05f9a3dcd9e0e4f05675f3c8fed76b61122a6ac17ddccd88ce86",
+        "nut-assembly/panda/models/model_1.xml": (
+            "8e91969d39ae1ca1610586a61533b0d3d6c5401c07d7f4a07c0ef527c82e2cf3"
+        ),
+    }
+    human_scene = HumanScene(
+        envs=("NutAssembly", "NutAssemblySquare"),
+        stand_ins={
+            "nut": StandIn(("SquareNut", "SquareNut0")),  # the second in robosuite 1.0
+            "peg": StandIn(("peg1",), at_m=(0.0, 0.0, _HUMAN_PEG_HALF_HEIGHT_M - _PEG_TOP_M)),
+        },
+    )
     demo = Demo(40, 10, {"max_steps": 300, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
