@@ -65,7 +65,7 @@ def attribute(owner: h5py.Group, name: str, what: str) -> str:
 
 
 def model_xml(demo: h5py.Group, env_name: str, folder: Path, where: str) -> str:
-    """The stored model's XML, or that of the file which is named instead; else that of the installed robosuite."""
+    """The stored model's XML, or that of the file which is named instead; else today's robosuite's."""
     stored = attribute(demo, "model_file", "attribute 'model_file'")
     if stored.lstrip().startswith("<"):
         return stored
