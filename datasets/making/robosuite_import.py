@@ -133,7 +133,7 @@ def _import_one(demo: h5py.Group, env_name: str, task: Task, folder: Path, where
     if states.shape[1] != expected:
         raise DataError(f"a state has {states.shape[1]} numbers; its model's has {expected}.")
     track = _replay(scene, task, states)
-    part = _part(track, task.stages[-1])
+    part = _part(track, task)
     gripper = np.clip(actions[part, -1], -1.0, 1.0)
     episode = _episode(track.steps(part), task, states[part], gripper, xml)
     episode.meta["origin"] = {"scene": env_name, "steps": [part.start, part.stop]}
@@ -167,16 +167,21 @@ class _Track:
         )
 
 
-def _part(track: _Track, last_stage: str) -> slice:
+def _part(track: _Track, task: Task) -> slice:
     """The steps that belong to the task, in a scene where other things are handled too.
 
-    They begin when the hand has let go of another thing for the last time before the task is done. They end
-    with the demonstration, or when the task is done if other things are handled after that.
+    Between letting go of another thing and reaching for the task's, the hand goes away from the one and then
+    comes down to the other. The part begins where it is highest. It ends with the demonstration, or when the
+    task is done if other things are handled after that.
     """
-    done = np.flatnonzero(track.signals[last_stage])
+    done = np.flatnonzero(track.signals[task.stages[-1]])
     end = int(done[0]) + 1 if len(done) else len(track.hand)
     before, after = np.flatnonzero(track.elsewhere[:end]), track.elsewhere[end:]
-    start = int(before[-1]) + 1 if len(before) else 0
+    start = 0
+    if len(before):
+        let_go = int(before[-1]) + 1
+        reached = let_go + int(np.argmax(track.signals[task.stages[0]][let_go:end]))
+        start = let_go + int(np.argmax(track.hand[let_go : max(reached, let_go + 1), 2, 3]))
     return slice(start, end if after.any() else len(track.hand))
 
 
