@@ -11,7 +11,7 @@ from simreal_datasets.making import fetch
 from simreal_datasets.making.fetch import fetch_demonstrations
 from simreal_envs import folders
 from simreal_envs.errors import DataError, UsageError
-from simreal_envs.tasks import get_task
+from simreal_envs.tasks import get_task, tasks_with
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def make_wheel(folder: Path, files: dict[str, bytes]) -> None:
 def published_files() -> dict[str, bytes]:
     """What the real release holds, from the cache of this machine."""
     home = fetch_demonstrations()["Lift"].parents[2]
-    names = [name for task in ("Lift", "Stack") for name in get_task(task).human_demonstrations]
+    names = [
+        name for task in tasks_with("human_demonstrations") for name in get_task(task).human_demonstrations
+    ]
     inside = {f"{fetch._IN_WHEEL}/{name}": (home / name).read_bytes() for name in names}
     return inside | {fetch._LICENCE_IN_WHEEL: (home / "LICENSE").read_bytes()}
 
@@ -59,7 +61,7 @@ def test_a_wheel_in_a_folder_is_enough(published: dict[str, bytes], offline: Pat
     assert all(path.is_file() for path in paths.values())
     cache = folders.cache_dir() / "human_demonstrations"
     assert (cache / "LICENSE").read_text().startswith("MIT License")
-    assert len(files_in(cache)) == 5
+    assert len(files_in(cache)) == 7
     # and then neither wheel nor network
     (offline / "robosuite-1.0.1-py3-none-any.whl").unlink()
     assert fetch_demonstrations(["Lift"])["Lift"].is_file()
@@ -95,7 +97,7 @@ def test_another_wheel_is_refused(offline: Path) -> None:
 
 
 def test_unknown_task_lists_the_valid_ones() -> None:
-    with pytest.raises(UsageError, match=r"'Pour'\. Valid: Lift, Stack\."):
+    with pytest.raises(UsageError, match=r"'Pour'\. Valid: Lift, Square, Stack\."):
         fetch_demonstrations(["Pour"])
 
 

@@ -18,8 +18,10 @@ from worker_memory import Measured
 
 from simreal_agents.actors.experts import make_expert
 from simreal_agents.study.collect import ActorRecorder
+from simreal_datasets.making.fetch import fetch_demonstrations
 from simreal_datasets.making.fill import LAST_SEED, Attempt, fill_dataset
 from simreal_datasets.making.generate import SELECTIONS, Generator, SegmentActor, load_segments, select
+from simreal_datasets.making.robosuite_import import import_demonstrations
 from simreal_datasets.making.segments import (
     MAX_SPEED_MPS,
     MAX_TURN_RADPS,
@@ -175,8 +177,10 @@ def test_a_demonstration_that_never_completes_a_part_cannot_be_cut() -> None:
     signals = dict.fromkeys(get_task("Stack").stages, np.zeros(30))
     objects = {"cubeA": path, "cubeB": path}
     info = DatagenInfo(path, objects, signals, path, -np.ones((30, 1)))
-    with pytest.raises(DataError, match="'lift' is never reached"):
-        cut(info, get_task("Stack"))
+    with pytest.raises(DataError, match="demo_3: its part 'lift' cannot be cut, since the stage 'lift'"):
+        cut(info, get_task("Stack"), "demo_3")
+    info.subtask_term_signals["lift"] = np.ones(30)
+    assert len(cut(info, get_task("Stack"), "demo_3")) == 2
 
 
 def test_selection_prefers_what_is_near() -> None:
@@ -352,6 +356,19 @@ def test_generation_succeeds_and_its_data_can_be_generated_from(demonstrations: 
         episode.datagen.eef_pose[:, :3, 3], episode.observations["robot0_eef_pos"], atol=1e-3
     )
     assert len(load_segments(tmp_path / "generated").segments) == 4
+
+
+@pytest.mark.slow
+def test_a_demonstration_from_another_scene_is_moved_to_the_tasks_own(tmp_path: Path) -> None:
+    """From robosuite's two tall pegs on a higher table to our short one."""
+    with DatasetWriter(tmp_path / "human") as writer:
+        for episode in import_demonstrations(fetch_demonstrations(["Square"])["Square"]):
+            writer.add(episode)
+    recipe = Generator(tmp_path / "human", WorldConfig("Square", obs="state"))
+    with ExitStack() as stack:
+        work = recipe.make_work(stack)
+        solved = sum(work(seed, lambda: None).episode is not None for seed in range(10))
+    assert solved >= 6
 
 
 def test_failed_and_damaged_demonstrations_are_left_out_and_named(

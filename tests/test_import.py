@@ -21,22 +21,32 @@ from typer.testing import CliRunner
 from simreal_cli.data import app
 from simreal_datasets.making.fetch import fetch_demonstrations
 from simreal_datasets.making.robosuite_import import import_demonstrations, read_demonstrations
+from simreal_datasets.making.segments import cut
 from simreal_datasets.store.dataset import Dataset, DatasetWriter
 from simreal_datasets.store.episode import encode
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.poses import pose_from_action
 from simreal_envs.spec import BASE_IN_WORLD_M
+from simreal_envs.tasks import get_task
+from simreal_envs.tasks.square import HANDLE_M
 
 
 @pytest.fixture(scope="module")
 def human() -> dict[str, Path]:
-    return fetch_demonstrations(["Lift", "Stack"])
+    return fetch_demonstrations(["Lift", "Square", "Stack"])
 
 
 @pytest.fixture
 def stack_copy(human: dict[str, Path], tmp_path: Path) -> Path:
     """The human Stack demonstration and its model, to be changed."""
     shutil.copytree(human["Stack"].parent, tmp_path / "demo")
+    return tmp_path / "demo" / "demo.hdf5"
+
+
+@pytest.fixture
+def square_copy(human: dict[str, Path], tmp_path: Path) -> Path:
+    """The human demonstration of both nuts and its model, to be changed."""
+    shutil.copytree(human["Square"].parent, tmp_path / "demo")
     return tmp_path / "demo" / "demo.hdf5"
 
 
@@ -87,6 +97,91 @@ def test_the_human_lift_demonstration(human: dict[str, Path]) -> None:
     # The hand points down, and its axes are those of Franka's hand: fingers along y.
     assert (info.eef_pose[:, 2, 2] < -0.9).all()
     assert episode.observations["object"].shape == (412, 7)
+
+
+# --- from another scene than the task's own --------------------------------------------------------
+
+NUT_ASSEMBLY_BASE_M = BASE_IN_WORLD_M + [0, 0, 0.02]
+"""The table of robosuite's NutAssembly is 2 cm higher."""
+
+
+def test_the_human_square_demonstration_is_the_square_nuts_part_of_nut_assembly(
+    human: dict[str, Path],
+) -> None:
+    (episode,) = import_demonstrations(human["Square"], "Square")
+    info = episode.datagen
+    assert info is not None
+    assert len(episode) == 550
+    assert {"task": "Square", "success": True, "stage": "release"}.items() <= episode.meta.items()
+    assert episode.meta["origin"].items() >= {"scene": "NutAssembly", "steps": [486, 1036]}.items()
+    nut, peg, hand = info.object_poses["nut"], info.object_poses["peg"], info.eef_pose
+    # What its authors' simulator stored: the square nut's position comes after time and nine joints.
+    assert episode.states is not None
+    np.testing.assert_allclose(nut[:, :3, 3], episode.states[:, 10:13] - NUT_ASSEMBLY_BASE_M, atol=1e-9)
+    # The top of our peg is 9 cm over its frame's origin; that of the human's is 13 cm over the table.
+    np.testing.assert_allclose(peg[:, :3, 3] + [0, 0, 0.09], np.tile([0.79, 0.1, 0.13], (550, 1)), atol=1e-9)
+    # The gripper closes for good around the handle, and opens when the nut is down over the peg's top.
+    closes, opens = np.flatnonzero(np.diff(info.gripper_action[:, 0]))[-2:]
+    held_at = (np.linalg.inv(nut[closes]) @ hand[closes])[:3, 3]
+    np.testing.assert_allclose(held_at, HANDLE_M, atol=0.01)
+    lets_go = (np.linalg.inv(peg[opens]) @ nut[opens])[:3, 3]
+    assert np.abs(lets_go[:2]).max() < 0.01
+    assert 0.03 < lets_go[2] < 0.08
+    np.testing.assert_allclose(nut[-1, :3, 3], [*peg[-1, :2, 3], 0.01], atol=0.01)
+    firsts = [int(np.argmax(signal)) for signal in info.subtask_term_signals.values()]
+    assert firsts == sorted(firsts)
+    lift, place = cut(info, get_task("Square"))
+    assert (lift.subtask.reference, place.subtask.reference) == ("nut", "peg")
+
+
+def test_what_is_done_with_other_things_afterwards_is_cut_off(
+    human: dict[str, Path], square_copy: Path
+) -> None:
+    with h5py.File(square_copy, "a") as file:
+        for name in ("states", "actions"):
+            _replace(f"data/demo_1/{name}", lambda a: np.concatenate([a[486:], a[:447]]))(file)
+    (part,), (whole,) = import_demonstrations(square_copy), import_demonstrations(human["Square"])
+    assert len(part) < 550
+    assert part.rewards[-1] == part.meta["success"] == 1
+    np.testing.assert_array_equal(part.states, whole.states[: len(part)])
+
+
+def test_a_scene_without_a_body_that_stands_for_an_object_is_refused(square_copy: Path) -> None:
+    model = square_copy.parent / "models" / "model_1.xml"
+    model.write_text(model.read_text().replace('"peg1"', '"bolt"'))
+    with pytest.raises(DataError, match="no body peg1, which would stand for the object 'peg'"):
+        import_demonstrations(square_copy)
+
+
+@pytest.mark.parametrize("name", ["NutAssemblySquare", "Square_D0"])
+def test_todays_scene_and_mimicgens_name_of_it_are_read_too(tmp_path: Path, name: str) -> None:
+    import robosuite
+
+    env = robosuite.make(
+        "NutAssemblySquare",
+        robots="Panda",
+        has_renderer=False,
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        seed=3,
+    )
+    env.reset()
+    env.sim.forward()
+    nut = env.sim.data.get_body_xpos("SquareNut_main") - NUT_ASSEMBLY_BASE_M
+    with h5py.File(tmp_path / "demo.hdf5", "w") as file:
+        file.create_group("data").attrs["env"] = name
+        demo = file["data"].create_group("demo_0")
+        demo.attrs["model_file"] = env.sim.model.get_xml()
+        demo["states"] = np.tile(env.sim.get_state().flatten(), (3, 1))
+        demo["actions"] = np.zeros((3, 7))
+    env.close()
+    (episode,) = import_demonstrations(tmp_path / "demo.hdf5", "Square")
+    assert episode.datagen is not None
+    np.testing.assert_allclose(episode.datagen.object_poses["nut"][0, :3, 3], nut, atol=1e-6)
+    np.testing.assert_allclose(episode.datagen.object_poses["peg"][0, :3, 3], [0.79, 0.1, 0.04], atol=1e-9)
+
+
+# --- actions, rewards, observations ----------------------------------------------------------------
 
 
 def test_actions_ask_for_the_next_pose_reached(human: dict[str, Path]) -> None:
@@ -244,9 +339,9 @@ def _delete(name: str) -> Callable[[h5py.File], None]:
     return change
 
 
-def _replace(name: str, cut: Callable[[np.ndarray], np.ndarray]) -> Callable[[h5py.File], None]:
+def _replace(name: str, change_values: Callable[[np.ndarray], np.ndarray]) -> Callable[[h5py.File], None]:
     def change(file: h5py.File) -> None:
-        values = cut(file[name][()])
+        values = change_values(file[name][()])
         del file[name]
         file[name] = values
 
@@ -273,7 +368,7 @@ def _attribute(name: str, value: Any, group: str = "data") -> Callable[[h5py.Fil
         (_attribute("env_info", '{"robots": "Sawyer"}'), "recorded with Sawyer"),
         (_attribute("env_info", '{"control_freq": 50}'), "recorded at 50 Hz"),
         (_attribute("model_file", "<mujoco><body", "data/demo_1"), "its model does not compile"),
-        (_attribute("model_file", "<mujoco/>", "data/demo_1"), "demo_1: .*robot0_joint1"),
+        (_attribute("model_file", "<mujoco/>", "data/demo_1"), "demo_1: .*table_top"),
     ],
 )
 def test_what_cannot_be_read_is_named(
