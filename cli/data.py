@@ -61,12 +61,16 @@ def import_(
 ) -> None:
     """Import robosuite's demonstrations as state episodes, ready for `simreal generate`.
 
+    Square's demonstrations are those of robosuite's NutAssembly; only what is done with the square nut is kept.
+
     A demonstration that is there already, by the checksum of its file, is skipped. One that cannot be read
     is left out, with the reason; if none can be read, nothing is imported.
 
     **Examples**
 
     `simreal data import Lift data/lift-human`
+
+    `simreal data import Square data/square-human`
 
     `simreal data import demo.hdf5 data/stack-human --task Stack`
     """
