@@ -61,7 +61,7 @@ def import_(
 ) -> None:
     """Import robosuite's demonstrations as state episodes, ready for `simreal generate`.
 
-    Square's demonstrations are those of robosuite's NutAssembly; only what is done with the square nut is kept.
+    Square's demonstrations are those of robosuite's NutAssembly; what is done with the round nut is left out.
 
     A demonstration that is there already, by the checksum of its file, is skipped. One that cannot be read
     is left out, with the reason; if none can be read, nothing is imported.
