@@ -83,7 +83,7 @@ class Square(Task):
             "peg": StandIn(("peg1",), at_m=(0.0, 0.0, _HUMAN_PEG_HALF_HEIGHT_M - _PEG_TOP_M)),
         },
     )
-    demo = Demo(40, 10, {"max_steps": 300, "preset": "cpu-large", "updates": 12000})
+    demo = Demo(40, 10, {"noise_m": 0.005, "max_steps": 300, "preset": "cpu-large", "updates": 12000})
 
     def robosuite_objects(self) -> dict[str, MujocoObject]:
         from robosuite.models.objects import MujocoXMLObject, SquareNutObject
