@@ -130,6 +130,10 @@ def test_the_human_square_demonstration_is_the_square_nuts_part_of_nut_assembly(
     np.testing.assert_allclose(nut[-1, :3, 3], [*peg[-1, :2, 3], 0.01], atol=0.01)
     firsts = [int(np.argmax(signal)) for signal in info.subtask_term_signals.values()]
     assert firsts == sorted(firsts)
+    for stage in ("place", "release"):  # for good, since the nut stays there
+        signal = info.subtask_term_signals[stage]
+        assert signal.sum() == 550 - int(np.argmax(signal)) > 10
+    assert episode.rewards[-1] == 1
     lift, place = cut(info, get_task("Square"))
     assert (lift.subtask.reference, place.subtask.reference) == ("nut", "peg")
 

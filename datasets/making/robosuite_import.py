@@ -198,7 +198,7 @@ def _replay(scene: Scene, task: Task, states: np.ndarray) -> _Track:
         fingers.append(physics.finger_positions_m.copy())
         for name in task.objects:
             objects[name].append(physics.object_pose_in_base(name))
-        for stage, now in task.stages_reached(physics).items():
+        for stage, now in task.human_stages_reached(physics).items():
             signals[stage].append(now)
         elsewhere.append(any(physics.is_grasped(other) for other in others))
     return _Track(

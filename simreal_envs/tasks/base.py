@@ -153,3 +153,7 @@ class Task(ABC):
     @abstractmethod
     def stages_reached(self, physics: Physics) -> dict[str, bool]:
         """For each stage, whether its condition holds right now."""
+
+    def human_stages_reached(self, physics: Physics) -> dict[str, bool]:
+        """The same in :attr:`human_scene`, whose bodies have the names of the task's objects."""
+        return self.stages_reached(physics)

@@ -93,6 +93,14 @@ class Square(Task):
         return {"nut": SquareNutObject(name="nut"), "peg": peg}
 
     def stages_reached(self, physics: Physics) -> dict[str, bool]:
+        return self._stages(physics, lowest_m=_PLATE_TOP_M)
+
+    def human_stages_reached(self, physics: Physics) -> dict[str, bool]:
+        """Without a plate the nut falls to the table, below where our plate would be."""
+        return self._stages(physics, lowest_m=-np.inf)
+
+    def _stages(self, physics: Physics, lowest_m: float) -> dict[str, bool]:
+        """``lowest_m``: the nut is higher than this over the peg's underside."""
         nut = physics.object_pose_in_base("nut")
         peg = physics.object_pose_in_base("peg")
         hand = physics.end_effector_pose_in_base()[:3, 3]
@@ -100,7 +108,7 @@ class Square(Task):
         apart = np.abs(nut[:3, 3] - peg[:3, 3])
         around = is_upright(peg) and bool((apart[:2] < ON_PEG_M).all())
         height_m = in_frame(peg, nut[:3, 3])[2]
-        placed = around and bool(_PLATE_TOP_M < height_m < DOWN_M + NUT_HALF_HEIGHT_M)
+        placed = around and bool(lowest_m < height_m < DOWN_M + NUT_HALF_HEIGHT_M)
         return {
             "reach": bool(((hand - in_base(nut, HANDLE_M)) ** 2).sum() < REACHED_M**2),
             "grasp": grasped,
