@@ -40,6 +40,6 @@ def tasks_with(attribute: str) -> list[str]:
 
 
 __all__ = [
-    "TASKS", "Demo", "HumanScene", "JointStart", "OnTable", "OnTop", "OtherShape", "StandIn", "Subtask", "Task",
-    "get_task", "moves", "tasks_with",
+    "TASKS", "Demo", "HumanScene", "JointStart", "OnTable", "OnTop", "OtherShape", "StandIn", "Subtask",
+    "Task", "get_task", "moves", "tasks_with",
 ]  # fmt: skip
