@@ -15,7 +15,7 @@ from simreal_envs.cameras import CAMERA_SPECS
 from simreal_envs.errors import UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
-from simreal_envs.shifts import SHIFTS, EpisodeDraws, parse_shift
+from simreal_envs.shifts import SHIFTS, EpisodeDraws, may_move_cameras, parse_shift
 from simreal_envs.sim.env import SimEnv
 from simreal_envs.sim.parts import object_geoms
 from simreal_envs.sim.scene import compiled_scene
@@ -147,6 +147,10 @@ def test_a_camera_jitters_within_its_bounds_about_where_other_shifts_put_it() ->
             most_deg = np.rad2deg(np.abs(Rotation.from_matrix(off[:, :3, :3]).as_rotvec()).max())
             assert 0.9 * share * 0.02 < most_m <= share * 0.02 + 1e-9
             assert 0.9 * share * 3 < most_deg <= share * 3 + 1e-6
+
+
+def test_of_what_is_drawn_only_the_jitter_moves_cameras() -> None:
+    assert [name for name in CHANGES if may_move_cameras(parse_shift(name)[0])] == ["camera-jitter"]
 
 
 def test_the_viewpoints_are_the_papers() -> None:

@@ -28,7 +28,7 @@ from simreal_envs.cameras import CAMERA_SPECS, Camera
 from simreal_envs.errors import DataError
 from simreal_envs.features import PROPRIOCEPTIVE, Feature, WorldSpec, hint
 from simreal_envs.loop import Observation
-from simreal_envs.shifts import parse_shift, that_override
+from simreal_envs.shifts import may_move_cameras, parse_shift
 from simreal_envs.spec import action_space, check_choice, check_observation
 from simreal_envs.stack import changes, members
 from simreal_envs.table_world import table_world
@@ -255,9 +255,7 @@ class Policy:
         first, *others = members(env)
         there, cameras = look(_describe(first)), _cameras(first)
         shift = _describe(first)["shift"]
-        if self.cameras and any(
-            moving.is_drawn for moving in that_override("reset_camera", parse_shift(shift))
-        ):
+        if self.cameras and any(may_move_cameras(drawn) for drawn in parse_shift(shift)):
             raise DataError(
                 f"This policy knows where the camera stands (encoder.view = 'calibrated'), and shift "
                 f"{shift!r} may move it in every episode. Evaluate without that shift, or train with "

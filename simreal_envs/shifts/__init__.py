@@ -4,7 +4,7 @@
 A shift has a hook for each moment: before the scene is compiled, at a reset, and at a control step.
 """
 
-from simreal_envs.shifts.base import LOOKS, OF_SIMULATION, PHYSICS, Shift, that_override
+from simreal_envs.shifts.base import LOOKS, OF_SIMULATION, PHYSICS, Shift, may_move_cameras, that_override
 from simreal_envs.shifts.draws import EpisodeDraws
 from simreal_envs.shifts.notation import (
     FIRST_FREE_STREAM,
@@ -22,6 +22,6 @@ from simreal_envs.shifts.notation import (
 
 __all__ = [
     "FIRST_FREE_STREAM", "LOOKS", "MAX_STRENGTH", "OF_SIMULATION", "PHYSICS", "PRESETS", "SHIFTS", "STAND_IN",
-    "EpisodeDraws", "Shift", "canonical", "expanded", "parse_seen", "parse_shift", "seen", "shifts_of",
-    "that_override",
+    "EpisodeDraws", "Shift", "canonical", "expanded", "may_move_cameras", "parse_seen", "parse_shift", "seen",
+    "shifts_of", "that_override",
 ]  # fmt: skip

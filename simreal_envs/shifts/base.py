@@ -123,3 +123,8 @@ def overridden(kind: type[Shift]) -> set[str]:
 def that_override(hook: str, shifts: Sequence[Shift]) -> list[Shift]:
     """The shifts that override a hook; for the others no random stream is made, which would take time."""
     return [shift for shift in shifts if getattr(type(shift), hook) is not getattr(Shift, hook)]
+
+
+def may_move_cameras(shift: Shift) -> bool:
+    """Whether a camera may stand elsewhere in every episode: not if the shift does nothing but repaint."""
+    return shift.is_drawn and overridden(type(shift)) != {"reset_look"}
