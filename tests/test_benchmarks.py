@@ -1,5 +1,6 @@
 """The benchmark scripts run, on a small scale: a script that nobody runs breaks unseen."""
 
+import importlib
 import json
 import runpy
 import sys
@@ -15,6 +16,7 @@ from simreal_envs.seeds import SEEDS, TEST
 from simreal_envs.tasks import TASKS
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+DOCS = SCRIPTS.parent / "docs"
 
 
 def _result(name: str, i: int, failed_at: str, **changes) -> EpisodeResult:
@@ -60,8 +62,39 @@ def test_dtw_times_every_pair_of_sizes(run_script):
 
 def test_experts_solve_both_tasks(run_script):
     printed = run_script("experts.py", "--episodes", 2, "--noise", 0, "--tasks", "Lift", "Stack")
-    assert "Lift, noise 0.0 m: 2/2" in printed
-    assert "Stack, noise 0.0 m: 2/2" in printed
+    assert "Lift, plain, shift none, noise 0.0 m: 2/2" in printed
+    assert "Stack, plain, shift none, noise 0.0 m: 2/2" in printed
+
+
+def test_the_page_of_tasks_is_that_of_its_figures():
+    page = runpy.run_path(str(SCRIPTS / "tasks_page.py"))
+    assert (DOCS / "tasks.md").read_text() == page["page"]()
+    assert set(page["ORDER"]) == set(TASKS)
+    assert all((DOCS / "pictures" / "tasks" / f"{name}.jpg").stat().st_size > 10_000 for name in TASKS)
+
+
+@pytest.mark.slow
+def test_a_task_is_measured_from_its_expert_to_a_policy(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)  # processes that are spawned import it too
+    script = importlib.import_module("tasks")
+    monkeypatch.setattr(script, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(script, "EXPERT_SEEDS", 2)
+    monkeypatch.setattr(script, "GENERATED", {"in": (3, 1000), "ood": (2, 5000)})
+    monkeypatch.setattr(script, "TEST_EPISODES", 2)
+    monkeypatch.setattr(script, "SETTINGS", ["--set", "threads=1", "--updates", "5"])
+    sections = ["expert", "generation", "world", "learning_state"]
+    arguments = ["tasks.py", "Lift", "--folder", str(tmp_path / "out"), "--only", *sections]
+    monkeypatch.setattr(sys, "argv", arguments)
+    script.main()
+    figures = json.loads((tmp_path / "figures" / "Lift.json").read_text())
+    assert figures["expert"]["varied"]["ood"]["solved"] == 2
+    assert figures["generation"]["in"]["replayed_open_loop"] == figures["generation"]["in"]["succeeded"] == 3
+    assert figures["generation"]["in"]["nearest_path_mm"] > 1.0
+    assert figures["world"]["image"]["deterministic"]
+    learnt = figures["learning_state"]
+    assert learnt["solved"] + sum(learnt["failed_at"].values()) == 2
+    script.main()  # what is there is not measured again
+    assert json.loads((tmp_path / "figures" / "Lift.json").read_text()) == figures
 
 
 @pytest.mark.slow
