@@ -40,15 +40,15 @@ SIMREAL = str(Path(sys.executable).parent / "simreal")
 EXPERT_SEEDS = 200
 GENERATED = {"in": (200, 1000), "ood": (100, 5000)}
 """For each start region the number of generated demonstrations and their first seed."""
-SHOWN = ["--obs", "state+image", "--cameras", "agentview+wrist"]
+WITH_IMAGES = (40, 9000)
+"""Number of demonstrations with the images of two cameras, which are only timed, and their first seed."""
 TEST_EPISODES = 100
 HOLD_STEPS = 20
 """After the last recorded action its target is held for a second."""
 PATH_POINTS = 50
 
-LEARNING: dict[str, list[str]] = {"state": ["--obs", "state"], "image": ["--cameras", "agentview+wrist"]}
-"""What each policy reads."""
-SETTINGS = ["--set", "threads=1"]
+SETTINGS = ["--obs", "state", "--set", "threads=1"]
+"""Of the policy."""
 
 
 def simreal(*arguments: str | Path) -> None:
@@ -91,20 +91,26 @@ def generation(task: str, folder: Path) -> dict[str, Any]:
     )
     figures: dict[str, Any] = {"demonstrations": variety(ten)}
     for region, (episodes, first_seed) in GENERATED.items():
-        many, began = folder / region, time.perf_counter()
-        stored = len(Dataset(many).infos) if many.exists() else 0
-        counts = ("--episodes", str(episodes), "--seed", str(first_seed))
-        simreal("generate", ten, many, "--region", region, *counts, *SHOWN)
-        took_s = time.perf_counter() - began
+        many = folder / region
+        an_hour = generate(ten, many, episodes, first_seed, "--region", region, "--obs", "state")
         attempts = Dataset(many).infos[-1].meta["seed"] - first_seed + 1
         figures[region] = {
             "succeeded": episodes,
             "attempts": attempts,
-            "an_hour": round(3600 * episodes / took_s) if not stored else None,
+            "an_hour": an_hour,
             **variety(many),
             "replayed_open_loop": replayed(task, many),
         }
+    cameras = ("--obs", "image", "--cameras", "agentview+wrist")
+    figures["with_images_an_hour"] = generate(ten, folder / "images", *WITH_IMAGES, *cameras)
     return figures
+
+
+def generate(ten: Path, many: Path, episodes: int, first_seed: int, *options: str) -> int | None:
+    """Generate a dataset; returns demonstrations an hour, or None where a part of it was there already."""
+    began, was_there = time.perf_counter(), many.exists()
+    simreal("generate", ten, many, "--episodes", str(episodes), "--seed", str(first_seed), *options)
+    return None if was_there else round(3600 * episodes / (time.perf_counter() - began))
 
 
 def variety(dataset: Path) -> dict[str, Any]:
@@ -158,20 +164,22 @@ def replayed(task: str, dataset: Path) -> int:
     return solved
 
 
-def learning(task: str, folder: Path, reads: str) -> dict[str, Any]:
+def learning(task: str, folder: Path) -> dict[str, Any]:
     """Success in distribution of a policy that was trained on the generated demonstrations of that region."""
-    run, results = folder / f"policy-{reads}", folder / f"test-{reads}"
-    settings = [*LEARNING[reads], *SETTINGS]
+    run, results = folder / "policy", folder / "test"
     began = time.perf_counter()
-    resume = ["--resume"] if (run / "checkpoints").exists() else []
-    simreal("train", run, "--source", folder / "in", "--method", "source", *settings, *resume)
-    minutes = (time.perf_counter() - began) / 60
+    if (run / "checkpoints").exists():
+        simreal("train", run, "--resume")
+        minutes = None
+    else:
+        simreal("train", run, "--source", folder / "in", "--method", "source", *SETTINGS)
+        minutes = round((time.perf_counter() - began) / 60, 1)
     simreal("eval", run, "--region", "in", "--episodes", str(TEST_EPISODES), "--output", results)
     with EpisodeLog(results) as log:
         played = log.results
     return {
-        "settings": " ".join(settings),
-        "train_minutes": None if resume else round(minutes, 1),
+        "settings": " ".join(SETTINGS),
+        "train_minutes": minutes,
         "solved": sum(result.success for result in played),
         "episodes": len(played),
         "failed_at": dict(Counter(result.failed_at for result in played if not result.success)),
@@ -221,8 +229,7 @@ SECTIONS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
     "expert": expert,
     "generation": generation,
     "world": world,
-    "learning_state": lambda task, folder: learning(task, folder, "state"),
-    "learning_image": lambda task, folder: learning(task, folder, "image"),
+    "learning": learning,
 }
 
 

@@ -80,9 +80,10 @@ def test_a_task_is_measured_from_its_expert_to_a_policy(monkeypatch, tmp_path):
     monkeypatch.setattr(script, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(script, "EXPERT_SEEDS", 2)
     monkeypatch.setattr(script, "GENERATED", {"in": (3, 1000), "ood": (2, 5000)})
+    monkeypatch.setattr(script, "WITH_IMAGES", (1, 9000))
     monkeypatch.setattr(script, "TEST_EPISODES", 2)
-    monkeypatch.setattr(script, "SETTINGS", ["--set", "threads=1", "--updates", "5"])
-    sections = ["expert", "generation", "world", "learning_state"]
+    monkeypatch.setattr(script, "SETTINGS", ["--obs", "state", "--updates", "5"])
+    sections = ["expert", "generation", "world", "learning"]
     arguments = ["tasks.py", "Lift", "--folder", str(tmp_path / "out"), "--only", *sections]
     monkeypatch.setattr(sys, "argv", arguments)
     script.main()
@@ -91,7 +92,7 @@ def test_a_task_is_measured_from_its_expert_to_a_policy(monkeypatch, tmp_path):
     assert figures["generation"]["in"]["replayed_open_loop"] == figures["generation"]["in"]["succeeded"] == 3
     assert figures["generation"]["in"]["nearest_path_mm"] > 1.0
     assert figures["world"]["image"]["deterministic"]
-    learnt = figures["learning_state"]
+    learnt = figures["learning"]
     assert learnt["solved"] + sum(learnt["failed_at"].values()) == 2
     script.main()  # what is there is not measured again
     assert json.loads((tmp_path / "figures" / "Lift.json").read_text()) == figures
