@@ -49,6 +49,14 @@ PATH_POINTS = 50
 
 SETTINGS = ["--obs", "state", "--set", "threads=1"]
 """Of the policy."""
+SETTINGS_OF = {
+    "Square": [
+        "--updates",
+        "15000",
+        *["--set", "head.kind=flow", "--set", "head.execute=8", "--set", "head.hidden=512"],
+    ]
+}
+"""Further settings, chosen on selection seeds."""
 
 
 def simreal(*arguments: str | Path) -> None:
@@ -167,18 +175,19 @@ def replayed(task: str, dataset: Path) -> int:
 def learning(task: str, folder: Path) -> dict[str, Any]:
     """Success in distribution of a policy that was trained on the generated demonstrations of that region."""
     run, results = folder / "policy", folder / "test"
+    settings = [*SETTINGS, *SETTINGS_OF.get(task, [])]
     began = time.perf_counter()
     if (run / "checkpoints").exists():
         simreal("train", run, "--resume")
         minutes = None
     else:
-        simreal("train", run, "--source", folder / "in", "--method", "source", *SETTINGS)
+        simreal("train", run, "--source", folder / "in", "--method", "source", *settings)
         minutes = round((time.perf_counter() - began) / 60, 1)
     simreal("eval", run, "--region", "in", "--episodes", str(TEST_EPISODES), "--output", results)
     with EpisodeLog(results) as log:
         played = log.results
     return {
-        "settings": " ".join(SETTINGS),
+        "settings": " ".join(settings),
         "train_minutes": minutes,
         "solved": sum(result.success for result in played),
         "episodes": len(played),

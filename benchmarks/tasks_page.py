@@ -124,8 +124,9 @@ Green ranges are those of region `in`, where the target's demonstrations start. 
 - **Generation**: attempts that succeed from ten demonstrations of the varied expert in region `in`, with
   3 mm of noise, in two processes that share two busy cores. *Replayed* says how many of the generated
   demonstrations solve the task again when their recorded actions are carried out blindly.
-- **Learning**: a policy of state, trained for 6,000 updates on the 200 generated demonstrations of region
-  `in` and tested from 100 test seeds of that region. Settings are the defaults.
+- **Learning**: a policy of state, trained on the 200 generated demonstrations of region `in` and tested from
+  100 test seeds of that region. Settings are the defaults (6,000 updates), but for Square, where they were
+  chosen on selection seeds among three: the defaults had solved 22 of 50 episodes there.
 """
 
 
