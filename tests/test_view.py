@@ -222,6 +222,15 @@ def test_an_arm_that_stood_elsewhere_is_drawn_there(episode):
     )
 
 
+def test_without_states_every_geom_is_where_it_was(episode):
+    before, drawn = EpisodeScene(episode), read_without_states(episode)
+    for step in (0, len(episode) - 1):
+        before.poses(step)
+        drawn.poses(step)
+        np.testing.assert_allclose(drawn.data.geom_xpos, before.data.geom_xpos, atol=1e-4)
+        np.testing.assert_allclose(drawn.data.geom_xmat, before.data.geom_xmat, atol=1e-3)
+
+
 def read_without_states(episode: Episode) -> EpisodeScene:
     episode.states = episode.model_xml = None
     episode.meta["env"] = "real"

@@ -21,10 +21,15 @@ from simreal_envs.errors import DataError
 from simreal_envs.sim.parts import carried_by, robot_geoms
 from simreal_envs.sim.physics import Physics, object_body
 from simreal_envs.sim.scene import compiled_scene
+from simreal_envs.spec import BASE_IN_WORLD_M, FloatArray
 from simreal_envs.tasks import get_task
 
 RAISED_M = 0.02
 """Where the recorded hand is farther than this from our arm's, the arm stood elsewhere and is drawn there."""
+
+
+FAR_AWAY_M = 1000.0
+"""Beyond what any camera shows."""
 
 
 class EpisodeScene:
@@ -107,7 +112,20 @@ class EpisodeScene:
             to = Rotation.from_matrix(poses[step][:3, :3]) * turn.inv()
             positions_m[own] = to.apply(positions_m[own] - positions_m[body]) + poses[step][:3, 3]
             wxyz[own] = (to * Rotation.from_quat(wxyz[own], scalar_first=True)).as_quat(scalar_first=True)
+        self._place_geoms(positions_m, wxyz)
         return Poses(positions_m, wxyz)
+
+    def _place_geoms(self, positions_m: FloatArray, wxyz: FloatArray) -> None:
+        """Put the geoms of :attr:`data` on their bodies, for whoever renders it; hidden ones far away."""
+        model, data = self.model, self.data
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        bodies = model.geom_bodyid
+        turn = Rotation.from_quat(wxyz[bodies], scalar_first=True)
+        data.geom_xpos[:] = positions_m[bodies] + turn.apply(model.geom_pos) + BASE_IN_WORLD_M
+        in_body = Rotation.from_quat(model.geom_quat, scalar_first=True)
+        data.geom_xmat[:] = (turn * in_body).as_matrix().reshape(-1, 9)
+        data.geom_xpos[np.isin(bodies, sorted(self.hidden))] = FAR_AWAY_M
 
 
 @lru_cache(maxsize=2)
