@@ -19,7 +19,7 @@ from simreal_envs.rig.panda import (
     ROTOR_INERTIA_KGM2,
     Inertia,
 )
-from simreal_envs.sim.parts import carried_by
+from simreal_envs.sim.parts import carried_by, check_every_pair
 
 
 def give_inertia(model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -40,6 +40,7 @@ def give_inertia(model: mujoco.MjModel, data: mujoco.MjData) -> None:
     rest_kg = HAND_MASS_KG - 2 * FINGER_MASS_KG - body.mass_kg
     hand = Inertia(rest_kg, np.array([-0.01, 0.0, 0.03]), np.diag([0.001, 0.0025, 0.0017]))
     _set(model, "robot0_right_hand", hand)
+    check_every_pair(model)
     mujoco.mj_setConst(model, data)
 
 

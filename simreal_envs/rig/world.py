@@ -14,6 +14,7 @@ from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.spec import START_JOINTS_RAD, FloatArray
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import asked_placement
+from simreal_envs.tasks.progress import conditions
 
 STATE = np.dtype([("time", "<f8"), ("qpos", "<f8", (64,))])
 """Shared with the camera's process as ``rig-<host>-state``: time in s, joint positions of the scene."""
@@ -62,7 +63,7 @@ class RigWorld:
     def stages_reached(self) -> dict[str, bool]:
         """For each of the task's stages, whether its condition holds right now."""
         mujoco.mj_kinematics(self.model, self.data)  # the step left poses of the millisecond before
-        return self.task.stages_reached(self.physics)
+        return conditions(self.task, self.physics)
 
     def closeness(self) -> dict[str, float]:
         """For each stage, how close its condition is; empty for a task that does not say."""

@@ -28,7 +28,7 @@ from simreal_envs.features import (
 from simreal_envs.pointcloud import VIEW_SIZE, View, shown
 from simreal_envs.poses import pose, quaternion_xyzw
 from simreal_envs.shifts import PHYSICS, EpisodeDraws, expanded, shifts_of, that_override
-from simreal_envs.sim.parts import restore
+from simreal_envs.sim.parts import check_every_pair, restore
 from simreal_envs.sim.past import Past
 from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.renderer import Renderer
@@ -37,7 +37,7 @@ from simreal_envs.spec import FloatArray
 from simreal_envs.stack import Ledger
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import draw_start
-from simreal_envs.tasks.progress import Progress
+from simreal_envs.tasks.progress import Progress, conditions
 from simreal_envs.tasks.staged import SPARSE, STAGED, StagedReward, check_reward, share_done
 
 QUALITIES = ("fast", "full")
@@ -103,7 +103,10 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
         scene = compiled_scene(task, tuple(that_override("build", self._shifts)))
         self.model_xml = scene.xml
         self._unshifted = scene.model
-        own = copy(scene.model) if that_override("reset_physics", self._shifts) else scene.model
+        own = scene.model
+        if that_override("reset_physics", self._shifts):
+            own = copy(scene.model)
+            check_every_pair(own)
         self.physics = Physics(own, mujoco.MjData(own), self.task.objects)
         self._past = Past(0)
         self._earlier: Physics | None = None
@@ -323,7 +326,7 @@ class SimEnv(gym.Env[dict[str, Any], np.ndarray]):
                 return
 
     def _info(self) -> dict[str, Any]:
-        now = self.task.stages_reached(self.physics)
+        now = conditions(self.task, self.physics)
         self._progress.update(now)
         staged: dict[str, Any] = {}
         if self._reward == STAGED and self.task.closeness is not None:

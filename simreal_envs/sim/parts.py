@@ -54,6 +54,16 @@ def object_geoms(model: mujoco.MjModel) -> np.ndarray:
     return moving_geoms(model) & ~of_robot
 
 
+def check_every_pair(model: mujoco.MjModel) -> None:
+    """Let MuJoCo test every pair of geoms of two bodies that are near each other for contact.
+
+    It usually leaves pairs out by boxes around a body's geoms, which were computed when the model was
+    compiled, in the frame of the body's inertia. Where that frame is changed afterwards, these boxes are
+    elsewhere, and contacts with bodies of several geoms are missed.
+    """
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
+
+
 def carried_by(model: mujoco.MjModel, body: int) -> np.ndarray:
     """Mask (nbody,) of the body itself and the bodies fixed or jointed to it."""
     carried = np.arange(model.nbody) == body

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simreal_envs.sim.physics import Physics
+    from simreal_envs.tasks.base import Task
 
 START = "start"
 """How far an episode has come that has reached no stage."""
+
+
+def conditions(task: Task, physics: Physics) -> dict[str, bool]:
+    """For each stage, whether its condition holds right now; a Python bool, which JSON takes, of any task."""
+    return {stage: bool(holds) for stage, holds in task.stages_reached(physics).items()}
 
 
 class Progress:

@@ -105,7 +105,7 @@ class BoxInBin(Task):
         in_box, in_tray = in_frame(box, hand), in_frame(tray, box[:3, 3])
         grasped = physics.is_grasped("box")
         within = bool((np.abs(in_tray[:2]) < IN_BIN_M).all())
-        on_floor = abs(in_tray[2] - STANDING_HEIGHT_M) < 0.005
+        on_floor = bool(abs(in_tray[2] - STANDING_HEIGHT_M) < 0.005)
         standing = is_upright(tray) and is_upright(box)
         placed = within and on_floor and standing and physics.in_contact("box", "bin")
         return {
