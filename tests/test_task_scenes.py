@@ -18,6 +18,7 @@ from simreal_agents.actors.experts import make_expert
 from simreal_agents.study.collect import ActorRecorder
 from simreal_datasets.making.fill import fill_dataset
 from simreal_datasets.making.generate import Generator
+from simreal_envs.loop import run_episode
 from simreal_envs.poses import reachable_action
 from simreal_envs.registration import make_env
 from simreal_envs.rig.gripper import Fingers
@@ -236,3 +237,15 @@ def test_a_mug_that_hangs_stays_and_one_beside_the_branch_does_not_hang(make: Ca
     assert moved(env, "mug", (0.0, 0.0, 0.0))["thread"]
     for elsewhere in ((0.06, 0, 0), (0, 0.03, 0), (0, -0.03, 0), (0, 0, 0.06), (0, 0, -0.06)):
         assert not moved(env, "mug", elsewhere)["thread"], elsewhere
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("task", ["BoxInBin", "MugHang"])
+def test_the_expert_solves_a_task_of_many_contacts_on_the_rig(task: str) -> None:
+    """In real time, through the robot's driver and its limits."""
+    env = WorldConfig(task, "rig", obs="state").make("in")
+    try:
+        outcome = run_episode(env, make_expert(env), seed=1)
+    finally:
+        env.close()
+    assert outcome.success, outcome

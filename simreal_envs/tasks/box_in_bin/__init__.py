@@ -40,6 +40,9 @@ LIFTED_M = 0.08
 """Height of the centre of the box: its bottom is 3 cm over the table."""
 CLEAR_M = 0.03
 """The box is carried at this height over the bin's rim."""
+SETTLE_M = 0.015
+"""Just over the bin's floor the target is at most so far below the box, which comes down softly: a robot
+stops at a contact force."""
 RESTING_MPS = 1e-3
 
 
@@ -145,4 +148,5 @@ class BoxInBin(Task):
             if over_m < clear_m - 0.02:  # rise first
                 return Command(np.array([hand[0], hand[1], (goal + in_hand)[2] + clear_m]), yaw, CLOSE)
             return Command(raised(goal + in_hand, clear_m), yaw, CLOSE)
-        return Command(raised(goal + in_hand, -0.005), yaw, CLOSE)
+        softly_m = max(over_m - SETTLE_M, -0.005)
+        return Command(raised(goal + in_hand, softly_m if over_m < CLEAR_M else 0.0), yaw, CLOSE)
