@@ -225,6 +225,17 @@ def test_what_is_turned_over_with_its_content_is_no_success(
         assert counts or not signals[env.task.stages[-1]], angle
 
 
+def test_a_mug_that_is_flung_up_is_not_lifted(make: Callable[..., Any]) -> None:
+    env = make("MugLift")
+    env.reset(seed=0)
+    data = env.physics.data
+    data.qpos[env.physics.model.jnt_qposadr[-1] + 2] += 0.2
+    mujoco.mj_forward(env.physics.model, data)
+    now = env.task.stages_reached(env.physics)
+    assert env.object_poses_in_base()["mug"][2, 3] > 0.2
+    assert not now["lift"]
+
+
 def test_a_mug_that_hangs_stays_and_one_beside_the_branch_does_not_hang(make: Callable[..., Any]) -> None:
     env = make("MugHang")
     assert solve(env, 0)[-1]["success"]

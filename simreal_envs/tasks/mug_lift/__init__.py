@@ -27,7 +27,7 @@ _YAW = (-0.6 * np.pi, -0.4 * np.pi)
 
 
 class MugLift(Task):
-    """The mug's middle is to rise 8 cm above the table.
+    """The mug's middle is to be 8 cm above the table, in the hand: a mug that is flung up does not count.
 
     The target domain's demonstrations come from the right half of the table (y < 0).
     """
@@ -50,10 +50,11 @@ class MugLift(Task):
     def stages_reached(self, physics: Physics) -> dict[str, bool]:
         pose = physics.object_pose_in_base("mug")
         hand = physics.end_effector_pose_in_base()[:3, 3]
+        grasped = physics.is_grasped("mug")
         return {
             "reach": is_reached(pose, hand),
-            "grasp": physics.is_grasped("mug"),
-            "lift": bool(pose[2, 3] > LIFTED_M),
+            "grasp": grasped,
+            "lift": grasped and bool(pose[2, 3] > LIFTED_M),
         }
 
     def closeness(self, physics: Physics, now: Mapping[str, bool]) -> dict[str, float]:
