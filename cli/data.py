@@ -191,6 +191,8 @@ def video(
             f"{max(numbers)}."
         )
     path = output or Path(f"{dataset.resolve().name}_{episode}.mp4")
+    if path.suffix != ".mp4":
+        raise UsageError(f"--output is {path}; the file must end in .mp4.")
     frames = film_episode(stored.read(numbers.index(episode)), path)
     typer.echo(f"{frames} frames: {path}")
 
@@ -289,6 +291,8 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "shift": count("shift"),
         "start_region": count("placement_region"),
         "actor": count("actor"),
+        "style": count("style"),
+        "noise_m": count("noise_m"),
         "versions": dict(versions.most_common()),
         "format_version": first["format_version"],
         "megabytes": round(sum(info.stamp.size for info in dataset.infos) / 1e6, 2),

@@ -65,8 +65,11 @@ def generate(
     from simreal_datasets.making.fill import fill_dataset
     from simreal_datasets.making.generate import Generator, load_segments
     from simreal_datasets.store.dataset import Dataset
+    from simreal_envs.errors import UsageError
     from simreal_envs.world_config import WorldConfig
 
+    if dataset.resolve() == demonstrations.resolve():
+        raise UsageError(f"{dataset} holds the demonstrations to start from: give another folder to fill.")
     cores = worker_count(workers)
     limits_file = str(limits) if limits else None
     task = load_segments(demonstrations).task

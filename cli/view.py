@@ -97,10 +97,25 @@ def view(
         else _of_dataset(what, episode)
     )
     if save is not None:
+        if expert and save.suffix == ".png":
+            raise UsageError(f"--expert plays in an .html file; {save} is a picture of the start.")
+        if not save.absolute().parent.is_dir():
+            raise UsageError(f"--save is {save}, but there is no folder {save.parent}.")
         save_view(make, save)
         typer.echo(f"{save}: {save.stat().st_size / 1e6:.1f} MB")
         return
-    serve_view(make, bind, port, open_, lambda url: typer.echo(f"{what} at {url}, Ctrl-C ends it"))
+    served: list[str] = []
+
+    def say(url: str) -> None:
+        served.append(url)
+        typer.echo(f"{what} at {url}, Ctrl-C ends it")
+
+    try:
+        serve_view(make, bind, port, open_, say)
+    except KeyboardInterrupt:  # the usual end of what is served
+        if not served:
+            raise
+        typer.echo("ended")
 
 
 def _of_task(

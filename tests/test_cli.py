@@ -107,6 +107,8 @@ BAD = [
     ),
     ((*EXPERT, "--env", "rig", "--shift", "gains+light"), 2, "goes with env 'sim' only"),
     (("generate", "no/data", "data"), 1, "no/data"),
+    (("generate", "some/data", "some/../some/data"), 2, "some/../some/data holds the demonstrations"),
+    ((*EXPERT, "--shift", "none+light"), 2, "Shift 'none' stands alone"),
     (("generate", "no/data", "data", "--workers", "0"), 2, "--workers is '0'"),
     (("train", "run", "--method", "magic"), 2, "Unknown method 'magic'. Valid: source, target, cotrain"),
     (

@@ -150,6 +150,14 @@ def test_what_is_done_with_other_things_afterwards_is_cut_off(
     np.testing.assert_array_equal(part.states, whole.states[: len(part)])
 
 
+def test_a_demonstration_that_ends_before_its_task_begins_is_refused(square_copy: Path) -> None:
+    with h5py.File(square_copy, "a") as file:
+        for name in ("states", "actions"):
+            _replace(f"data/demo_1/{name}", lambda a: a[:300])(file)
+    with pytest.raises(DataError, match="it ends before Square is begun"):
+        import_demonstrations(square_copy)
+
+
 def test_a_scene_without_a_body_that_stands_for_an_object_is_refused(square_copy: Path) -> None:
     model = square_copy.parent / "models" / "model_1.xml"
     model.write_text(model.read_text().replace('"peg1"', '"bolt"'))

@@ -277,10 +277,12 @@ def test_presets_are_recorded_written_out() -> None:
         ("paper-texture:0.5", "Preset 'paper-texture' has no strength"),
         ("randomise:2", "Strength '2' of preset 'randomise'"),
         ("object-texture:0.5", "write 'object-texture'"),
+        (None, "names joined by '\\+', or 'none', not None"),
+        (["light", "noise"], "not \\['light', 'noise'\\]"),
         ("fogg", "Valid: none, viewpoint, .*image-delay.*, randomise."),
     ],
 )
-def test_what_is_no_shift_is_refused_by_name(shift: str, message: str) -> None:
+def test_what_is_no_shift_is_refused_by_name(shift: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         WorldConfig("Lift", shift=shift)
 

@@ -153,6 +153,11 @@ def test_the_region_follows_from_every_kind_of_start(env: Any) -> None:
     assert env.reset(seed=0, options={"placement": inside})[1]["placement_region"] == "in"
 
 
+def test_an_option_that_is_misspelt_is_refused(env: Any) -> None:
+    with pytest.raises(UsageError, match="placment"):
+        env.reset(seed=0, options={"placment": {}})
+
+
 @pytest.mark.parametrize("place", [(0.41, 0.0, 0.0), (0.0, -3.0, 0.0)])
 def test_a_placement_beside_the_table_is_refused(place: tuple[float, float, float]) -> None:
     with pytest.raises(UsageError, match=re.escape(str(place))):

@@ -339,6 +339,8 @@ TASK_LIST = ", ".join(TASKS.built_in)
         (("Lift", "--episode", "0"), 2, "--episode goes with a dataset; Lift is a task."),
         (("empty", "--shift", "light"), 2, "--shift goes with a task; empty is a dataset."),
         (("empty", "--image-size", "24", "32"), 2, "--image-size goes with a task; empty is a dataset."),
+        (("Lift", "--expert", "--save", "lift.png"), 2, "--expert plays in an .html file; lift.png"),
+        (("Lift", "--save", "none/lift.png"), 2, "--save is none/lift.png, but there is no folder none."),
         (("Lift", "--save", "lift.mp4"), 2, "--save is lift.mp4; the file must end in .html or .png."),
         (("Lift", "--port", "70000"), 2, "--port is 70000; it must be from 1 to 65535."),
         (("Lift", "--bind", "192.0.2.7"), 2, "--bind is 192.0.2.7: "),
@@ -383,6 +385,7 @@ def test_a_picture_shows_the_scene(drawer, tmp_path):
     picture = np.asarray(Image.open(tmp_path / "drawer.png"))
     assert picture.shape == (720, 1080, 3)
     assert picture.std() > 15
+    assert np.percentile(picture, 95) > 200  # the white table in the light
     assert [*tmp_path.iterdir()] == [tmp_path / "drawer.png"]
 
 

@@ -70,6 +70,7 @@ class EpisodeScene:
             state[1 + nq : 1 + nq + nv],
         )
         mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
         return poses_in_base(self.data)
 
     # --- without the recorded scene -----------------------------------------------------------------

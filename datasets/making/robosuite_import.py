@@ -180,6 +180,10 @@ def _part(track: _Track, task: Task) -> slice:
     start = 0
     if len(before):
         let_go = int(before[-1]) + 1
+        if not track.signals[task.stages[0]][let_go:end].any():
+            raise DataError(
+                f"it ends before {task.name} is begun: no stage is reached after other things are let go"
+            )
         reached = let_go + int(np.argmax(track.signals[task.stages[0]][let_go:end]))
         start = let_go + int(np.argmax(track.hand[let_go : max(reached, let_go + 1), 2, 3]))
     return slice(start, end if after.any() else len(track.hand))

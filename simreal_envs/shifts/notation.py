@@ -79,6 +79,8 @@ def expanded(text: str) -> str:
     Raises:
         UsageError: a strength that is not in (0, 1.5], or one for a preset none of whose shifts has any.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"A shift is names joined by '+', or 'none', not {text!r}.")
     parts: list[str] = []
     for part in text.split("+"):
         name, colon, number = part.partition(":")
@@ -141,6 +143,10 @@ def _named(text: str) -> dict[str, Shift]:
 def _parsed(part: str) -> tuple[str, Shift]:
     """One shift and its name, from ``"name"`` or ``"name:strength"``."""
     name, colon, number = part.partition(":")
+    if name == "none":
+        raise UsageError(
+            f"Shift 'none' stands alone and has no strength: leave {part!r} out, or write 'none' only."
+        )
     if name not in SHIFTS:
         raise unknown("shift", name, ["none", *SHIFTS, *PRESETS])
     kind = SHIFTS[name]

@@ -31,6 +31,8 @@ def draw_start(
         UsageError: see :func:`asked_placement`.
     """
     noise_rad = rng.normal(0.0, START_NOISE_RAD, 7)
+    for name in options or {}:
+        check_choice("option of reset", name, ("placement",))
     asked = asked_placement(task, (options or {}).get("placement", {}))
     return START_JOINTS_RAD + noise_rad, task.sample_placement(region, rng) | asked
 
