@@ -55,14 +55,3 @@ def reachable_action(pose_target_in_base: ArrayLike, gripper: float) -> np.ndarr
     action = actions_from_poses(np.asarray(pose_target_in_base)[None], [gripper])[0]
     action[:3] = np.clip(action[:3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
     return action.astype(np.float32)
-
-
-def raised(position: FloatArray, by_m: float) -> FloatArray:
-    """The position, so much higher."""
-    return position + np.array([0.0, 0.0, by_m])
-
-
-def turned(offset: FloatArray, by_rad: float) -> FloatArray:
-    """An offset (3,), turned about the vertical."""
-    cos, sin = np.cos(by_rad), np.sin(by_rad)
-    return np.array([cos * offset[0] - sin * offset[1], sin * offset[0] + cos * offset[1], offset[2]])

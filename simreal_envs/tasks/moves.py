@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simreal_envs.poses import raised
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks.styles import LEAD_M, PLAIN, Style
+from simreal_envs.tasks.vectors import raised
 
 HOVER_M = 0.10
 CLEAR_M = 0.06

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from simreal_envs.errors import UsageError
-from simreal_envs.poses import raised, turned
 from simreal_envs.spec import FloatArray
+from simreal_envs.tasks.vectors import raised, turned
 
 LEAD_M = 0.05
 """The target stays this far ahead of the hand at most; about 0.3 m/s with robosuite's gains."""
@@ -56,6 +55,8 @@ class Style:
             A position (3,) in m and a rotation vector (3,), base frame, no farther ahead than the hand can
                 follow smoothly.
         """
+        from scipy.spatial.transform import Rotation
+
         step = position_in_base - hand[:3, 3]
         distance_m = float(np.linalg.norm(step[:2]))
         freedom = float(np.clip((distance_m - FREE_FROM_M) / (FREE_AT_M - FREE_FROM_M), 0.0, 1.0))

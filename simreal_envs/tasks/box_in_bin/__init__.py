@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame, is_upright, raised
+from simreal_envs.poses import in_base, in_frame, is_upright
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
 from simreal_envs.tasks.materials import wood
@@ -15,6 +15,7 @@ from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.shapes import Part, assemble
 from simreal_envs.tasks.staged import let_down, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
+from simreal_envs.tasks.vectors import raised
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame, is_upright, raised
+from simreal_envs.poses import in_base, in_frame, is_upright
 from simreal_envs.spec import FloatArray
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
@@ -16,6 +16,7 @@ from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.staged import let_down, near, picking
 from simreal_envs.tasks.starts import JointStart, OnTable, Start
+from simreal_envs.tasks.vectors import raised
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject

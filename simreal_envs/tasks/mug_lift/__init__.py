@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import OtherShape, Subtask, Task
 from simreal_envs.tasks.moves import CLOSE, LEAD_M, Command
 from simreal_envs.tasks.mug import HALF_HEIGHT_M, grasp_point, hand_yaw, is_reached, mug
 from simreal_envs.tasks.staged import picking
 from simreal_envs.tasks.starts import OnTable
+from simreal_envs.tasks.vectors import raised
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject

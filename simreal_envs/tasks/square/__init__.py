@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import in_base, in_frame, is_upright, raised, turned
+from simreal_envs.poses import in_base, in_frame, is_upright
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, HumanScene, OtherShape, StandIn, Subtask, Task
 from simreal_envs.tasks.materials import add_material, wood
 from simreal_envs.tasks.moves import ALIGNED_M, AT_M, CLOSE, OPEN, Command
 from simreal_envs.tasks.staged import let_down, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
+from simreal_envs.tasks.vectors import raised, turned
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simreal_envs.poses import raised
 from simreal_envs.tasks import moves
 from simreal_envs.tasks.base import Demo, OtherShape, Subtask, Task
 from simreal_envs.tasks.materials import wood
 from simreal_envs.tasks.moves import ALIGNED_M, CLOSE, HOVER_M, OPEN, Command
 from simreal_envs.tasks.staged import let_down, picking, released
 from simreal_envs.tasks.starts import OnTable, Start
+from simreal_envs.tasks.vectors import raised
 
 if TYPE_CHECKING:
     from robosuite.models.objects import MujocoObject
