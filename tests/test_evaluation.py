@@ -480,6 +480,7 @@ def test_videos_show_the_episodes_of_the_log_again(played, tmp_path, which):
     assert not result.success or np.mean(errors) < 0.9 * np.mean(of_next)  # whose arm moves
 
 
+@pytest.mark.slow
 def test_videos_of_all_are_of_failures_and_successes(played, tmp_path):
     results = sorted((r for r in played[1] if r.name == "half"), key=lambda r: r.success)
     for result in results[:: len(results) - 1]:  # one that failed and one that succeeded

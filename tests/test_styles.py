@@ -64,6 +64,7 @@ def test_an_unknown_style_is_refused_with_the_valid_ones(name: str) -> None:
         named_style(name, START)
 
 
+@pytest.mark.slow
 def test_varied_experts_take_different_times_and_paths_and_still_succeed() -> None:
     for task in tasks_with("expert"):
         env = WorldConfig(task, obs="state").make("all")
