@@ -4,7 +4,7 @@
 #   make demo TASK=Stack      another task
 #   make demo ENV=rig         the target world is a virtual robot, driven in real time by the robot's own driver
 #   make test                 the tests
-#   make quick-test           those of less than five seconds that need no machine to themselves, about 3 minutes
+#   make quick-test           those of less than five seconds that need no machine to themselves, about 4 minutes
 #   make check                format, lint, types, direction of imports
 # The first of them creates .venv; it is renewed when pyproject.toml or constraints.txt changes.
 

@@ -180,20 +180,16 @@ def video(
     `simreal data video data/stack-real --output out/first.mp4`
     """
     from simreal_agents.episode_video import film_episode
+    from simreal_datasets.store.choice import position_of
     from simreal_datasets.store.dataset import Dataset
     from simreal_envs.errors import UsageError
 
     stored = Dataset(dataset)
-    numbers = [info.number for info in stored.infos]
-    if episode not in numbers:
-        raise UsageError(
-            f"Dataset {dataset} has no episode {episode}, but {len(numbers)} from number {min(numbers)} to "
-            f"{max(numbers)}."
-        )
+    position = position_of(stored, episode)
     path = output or Path(f"{dataset.resolve().name}_{episode}.mp4")
     if path.suffix != ".mp4":
         raise UsageError(f"--output is {path}; the file must end in .mp4.")
-    frames = film_episode(stored.read(numbers.index(episode)), path)
+    frames = film_episode(stored.read(position), path)
     typer.echo(f"{frames} frames: {path}")
 
 

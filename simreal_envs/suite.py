@@ -19,6 +19,7 @@ from simreal_envs.sim.physics import Physics
 from simreal_envs.sim.scene import TabletopScene
 from simreal_envs.spec import BASE_IN_WORLD_M, REGIONS, check_choice
 from simreal_envs.tasks import TASKS, get_task
+from simreal_envs.tasks.progress import conditions
 from simreal_envs.tasks.staged import SPARSE, STAGED, check_reward, share_done
 
 PREFIX = "Simreal"
@@ -104,7 +105,7 @@ class SuiteEnv(TabletopScene):
     def _stages_now(self) -> dict[str, bool]:
         physics = self.physics
         mujoco.mj_kinematics(physics.model, physics.data)  # a step leaves poses of the positions before
-        return self.task.stages_reached(physics)
+        return conditions(self.task, physics)
 
     def _setup_observables(self) -> OrderedDict[str, Observable]:
         observables = super()._setup_observables()

@@ -89,7 +89,10 @@ def test_a_recorded_episode_is_filmed_with_all_its_cameras(
 
 def test_episodes_that_cannot_be_filmed_are_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "states", 1, shown=ObservationSpec(("state",)))
-    for arguments, message in (((), "holds no images to film"), (("--episode", "7"), "from number 0 to 0")):
+    for arguments, message in (
+        ((), "holds no images to film"),
+        (("--episode", "7"), "has no episode 7. Valid: 0."),
+    ):
         command = ["data", "video", str(tmp_path / "states"), "--output", str(tmp_path / "a.mp4"), *arguments]
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 2

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
+from simreal_envs.errors import UsageError
 from simreal_envs.poses import pose
 from simreal_envs.spec import FloatArray
 
@@ -90,7 +91,8 @@ def surface_of(model: mujoco.MjModel, geom: int) -> Surface:
             normals /= np.linalg.norm(normals, axis=1, keepdims=True)
             return Surface(ball.vertices * size, normals, ball.faces)
         case kind:
-            raise NotImplementedError(f"a visual geom of type {kind.name}")
+            name = model.geom(geom).name
+            raise UsageError(f"Geom {name!r} is of type {kind.name}, which the viewer cannot show.")
 
 
 def _file(model: mujoco.MjModel, geoms: list[int]) -> bytes:

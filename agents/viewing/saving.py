@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from simreal_agents.viewing.browser import FIELD_OF_VIEW_RAD, LOOK_AT_IN_BASE_M, LOOK_FROM_IN_BASE_M
 from simreal_agents.viewing.meshes import visual_geoms
+from simreal_datasets.store.files import write_durably
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import UsageError
 from simreal_envs.poses import pose
@@ -49,7 +49,7 @@ def save_html(server: viser.ViserServer, moments: Iterator[None], path: Path, ti
     assert found, "viser's page has a body"
     head = head.replace("<title>Viser</title>", f"<title>{text}</title>")
     page = f"{head}{found}{_CAPTION.format(text=text)}{rest}"
-    _write(path, page.encode())
+    write_durably(path.parent, path.name, page.encode(), f".{path.name}.aside")
 
 
 def save_png(scene: tuple[mujoco.MjModel, mujoco.MjData], path: Path) -> None:
@@ -62,7 +62,7 @@ def save_png(scene: tuple[mujoco.MjModel, mujoco.MjData], path: Path) -> None:
     renderer.close()
     packed = io.BytesIO()
     Image.fromarray(image).save(packed, "PNG")
-    _write(path, packed.getvalue())
+    write_durably(path.parent, path.name, packed.getvalue(), f".{path.name}.aside")
 
 
 def _viewer_camera() -> Camera:
@@ -75,16 +75,3 @@ def _viewer_camera() -> Camera:
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(ahead, right), ahead], axis=1)
     return Camera(PNG_SIZE, intrinsics, pose(rotation, LOOK_FROM_IN_BASE_M))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none."""
-    aside = path.with_name(f".{path.name}.aside")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

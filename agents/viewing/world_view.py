@@ -23,6 +23,7 @@ from simreal_envs.sim.env import SimEnv
 from simreal_envs.spec import CONTROL_HZ, JOINT_HIGH_RAD, JOINT_LOW_RAD
 from simreal_envs.tasks import JointStart, OnTable
 from simreal_envs.tasks.placement import placement_of
+from simreal_envs.tasks.progress import conditions
 from simreal_envs.tasks.starts import Placement
 from simreal_envs.world_config import WorldConfig
 
@@ -277,7 +278,7 @@ class WorldView:
             if name == _FINGER:
                 state[1 + self._model.joint(_OTHER_FINGER).qposadr[0]] = -value
         self._world.set_sim_state(state)
-        self._info["subtask_signals"] = self._task.stages_reached(self._world.physics)
+        self._info["subtask_signals"] = conditions(self._task, self._world.physics)
 
     def _show(self, look: bool) -> None:
         with self._server.atomic():

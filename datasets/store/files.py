@@ -20,9 +20,12 @@ def locked(folder: Path) -> AbstractContextManager[None]:
     return taking_turns(folder / ".lock")
 
 
-def write_durably(folder: Path, name: str, content: bytes) -> None:
-    """Write aside, force to disk, rename, force the name to disk. Call it under the lock."""
-    aside = folder / ASIDE
+def write_durably(folder: Path, name: str, content: bytes, aside_name: str = ASIDE) -> None:
+    """Write aside, force to disk, rename, force the name to disk.
+
+    Call it under the folder's lock, or with an ``aside_name`` that no other process writes.
+    """
+    aside = folder / aside_name
     try:
         with aside.open("wb") as file:
             file.write(content)
