@@ -19,9 +19,9 @@ from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import ObservationSpec, WorldSpec
 from simreal_envs.spec import check_choice
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """Of configurations and checkpoints. It rises when a key is added or renamed after a release."""
-READABLE = (3, 4, 5, 6)
+READABLE = (3, 4, 5, 6, 7)
 
 MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
     4: {
@@ -38,6 +38,7 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
         "encoder.points_kind": "pointnet",
         "alignment.projection": 0,
     },
+    7: {},
 }
 """For each format version its new keys, and the value that a configuration without the key meant. Some keys
 were added before the version number rose. A key has the name that its version gave it."""
