@@ -162,6 +162,7 @@ def test_a_folder_keeps_its_data_but_takes_more_methods(finished: Path, tmp_path
         with pytest.raises(DataError, match="is damaged"):
             claim_folder(TINY, older)
     known = json.loads(description.read_text())
+    assert known.pop("obs") == "image"  # descriptions without it are of image policies
     for key in known:
         (older / "experiment.json").write_text(json.dumps({k: v for k, v in known.items() if k != key}))
         with pytest.raises(DataError, match=rf"experiment\.json lacks {key},"):

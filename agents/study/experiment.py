@@ -50,8 +50,10 @@ EXPERT_DEMOS = 10
 """Demonstrations of the expert where there is no human's."""
 TARGET_SEED = 500_000
 """Target demonstrations start from other seeds than source ones."""
-DATA_FIELDS = ("task", "env", "shift", "source_demos", "target_demos", "noise_m")
+DATA_FIELDS = ("task", "env", "shift", "obs", "source_demos", "target_demos", "noise_m")
 """What must stay the same in one folder, so that every training and test in it is of the same data."""
+MEANT_BEFORE = {"obs": "image"}
+"""What a description without the key meant, since it was written before the key existed."""
 COUNTS = ("updates", "checkpoint_every", "validation_episodes", "test_episodes")
 SET_HERE = (
     "method", "seed", "optim.updates", "checkpoint_every",
@@ -70,6 +72,7 @@ class Experiment:
         seeds: training seeds of every method.
         shift: how the target world looks; the source is unshifted.
         env: what the target world is: ``sim``, or ``rig``, which runs in real time over the robot's protocol.
+        obs: what demonstrations show; ``observation.obs`` in the overrides says what a policy reads of it.
         source_demos, target_demos: demonstrations of each domain, the same for every method.
         noise_m: disturbance of the arm in all demonstrations, which show how to recover from it.
         updates: training updates, the same for every method.
@@ -91,6 +94,7 @@ class Experiment:
     seeds: tuple[int, ...] = (0,)
     shift: str = STAND_IN
     env: str = "sim"
+    obs: str = "image"
     source_demos: int = 800
     target_demos: int = 20
     noise_m: float = 0.01
@@ -139,7 +143,7 @@ class Experiment:
     @property
     def target_world(self) -> WorldConfig:
         """Where the target demonstrations are recorded, and policies judged."""
-        return WorldConfig(self.task, self.env, self.shift, max_steps=self.max_steps)
+        return WorldConfig(self.task, self.env, self.shift, self.obs, max_steps=self.max_steps)
 
     @property
     def validation_world(self) -> WorldConfig:
@@ -239,6 +243,7 @@ def claim_folder(experiment: Experiment, folder: Path) -> None:
         raise DataError(f"{file} is damaged: {error}") from error
     if not isinstance(there, dict):
         raise DataError(f"{file} is damaged: it holds no JSON object.")
+    there = MEANT_BEFORE | there
     if missing := [name for name in wanted if name not in there]:
         raise DataError(
             f"{file} lacks {', '.join(missing)}, so what its data are is not known: use another folder."
@@ -269,7 +274,7 @@ def prepare_data(experiment: Experiment, folder: Path, console: Console) -> None
                 writer.add(episode)
     workers = available_cores()
     noise_m = experiment.noise_m
-    source = Generator(human, WorldConfig(experiment.task), "all", noise_m=noise_m)
+    source = Generator(human, WorldConfig(experiment.task, obs=experiment.obs), "all", noise_m=noise_m)
     _fill(folder / "source", source, experiment.source_demos, 0, workers, console)
     target = Generator(human, experiment.target_world, "in", noise_m=noise_m)
     workers = experiment.target_world.workers or workers
