@@ -3,10 +3,9 @@
     python benchmarks/policies.py out/policies                          # days on two cores; interrupt at will
     python benchmarks/policies.py out/policies --tasks Lift --seeds 0   # a part of it
 
-A cell of the table is one training and 100 test episodes in each region, of the last checkpoint: nothing is
-chosen. Each cell is added to ``docs/figures/policies.json`` when it is done, and a cell that is in this file
-is not played again, so the table grows over any number of calls and machines. ``benchmarks/policies_table.py``
-prints it.
+A cell is one training and 100 test episodes in each region, of the last checkpoint: nothing is chosen. Each
+is added to ``docs/figures/policies.json`` when it is done, and a cell that is in this file is not played
+again, so the table grows over any number of calls and machines. ``benchmarks/policies_table.py`` prints it.
 """
 
 from __future__ import annotations
