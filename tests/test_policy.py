@@ -19,7 +19,7 @@ from simreal_agents.policies.actions import ActionCodec, policy_inputs, rotation
 from simreal_agents.policies.checkpoint import STATE, WEIGHTS, find_checkpoint
 from simreal_agents.policies.config import AugmentConfig, load_config
 from simreal_agents.policies.encoders import to_network
-from simreal_agents.policies.heads import FlowHead
+from simreal_agents.policies.heads.flow import FlowHead
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.policy import Policy, load_policy
 from simreal_agents.training.augment import augment, random_shift, rotate_hue, saturate

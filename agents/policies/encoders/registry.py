@@ -1,0 +1,16 @@
+"""Encoders by name. Each is imported when a configuration names it, so that none costs the others time."""
+
+from __future__ import annotations
+
+from simreal_agents.policies.encoders.base import Encoder
+from simreal_envs.plugins import Registry
+
+ENCODERS: Registry[type[Encoder]] = Registry(
+    "encoder",
+    "simreal.encoders",
+    {
+        "cnn": "simreal_agents.policies.encoders.cnn:CNN",
+        "pointnet": "simreal_agents.policies.encoders.pointnet:PointNet",
+    },
+    Encoder,
+)
