@@ -9,11 +9,13 @@ import typer
 
 from simreal_cli.options import (
     TASK_NAMES,
+    Ahead,
     Cameras,
     Env,
     History,
     Host,
     ImageSize,
+    Join,
     LimitsFile,
     Obs,
     Points,
@@ -69,6 +71,8 @@ def collect(
         ),
     ] = None,
     speed: Annotated[float, typer.Option(help="Full speed of a device, m/s; 0.1 turns by 1 rad/s.")] = 0.1,
+    ahead: Ahead = 0,
+    join: Join = "switch",
     workers: Workers = "auto",
 ) -> None:
     """Record demonstrations until the dataset holds enough; a dataset that was begun is continued.
@@ -92,6 +96,7 @@ def collect(
     """
     from simreal_agents.actors.factories import Expert, TrainedPolicy, named_actor
     from simreal_agents.operators.session import BY_HAND, run_session
+    from simreal_agents.policies.acting import Acting
     from simreal_agents.study.collect import ActorRecorder
     from simreal_cli.attempts import show_attempts
     from simreal_datasets.making.fill import fill_dataset
@@ -100,7 +105,10 @@ def collect(
     from simreal_envs.world_config import WorldConfig
 
     cores = worker_count(workers)
-    factory = None if by in BY_HAND else named_actor(by, BY_HAND)
+    acting = Acting(ahead, join)
+    factory = None if by in BY_HAND else named_actor(by, BY_HAND, acting=acting)
+    if str(acting) and not isinstance(factory, TrainedPolicy):
+        raise UsageError(f"{acting} (--ahead, --join) is of a policy's chunks, and {by!r} acts.")
     if style is not None:
         if not isinstance(factory, Expert):
             raise UsageError(f"--style {style} is a manner of the scripted expert, and {by!r} acts.")

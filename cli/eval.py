@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from simreal_cli.options import Env, Host, LimitsFile, Serial, Shift, Workers, worker_count
+from simreal_cli.options import Ahead, Env, Host, Join, LimitsFile, Serial, Shift, Workers, worker_count
 from simreal_envs.errors import UsageError
 from simreal_envs.spec import REGIONS, check_choice
 
@@ -44,6 +44,8 @@ def evaluate_runs(
         ),
     ] = "test",
     checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
+    ahead: Ahead = 0,
+    join: Join = "switch",
     workers: Workers = "auto",
     output: Annotated[
         Path, typer.Option(help="Folder for results; what it holds is not played again.")
@@ -93,7 +95,7 @@ def evaluate_runs(
     from simreal_envs.tasks import get_task
 
     seeds = _seeds(seed, episodes)
-    actors = _actors(runs, checkpoint)
+    actors = _actors(runs, checkpoint, ahead, join)
     world = replace(
         _world(actors, task, shift),
         env=env,
@@ -147,19 +149,27 @@ def _seeds(asked: str, episodes: int) -> range:
     return seeds_for(purpose, episodes, int(asked))
 
 
-def _actors(runs: list[str], checkpoint: str) -> dict[str, ActorFactory]:
+def _actors(
+    runs: list[str], checkpoint: str = "last", ahead: int = 0, join: str = "switch"
+) -> dict[str, ActorFactory]:
     """The factories of actors by name: the run folder's name, or its path where two have the same name."""
-    from simreal_agents.actors.factories import Expert, TrainedPolicy
+    from simreal_agents.actors.factories import named_actor
+    from simreal_agents.policies.acting import Acting
 
-    if checkpoint != "last" and all(run == EXPERT for run in runs):
-        raise UsageError(f"--checkpoint {checkpoint} is of a trained policy; the expert has none.")
+    if all(run == EXPERT for run in runs):
+        if checkpoint != "last":
+            raise UsageError(f"--checkpoint {checkpoint} is of a trained policy; the expert has none.")
+        if ahead or join != "switch":
+            raise UsageError(
+                f"--ahead {ahead} --join {join} are of a trained policy; the expert has no chunks."
+            )
     actors: dict[str, ActorFactory] = {}
     names = [Path(os.path.abspath(run)).name for run in runs]  # `.` has no name
     for run, name in zip(runs, names, strict=True):
         name = name if names.count(name) == 1 else Path(run).as_posix()
         if name in actors:
             raise UsageError(f"Run {run!r} is given twice.")
-        actors[name] = Expert() if run == EXPERT else TrainedPolicy.at(Path(run), checkpoint)
+        actors[name] = named_actor(run, checkpoint=checkpoint, acting=Acting(ahead, join))
     return actors
 
 

@@ -43,6 +43,21 @@ History = Annotated[
     ),
 ]
 Workers = Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")]
+Ahead = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Steps of 50 ms from asking a policy for a chunk of actions to its first use, which it has to "
+        "compute it; until then the chunk before goes on.",
+    ),
+]
+Join = Annotated[
+    str,
+    typer.Option(
+        help="How chunks of actions follow each other: switch, or ensemble (the mean of all that have an "
+        "action for the step)."
+    ),
+]
 LimitsFile = Annotated[Path | None, typer.Option(help="File of safety limits in place of the package's.")]
 
 

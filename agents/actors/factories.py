@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 
+from simreal_agents.policies.acting import DEFAULT_ACTING, Acting
 from simreal_envs.errors import unknown
 from simreal_envs.features import WorldSpec
 from simreal_envs.loop import Actor
@@ -32,13 +33,14 @@ class ActorFactory(Protocol):
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """The policy of a run folder at one of its checkpoints."""
+    """The policy of a run folder at one of its checkpoints, and how its chunks are carried out."""
 
     run: Path
     checkpoint: str
+    acting: Acting = DEFAULT_ACTING
 
     @classmethod
-    def at(cls, run: Path, checkpoint: str = "last") -> TrainedPolicy:
+    def at(cls, run: Path, checkpoint: str = "last", acting: Acting = DEFAULT_ACTING) -> TrainedPolicy:
         """The factory for a checkpoint as it is now: further training does not change what ``last`` is.
 
         Raises:
@@ -47,7 +49,7 @@ class TrainedPolicy:
         """
         from simreal_agents.policies.checkpoint import find_checkpoint
 
-        return cls(run, find_checkpoint(run, checkpoint).name)
+        return cls(run, find_checkpoint(run, checkpoint).name, acting)
 
     def world(self) -> WorldSpec:
         """The worlds that the policy was trained for, and the arrays that it reads."""
@@ -56,7 +58,8 @@ class TrainedPolicy:
         return WorldSpec.from_json(read_state(find_checkpoint(self.run, self.checkpoint))["world"])
 
     def identity(self) -> str:
-        """Number of updates, and the beginning of the SHA-256 of the weights and of how they are used."""
+        """Number of updates, the beginning of the SHA-256 of the weights and of how they are used, and how
+        chunks are carried out if that is not the default."""
         from simreal_agents.policies.checkpoint import STATE, find_checkpoint, read_state
 
         folder = find_checkpoint(self.run, self.checkpoint)
@@ -66,13 +69,13 @@ class TrainedPolicy:
         use += [state[key] for key in ("world", "looks", "cameras")]
         digest = hashlib.sha256((folder / "weights.safetensors").read_bytes())
         digest.update(json.dumps(use, sort_keys=True).encode())
-        return f"{folder.name}-{digest.hexdigest()[:12]}"
+        return f"{folder.name}-{digest.hexdigest()[:12]} {self.acting}".rstrip()
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
         """The policy on the CPU: one of several worker processes shall not fill the GPU."""
         from simreal_agents.policies.policy import load_policy
 
-        policy = load_policy(self.run, self.checkpoint, device="cpu")
+        policy = load_policy(self.run, self.checkpoint, "cpu", self.acting)
         policy.face(env)
         return policy
 
@@ -94,15 +97,19 @@ class Expert:
         return make_expert(env, self.style)
 
 
-def named_actor(name: str, others: Iterable[str] = ()) -> ActorFactory:
+def named_actor(
+    name: str, others: Iterable[str] = (), checkpoint: str = "last", acting: Acting = DEFAULT_ACTING
+) -> ActorFactory:
     """The factory that ``expert`` or the path of a run folder names.
 
+    ``checkpoint`` and ``acting`` are of a trained policy.
+
     Raises:
-        UsageError: neither; names them and ``others``.
+        UsageError: neither; names them and ``others``. Or no such checkpoint.
         DataError: a run without checkpoints.
     """
     if name == "expert":
         return Expert()
     if Path(name).is_dir():
-        return TrainedPolicy.at(Path(name))
+        return TrainedPolicy.at(Path(name), checkpoint, acting)
     raise unknown("actor", name, ("expert", *others, "a run folder"))

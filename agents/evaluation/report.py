@@ -266,8 +266,9 @@ def _seeds(played: Played) -> str:
 
 def _checkpoint(actor: str) -> str:
     """The update of a trained policy, ``0006000-<digest>`` (:mod:`simreal_agents.actors.factories`)."""
-    updates, _, digest = actor.partition("-")
-    return str(int(updates)) if updates.isdigit() and digest else actor
+    trained, _, acting = actor.partition(" ")
+    updates, _, digest = trained.partition("-")
+    return f"{int(updates)} {acting}".rstrip() if updates.isdigit() and digest else actor
 
 
 def pool(results: Iterable[EpisodeResult], method_of: Mapping[str, tuple[str, int]]) -> list[EpisodeResult]:

@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from simreal_agents.policies.acting import DEFAULT_ACTING, Acting, Actions, ChunkActor
 from simreal_agents.policies.actions import ORIENTATION, ActionCodec, policy_inputs
 from simreal_agents.policies.checkpoint import WEIGHTS, find_checkpoint, read_state, read_tensors
 from simreal_agents.policies.config import TrainConfig
 from simreal_agents.policies.encoders import ENCODED, JoinedEncoder, prepared
+from simreal_agents.policies.facing import Sight, check_sights, check_world, sights_of
 from simreal_agents.policies.heads import HEADS
 from simreal_agents.policies.migrations import read_config, renamed
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.rectify import Rectifier, reference
-from simreal_datasets.loading.frames import END_EFFECTOR_POSITION, KEYFRAMES, look
+from simreal_datasets.loading.frames import END_EFFECTOR_POSITION, KEYFRAMES
 from simreal_envs.cameras import CAMERA_SPECS, Camera
 from simreal_envs.errors import DataError
-from simreal_envs.features import PROPRIOCEPTIVE, Feature, WorldSpec, hint
+from simreal_envs.features import PROPRIOCEPTIVE, Feature, WorldSpec
 from simreal_envs.loop import Observation
 from simreal_envs.shifts import may_move_cameras, parse_shift
-from simreal_envs.spec import action_space, check_choice, check_observation
-from simreal_envs.stack import changes, members
+from simreal_envs.spec import check_choice
+from simreal_envs.stack import members
 from simreal_envs.table_world import table_world
-from simreal_envs.vector import states_of
 
 
 def reads(config: TrainConfig, shown: WorldSpec) -> WorldSpec:
@@ -97,11 +97,8 @@ def _zero_inputs(names: tuple[str, ...], spec: WorldSpec) -> NDArray[np.float32]
     return policy_inputs(zeros, names)[0]
 
 
-class Policy:
-    """An actor (see :class:`simreal_envs.loop.Actor`) made of a trained network.
-
-    It holds no state of an episode: the actions still to be executed travel in ``state``, so one policy can
-    serve any number of worlds.
+class Policy(ChunkActor):
+    """An actor (see :class:`ChunkActor`) made of a trained network.
 
     Attributes:
         config: the configuration it was trained with.
@@ -120,57 +117,17 @@ class Policy:
         looks: dict[str, list[str]],
         cameras: dict[str, dict[str, Camera]],
         device: torch.device,
+        acting: Acting = DEFAULT_ACTING,
     ) -> None:
+        super().__init__(network.spec, config.head.predict, config.head.execute, acting)
         self.network = network.to(device).eval().requires_grad_(False)
-        self.config, self.spec, self.update, self.device = config, network.spec, update, device
+        self.config, self.update, self.device = config, update, device
         self.looks, self.cameras, self.domain = looks, cameras, "target"
-        self._reads, self._names = self.spec.space, number_names(config, self.spec)
+        self._names = number_names(config, self.spec)
         self.see(cameras.get("target"))
 
-    def predict(
-        self,
-        observation: Observation,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], Any]:
-        """Next action (A,) and the queue (k, A) of those to follow; a new chunk when the queue is empty.
-
-        Of a vector environment's observations, with a leading batch axis, come actions (n, A) and a list of
-        n queues. ``episode_start`` (n,) empties the queues of single ones. One pass through the network fills
-        all that are empty; it agrees within 1e-5 with that of each observation by itself.
-
-        ``deterministic``: the same observation gives the same action. A flow head is sampled in either case:
-        from noise that the observation decides, or else from torch's own generator.
-
-        Raises:
-            UsageError: an array is not there, of another shape or dtype than in training, or not finite;
-                ``state`` or ``episode_start`` are of another number of environments.
-        """
-        count = check_observation(observation, self._reads)
-        queues = states_of(state, episode_start, count)
-        if count is None:
-            observation = {name: observation[name][None] for name in self._reads}
-        empty = [i for i, queue in enumerate(queues) if queue is None or len(queue) == 0]
-        if empty:
-            chunks = self._chunks({name: observation[name][empty] for name in self._reads}, deterministic)
-            for i, chunk in zip(empty, chunks, strict=True):
-                queues[i] = chunk
-        if count is None:
-            return queues[0][0], queues[0][1:]
-        return np.stack([queue[0] for queue in queues]), [queue[1:] for queue in queues]
-
-    def predict_batch(
-        self, observations: Sequence[Observation], deterministic: bool = True
-    ) -> NDArray[np.float32]:
-        """Chunks (B, execute, A) for the observations of B worlds, float32 in the action space."""
-        for observation in observations:
-            check_observation(observation, self._reads)
-        together = {name: np.stack([o[name] for o in observations]) for name in self._reads}
-        return self._chunks(together, deterministic)
-
-    def _chunks(self, observations: Observation, deterministic: bool) -> NDArray[np.float32]:
-        """Chunks (B, execute, A) of observations with a leading batch axis."""
+    def chunks(self, observations: Observation, deterministic: bool = True) -> Actions:
+        """Chunks (B, predict, A), float32 in the action space, of observations with a leading batch axis."""
         positions_m = observations[END_EFFECTOR_POSITION]
         if self.spec.history == 1:
             numbers = policy_inputs(observations, self._names)
@@ -187,7 +144,7 @@ class Policy:
             condition = self.network.condition(features, inputs.to(self.device))
             noise = self._noise(arrays, inputs, deterministic).to(self.device)
             chunk = self.network.head.sample(condition, noise)
-            chunk = self.network.actions.inverse(chunk)[:, : self.config.head.execute]
+            chunk = self.network.actions.inverse(chunk)
         return self.network.codec.decode(chunk.cpu().numpy(), positions_m)
 
     def _noise(self, arrays: Mapping[str, Tensor], inputs: Tensor, deterministic: bool) -> Tensor:
@@ -252,56 +209,40 @@ class Policy:
             UsageError: the worlds of a vector environment are in other processes.
         """
         self.check_world(env)
-        first, *others = members(env)
-        there, cameras = look(_describe(first)), _cameras(first)
-        shift = _describe(first)["shift"]
-        if self.cameras and any(may_move_cameras(drawn) for drawn in parse_shift(shift)):
+        self.meet(sights_of(env), table_world(members(env)[0]).real_time)
+
+    def meet(self, sights: Sequence[Sight], real_time: bool = False) -> None:
+        """Prepare for worlds of which only the sights are known; :meth:`face` says what may be wrong."""
+        check_sights(self.spec, sights)
+        first = sights[0]
+        if self.cameras and any(may_move_cameras(drawn) for drawn in parse_shift(first.shift)):
             raise DataError(
                 f"This policy knows where the camera stands (encoder.view = 'calibrated'), and shift "
-                f"{shift!r} may move it in every episode. Evaluate without that shift, or train with "
+                f"{first.shift!r} may move it in every episode. Evaluate without that shift, or train with "
                 "encoder.view=domain."
             )
-        for other in others:
-            if look(_describe(other)) != there or (self.cameras and _cameras(other) != cameras):
+        for other in sights[1:]:
+            if other.look != first.look or (self.cameras and other.cameras != first.cameras):
                 raise DataError(
                     "The worlds of this vector environment differ in look or camera "
-                    f"({there!r}, {look(_describe(other))!r}): each needs a policy of its own that faces it."
+                    f"({first.look!r}, {other.look!r}): each needs a policy of its own that faces it."
                 )
-        self.domain = self.domain_of(first)
-        self.see({name: Camera.from_json(values) for name, values in cameras.items()})
+        self.real_time = real_time
+        self.domain = self.domain_of(first.look)
+        self.see({name: Camera.from_json(values) for name, values in first.cameras.items()})
 
     def see(self, cameras: Mapping[str, Camera] | None) -> None:
         """Expect images of these cameras; without any, images that need no rectifying."""
         self._rectifiers = self._rectifiers_of(cameras)
 
-    def domain_of(self, env: gym.Env[Any, Any]) -> str:
-        """``source`` if the world looks like a demonstration of the source and like none of the target."""
-        there = look(_describe(env))
-        as_source = there in self.looks.get("source", ()) and there not in self.looks.get("target", ())
+    def domain_of(self, look: str) -> str:
+        """``source`` if a world looks like a demonstration of the source and like none of the target."""
+        as_source = look in self.looks.get("source", ()) and look not in self.looks.get("target", ())
         return "source" if as_source else "target"
 
     def check_world(self, env: Any) -> None:
-        """Refuse a world whose actions or observations differ from those that the policy was trained for.
-
-        Raises:
-            DataError: lists what differs, and the arguments that make a world that fits: task, action kind,
-                observations, their sizes, and what wrappers change.
-            UsageError: the worlds of a vector environment are in other processes.
-        """
-        problems = changes(env)
-        for member in members(env):
-            world = replace(
-                table_world(member).world_spec, action_kind=member.get_wrapper_attr("action_kind")
-            )
-            problems += self.spec.lacks(world)
-            own = action_space(self.spec.action_kind).shape
-            if member.action_space.shape != own:
-                problems.append(f"actions have shape {member.action_space.shape}, the policy's {own}")
-        if problems:
-            raise DataError(
-                f"This policy does not fit the environment: {'; '.join(dict.fromkeys(problems))}. Make the "
-                f"environment with {hint(self.spec)}."
-            )
+        """See :func:`simreal_agents.policies.facing.check_world`."""
+        check_world(self.spec, env)
 
 
 def rectified(spec: WorldSpec) -> list[Feature]:
@@ -311,22 +252,19 @@ def rectified(spec: WorldSpec) -> list[Feature]:
     ]
 
 
-def _describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    return table_world(env).describe()
-
-
-def _cameras(env: gym.Env[Any, Any]) -> dict[str, dict[str, Any]]:
-    """The cameras of a world that stand still, as JSON."""
-    cameras = table_world(env).cameras.items()
-    return {name: camera.to_json() for name, camera in cameras if camera.mount == "base"}
-
-
-def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "auto") -> Policy:
+def load_policy(
+    run: Path | str,
+    checkpoint: str | int = "last",
+    device: str = "auto",
+    acting: Acting = DEFAULT_ACTING,
+) -> Policy:
     """The policy of a run, at its last checkpoint or that of a given update.
+
+    ``acting`` says how its chunks are carried out: ``Acting(ahead=2, join="ensemble")``.
 
     Raises:
         DataError: no such run, or a checkpoint that is damaged or of another format version.
-        UsageError: the run has no such checkpoint, or there is no such device.
+        UsageError: the run has no such checkpoint, there is no such device, or the policy cannot act so.
     """
     folder = find_checkpoint(Path(run), checkpoint)
     state = read_state(folder)
@@ -337,7 +275,7 @@ def load_policy(run: Path | str, checkpoint: str | int = "last", device: str = "
         domain: {name: Camera.from_json(values) for name, values in cameras.items()}
         for domain, cameras in state["cameras"].items()
     }
-    return Policy(network, config, state["update"], state["looks"], cameras, pick_device(device))
+    return Policy(network, config, state["update"], state["looks"], cameras, pick_device(device), acting)
 
 
 def build_network(config: TrainConfig, spec: WorldSpec) -> PolicyNetwork:
