@@ -31,7 +31,7 @@ from simreal_agents.policies.overrides import (
 )  # fmt: skip
 from simreal_envs.errors import UsageError, unknown
 from simreal_envs.features import ObservationSpec
-from simreal_envs.spec import PROPRIOCEPTION, check_choice
+from simreal_envs.spec import check_choice
 
 
 class Method(NamedTuple):
@@ -272,14 +272,7 @@ def _check(config: TrainConfig) -> None:
             "observation.obs = 'state' leaves no feature to align or to predict goals from. Use another "
             "method (source, target or cotrain) and encoder.goal_weight=0, or add image."
         )
-    if config.head.execute > config.head.predict:
-        raise UsageError(
-            f"head.execute = {config.head.execute} exceeds head.predict = {config.head.predict}."
-        )
-    if not config.head.proprioception:
-        raise UsageError(f"head.proprioception = [] must name one at least of {', '.join(PROPRIOCEPTION)}.")
-    for name in config.head.proprioception:
-        check_choice("head.proprioception", name, PROPRIOCEPTION)
+    config.head.check()
     batch = config.batch
     shares = batch.source_paired + batch.source_unpaired + batch.target
     if abs(shares - 1) > 1e-6:

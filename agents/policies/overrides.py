@@ -167,8 +167,8 @@ def _convert(key: str, value: Any, hint: Any, limits: tuple[Limit, ...] = USUAL)
         return _convert(key, value, arguments[0], arguments[1:])
     if origin is Literal:
         return check_choice(key, "none" if value is None else str(value), arguments)
-    if origin is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
-        return tuple(value)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(key, each, arguments[0]) for each in value)
     if hint is float and not isinstance(value, bool):
         with suppress(TypeError, ValueError):
             value = float(value)
@@ -177,5 +177,5 @@ def _convert(key: str, value: Any, hint: Any, limits: tuple[Limit, ...] = USUAL)
             if not limit.holds(value):
                 raise UsageError(f"Config {key} = {value} must {limit.said}.")
         return value
-    name = "list of names" if origin is tuple else hint.__name__
+    name = "list" if origin is tuple else hint.__name__
     raise UsageError(f"Config {key} = {value!r} is not of type {name}.")

@@ -148,14 +148,14 @@ class Policy(ChunkActor):
         return self.network.codec.decode(chunk.cpu().numpy(), positions_m)
 
     def _noise(self, arrays: Mapping[str, Tensor], inputs: Tensor, deterministic: bool) -> Tensor:
-        """Standard normal noise (B, H, A) that the observation alone decides, not batch, order or process."""
+        """Standard normal noise (B, *noise_shape) that the observation decides, not batch, order or process."""
         generators: list[torch.Generator | None] = [None] * len(inputs)
         if deterministic:
             seeds = [0] * len(inputs)
             for array in (*arrays.values(), inputs):
                 seeds = [crc32(row, seed) for row, seed in zip(array.numpy(), seeds, strict=True)]
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        shape = self.network.head.shape
+        shape = self.network.head.noise_shape
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
     def encode(self, observations: Mapping[str, NDArray[Any]], domain: str) -> NDArray[np.float32]:

@@ -135,6 +135,8 @@ class Learner:
         ):
             data = np.concatenate([getattr(domain, part) for domain in self.domains.values()])
             normalizer.fit(torch.from_numpy(data), smallest_std)
+        chunks = np.concatenate([domain.chunks for domain in self.domains.values()])
+        self.network.head.fit(self.network.actions(torch.from_numpy(chunks).to(self.device)))
         self.average = build_network(config, spec).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.parameters = list(self.network.parameters())

@@ -26,6 +26,7 @@ class FlowHead(Head):
         steps: Count = 5
         """Euler steps of the flow."""
 
+    WHEN_ACTING = ("execute", "steps")
     FREQUENCIES = 8
 
     def __init__(self, condition_size: int, shape: tuple[int, int], settings: Settings) -> None:

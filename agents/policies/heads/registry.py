@@ -11,6 +11,7 @@ HEADS: Registry[type[Head]] = Registry(
     {
         "mse": "simreal_agents.policies.heads.mse:MSEHead",
         "flow": "simreal_agents.policies.heads.flow:FlowHead",
+        "diffusion": "simreal_agents.policies.heads.diffusion:DiffusionHead",
     },
     Head,
 )
