@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from simreal_agents.policies.alignments import UnbalancedTransport
 from simreal_agents.policies.config import TrainConfig, load_config
-from simreal_agents.training.alignment import solve, squared_distances
+from simreal_agents.training.alignments.base import squared_distances
+from simreal_agents.training.alignments.transport import solve
 from simreal_agents.training.batches import Draw
 from simreal_agents.training.learner import Learner
 from simreal_agents.training.train import load_domains
-from simreal_datasets.loading.frames import Frames
-from simreal_datasets.store.dataset import Dataset
-from simreal_envs.errors import DataError, SimrealError, UsageError
+from simreal_datasets.loading.oracle import object_places_m
+from simreal_envs.errors import SimrealError, UsageError
 from simreal_envs.spec import TABLE_CENTRE_IN_BASE_M
 from simreal_envs.tasks import get_task
 from simreal_envs.tasks.placement import table_places
@@ -54,8 +54,10 @@ def report(config: TrainConfig) -> None:
     assert source is not None
     assert target is not None
     learner = Learner(config, source, target)
-    source_places_m = object_places_m(config.data.source, source)
-    target_places_m = object_places_m(config.data.target, target)
+    source_places_m, target_places_m = (
+        np.concatenate(object_places_m(path, frames.files))[..., :2]
+        for path, frames in ((config.data.source, source), (config.data.target, target))
+    )
     shown, matched, masses, apart = [], [], [], []
     for _ in range(BATCHES):
         draw = learner.sampler.draw()
@@ -73,19 +75,6 @@ def report(config: TrainConfig) -> None:
         points_m = start_places_m(source.spec.task, region)
         off_mm = 1000 * np.linalg.norm(np.c_[points_m, np.ones(len(points_m))] @ view - points_m, axis=1)
         print(f"a view fitted to the matches is {off_mm.mean():.1f} mm off where objects start {region}")
-
-
-def object_places_m(dataset: str, frames: Frames) -> NDArray[np.float64]:
-    """Where every object is at each frame, (N, objects, 2), base frame, on the table's plane."""
-    stored = Dataset(dataset)
-    index = {info.path.name: i for i, info in enumerate(stored.infos)}
-    places: list[NDArray[np.float64]] = []
-    for file in frames.files:
-        datagen = stored.read(index[file], keys=[]).datagen
-        if datagen is None or not datagen.object_poses:
-            raise DataError(f"{dataset}/{file} holds no object poses; those of `simreal generate` do.")
-        places.append(np.stack([poses[:, :2, 3] for poses in datagen.object_poses.values()], axis=1))
-    return np.concatenate(places)
 
 
 def plan_by_labels(learner: Learner, draw: Draw) -> NDArray[np.float64]:

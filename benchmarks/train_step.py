@@ -12,9 +12,9 @@ import time
 import numpy as np
 
 from simreal_agents.policies.config import load_config
-from simreal_agents.training import alignment
+from simreal_agents.training.alignments import transport
+from simreal_agents.training.alignments.solver import Solution
 from simreal_agents.training.learner import Learner
-from simreal_agents.training.transport import Solution
 from simreal_datasets.loading.frames import Frames
 from simreal_envs.world_config import WorldConfig
 
@@ -55,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     solver_s: list[float] = []
-    solve = alignment.transport_plan
+    solve = transport.transport_plan
 
     def timed_solve(*args: object) -> Solution:
         started = time.perf_counter()
@@ -63,7 +63,7 @@ def main() -> None:
         solver_s.append(time.perf_counter() - started)
         return result
 
-    alignment.transport_plan = timed_solve  # type: ignore[assignment]
+    transport.transport_plan = timed_solve  # type: ignore[assignment]
     print("| image | encoder | method | step, median | fastest | solver, median | its share |")
     print("|---|---|---|---|---|---|---|")
     for name in arguments.sizes:
@@ -75,7 +75,7 @@ def main() -> None:
                 overrides = [
                     f"amp={amp}",
                     f"threads={arguments.threads}",
-                    "pairing.kind=random",
+                    "pairing.kind=none",
                     *arguments.set,
                 ]
                 learner = Learner(load_config("cpu", method, overrides), source, target)

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from simreal_agents.policies.methods import METHODS
+
 
 def train(
     run: Annotated[Path, typer.Argument(help="Folder of the run; made if it does not exist.")],
     method: Annotated[
         str,
-        typer.Option("--method", "-m", help="source, target, cotrain, mmd, ot or uot.", show_default="uot"),
+        typer.Option("--method", "-m", help=f"{', '.join(METHODS)}.", show_default="uot"),
     ] = "",
     source: Annotated[Path | None, typer.Option(help="Dataset of the source domain.")] = None,
     target: Annotated[Path | None, typer.Option(help="Dataset of the target domain.")] = None,

@@ -42,9 +42,9 @@ def run_script(monkeypatch, capsys):
 
 
 def test_train_step_times_each_method_and_its_solver(run_script, monkeypatch):
-    from simreal_agents.training import alignment
+    from simreal_agents.training.alignments import transport
 
-    monkeypatch.setattr(alignment, "transport_plan", alignment.transport_plan)  # the script wraps it
+    monkeypatch.setattr(transport, "transport_plan", transport.transport_plan)  # the script wraps it
     arguments = ["--sizes", "32x40", "--methods", "cotrain", "uot", "--amp", "none", "--updates", "2"]
     printed = run_script("train_step.py", *arguments, "--threads", "1")
     cotrain, uot = (row.split("|") for row in printed.splitlines()[2:])

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from simreal_agents.policies.alignments import ALIGNMENTS
 from simreal_agents.policies.config import (
-    METHODS,
     TrainConfig,
     config_values,
     differences,
@@ -25,12 +24,14 @@ from simreal_agents.policies.config import (
 )  # fmt: skip
 from simreal_agents.policies.encoders import ENCODERS
 from simreal_agents.policies.heads import HEADS
+from simreal_agents.policies.methods import METHODS, method_that_aligns_by
 from simreal_agents.policies.migrations import (
     ALIGNED_BY,
     FORMAT_VERSION,
     MEANT_BEFORE,
     READABLE,
     by_kind,
+    named_by_what_they_do,
     read_config,
 )  # fmt: skip
 from simreal_agents.policies.overrides import flatten
@@ -50,12 +51,12 @@ def test_every_preset_loads_for_every_method_and_survives_json() -> None:
 def test_overrides_take_the_type_of_their_key() -> None:
     config = load_config(
         overrides=["alignment.tau=1e-3", "optim.updates=7", "data.source=2024", "data.target_demos=null",
-                   "head.proprioception=[robot0_eef_pos]", "alignment.kind=diagonal"]
+                   "head.proprioception=[robot0_eef_pos]", "alignment.kind=uot"]
     )  # fmt: skip
     assert (config.alignment.tau, config.optim.updates, config.data.source) == (1e-3, 7, "2024")
     assert config.data.target_demos is None
     assert config.head.proprioception == ("robot0_eef_pos",)
-    assert config.alignment.kind == "diagonal"
+    assert config.alignment.kind == "uot"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,10 @@ def test_overrides_take_the_type_of_their_key() -> None:
         ("alignment.tau=.inf", "must be positive and finite"),
         ("optim.ema_decay=1", "must be below 1"),
         (f"seed={2**63}", r"below 2\*\*63"),
-        ("alignment.kind=auto", "Valid: none, uot, ot, diagonal, mmd"),
+        ("alignment.kind=auto", "Valid: none, uot, ot, diagonal, mmd, coral, dann, contrastive"),
+        ("alignment.kind=mmd", r"= 'mmd' contradicts method 'uot'.* Valid: uot; mmd is .* method 'mmd'"),
+        ("alignment.kind=none", r"= 'none' contradicts method 'uot'.* method 'cotrain'"),
+        ("pairing.kind=dtw", "Valid: temporal, none, oracle"),
         ("head.steps=3", r"'head\.steps' where head\.kind is mse\. Valid: head\.kind, .*, head\.hidden\.$"),
         ("head.flow_steps=3", r"'head\.flow_steps' where head\.kind is mse"),
         ("alignment.kernel=rbf", r"'alignment\.kernel' where alignment\.kind is uot"),
@@ -97,7 +101,7 @@ def test_overrides_take_the_type_of_their_key() -> None:
         ("head.proprioception=[robot0_eef_vel]", "robot0_eef_vel"),
         ("head.proprioception=[]", "must name one at least of robot0_eef_pos, "),
         ("encoder.image.width=12", "multiple of 8"),
-        ("method=cotrain2", "Valid: source, target, cotrain, mmd, ot, uot"),
+        ("method=cotrain2", f"Valid: {', '.join(METHODS)}"),
         ("optim.updates", "must be key=value"),
     ],
 )
@@ -109,14 +113,12 @@ def test_a_bad_override_is_named_with_what_is_valid(override: str, complaint: st
 def test_unknown_presets_and_methods_are_named() -> None:
     with pytest.raises(UsageError, match="Valid: cpu, cpu-large, paper"):
         load_config("gpu")
-    with pytest.raises(UsageError, match="Valid: source, target, cotrain, mmd, ot, uot"):
+    with pytest.raises(UsageError, match=f"Valid: {', '.join(METHODS)}"):
         load_config("cpu", "bc")
-    with pytest.raises(UsageError, match="has one domain"):
-        load_config("cpu", "source", ["alignment.kind=uot"])
 
 
 def test_a_kind_decides_the_keys_in_whatever_order_they_are_given() -> None:
-    given = ("head.kind=flow", "head.steps=9", "head.execute=2", "alignment.kind=mmd", "alignment.kernel=rbf")
+    given = ("head.kind=flow", "head.steps=9", "head.execute=2", "method=mmd", "alignment.kernel=rbf")
     for order in permutations(given):
         config = load_config(overrides=order)
         head, alignment = config.to_dict()["head"], config.to_dict()["alignment"]
@@ -127,7 +129,7 @@ def test_a_kind_decides_the_keys_in_whatever_order_they_are_given() -> None:
 
 def test_another_kind_has_its_own_defaults_and_keeps_what_both_inherit() -> None:
     paper, other = (
-        load_config("paper", "uot", more).to_dict() for more in ([], ["head.kind=mse", "alignment.kind=ot"])
+        load_config("paper", *choices).to_dict() for choices in (("uot", []), ("ot", ["head.kind=mse"]))
     )
     assert "steps" not in other["head"]
     assert "tau" not in other["alignment"]
@@ -204,7 +206,9 @@ def test_a_key_that_came_later_means_what_was_done_before_it_and_nothing_else_is
     if lost <= meant.keys() | ignored:
         expected = {key: meant[key] for key in lost - ignored}
         expected = dict(flatten(STORED["paper-uot"])) | expected
-        assert config_values(read_config(stored, oldest, "config.json")) == by_kind(expected)
+        assert config_values(read_config(stored, oldest, "config.json")) == named_by_what_they_do(
+            by_kind(expected)
+        )
     else:
         with pytest.raises(DataError, match="lacks"):
             read_config(stored, oldest, "config.json")
@@ -236,13 +240,29 @@ def test_flat_settings_become_those_of_the_kinds_that_were_chosen() -> None:
 @pytest.mark.parametrize("kind", [*ALIGNED_BY, "auto"])
 def test_every_alignment_that_was_stored_is_read_with_the_keys_it_used(kind: str) -> None:
     stored = dict(flatten(STORED["paper-uot"])) | {"alignment.kind": kind, "alignment.mmd_kernel": "rbf"}
-    read = read_config(stored, 5, "config.json").to_dict()["alignment"]
+    config = read_config(stored, 5, "config.json")
     chosen = "uot" if kind == "auto" else kind
+    assert config.method == method_that_aligns_by(chosen)
+    read = config.to_dict()["alignment"]
     assert read.pop("kind") == chosen
     if chosen == "mmd":
         assert read.pop("kernel") == "rbf"
     assert set(read) == set(ALIGNED_BY[chosen]) - {"mmd_kernel"}
     assert all(value == stored[f"alignment.{key}"] for key, value in read.items())
+
+
+def test_pairings_of_earlier_formats_have_todays_names() -> None:
+    for version in (5, 6):
+        for before, now in (("dtw", "temporal"), ("random", "none")):
+            stored = dict(flatten(STORED["paper-uot"])) if version == 5 else config_values(PAPER)
+            read = read_config(stored | {"pairing.kind": before}, version, "config.json")
+            assert read.pairing.kind == now
+    with pytest.raises(DataError, match=r"Valid: temporal, none, oracle"):
+        read_config(config_values(PAPER) | {"pairing.kind": "dtw"}, FORMAT_VERSION, "config.json")
+
+
+def test_every_kind_of_alignment_is_what_a_method_does() -> None:
+    assert {method.alignment for method in METHODS.values()} == set(ALIGNMENTS)
 
 
 def test_what_no_key_of_any_format_means_is_refused_in_earlier_ones_too() -> None:

@@ -1,4 +1,4 @@
-"""The kinds of alignment and the settings of each; :mod:`simreal_agents.training.alignment` computes them."""
+"""The kinds of alignment and the settings of each; ``simreal_agents.training.alignments`` computes them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,36 @@ class MMD(FeatureAlignment):
 
     kernel: Literal["energy", "rbf"] = "energy"
     """energy distance, or a sum of Gaussian kernels around the median distance."""
+
+
+@dataclass
+class CORAL(FeatureAlignment):
+    """Settings of CORAL, a distance between the covariances of the features."""
+
+    weight: float = 1.0
+    """lambda."""
+
+
+@dataclass
+class DANN(FeatureAlignment):
+    """Settings of a discriminator of the domain, whose gradient reaches the encoder reversed."""
+
+    weight: float = 0.1
+    """lambda."""
+    hidden: Count = 64
+    """Units of each of the discriminator's two hidden layers."""
+    gamma: Positive = 10.0
+    """The reversed gradient grows as 2 / (1 + exp(-gamma p)) - 1 with the share p of the training."""
+
+
+@dataclass
+class Contrastive(FeatureAlignment):
+    """Settings of InfoNCE: of a batch's source samples, a target's partner has to be the most similar."""
+
+    weight: float = 0.1
+    """lambda, as published for X-Sim."""
+    temperature: Positive = 1.0
+    """Cosines are divided by this; 1 in X-Sim's published code."""
 
 
 @dataclass
@@ -88,4 +118,7 @@ ALIGNMENTS: dict[str, type[AlignmentConfig]] = {
     "ot": BalancedTransport,
     "diagonal": Diagonal,
     "mmd": MMD,
+    "coral": CORAL,
+    "dann": DANN,
+    "contrastive": Contrastive,
 }

@@ -4,7 +4,8 @@
 method, then the overrides. A key that does not exist and a value of another type are errors.
 
 Encoders, heads and alignments are choices: ``head.kind`` says which, and the choice decides what other keys
-there are. An encoder and a head declare theirs in their class, as ``Settings``.
+there are. An encoder and a head declare theirs in their class, as ``Settings``. The method decides
+``alignment.kind``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import yaml
 
 from simreal_agents.policies.alignments import ALIGNMENTS, AlignmentConfig
 from simreal_agents.policies.encoders import EncoderConfig
 from simreal_agents.policies.heads import HEADS, Head
+from simreal_agents.policies.methods import METHODS, method_that_aligns_by
 from simreal_agents.policies.overrides import (
     NOT_NEGATIVE,
     Choice,
@@ -32,25 +34,6 @@ from simreal_agents.policies.overrides import (
 from simreal_envs.errors import UsageError, unknown
 from simreal_envs.features import ObservationSpec
 from simreal_envs.spec import check_choice
-
-
-class Method(NamedTuple):
-    """A training method: which domains it clones, and how it aligns their features."""
-
-    uses_source: bool
-    uses_target: bool
-    alignment: str
-    summary: str
-
-
-METHODS = {
-    "source": Method(True, False, "none", "clone the source only"),
-    "target": Method(False, True, "none", "clone the target only"),
-    "cotrain": Method(True, True, "none", "clone both, no alignment"),
-    "mmd": Method(True, True, "mmd", "clone both, align the marginal of the features"),
-    "ot": Method(True, True, "ot", "clone both, align features and labels jointly by balanced transport"),
-    "uot": Method(True, True, "uot", "clone both, align jointly by unbalanced transport"),
-}
 
 
 @dataclass
@@ -128,8 +111,10 @@ class AugmentConfig:
 class PairingConfig:
     """Which source frames are shown to the alignment with which target frames."""
 
-    kind: Literal["dtw", "random"] = "dtw"
-    """dtw: temporally aligned sampling. random: independent uniform frames (ablation)."""
+    kind: Literal["temporal", "none", "oracle"] = "temporal"
+    """temporal: demonstrations with similar paths, and in them frames that match in time (dynamic time
+    warping). oracle: as temporal, but demonstrations whose objects truly start close to each other, which
+    only simulated demonstrations tell; an upper bound. none: independent uniform frames."""
     path: Literal["commanded", "executed"] = "commanded"
     """Which path of the end effector is compared: where it was sent, or where it went (as published). If the
     arm lags or is disturbed, the path that it went does not show where the demonstrator wanted to go."""
@@ -166,7 +151,7 @@ class TrainConfig:
     """Everything that decides what a run computes, and how it runs."""
 
     method: str = "uot"
-    """source, target, cotrain, mmd, ot or uot."""
+    """A row of :data:`simreal_agents.policies.methods.METHODS`; it decides alignment.kind."""
     seed: Annotated[int, NOT_NEGATIVE, Limit(lambda n: n < 2**63, "be below 2**63")] = 0
     """Seed of everything random: budget, weights, batches, augmentation, noise."""
     device: str = "auto"
@@ -234,7 +219,7 @@ def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[st
     file = resources.files("simreal_agents.policies.presets") / f"{preset}.yaml"
     values = yaml.safe_load(file.read_text()) or {}
     of_method = (values.pop("methods", None) or {}).get(method, {})
-    kind = {"alignment.kind": own.get("alignment.kind", METHODS[method].alignment)}
+    kind = {"alignment.kind": METHODS[method].alignment}
     config = TrainConfig()
     for layer in (dict(flatten(values)), kind, dict(flatten(of_method)), own):
         assign_all(config, layer)
@@ -264,24 +249,26 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 def _check(config: TrainConfig) -> None:
     """Check what the types of the fields cannot express."""
     check_choice("method", config.method, METHODS)
+    kind = config.alignment.kind
+    if kind != METHODS[config.method].alignment:
+        raise UsageError(
+            f"alignment.kind = {kind!r} contradicts method {config.method!r}, which decides it. Valid: "
+            f"{METHODS[config.method].alignment}; {kind} is what method {method_that_aligns_by(kind)!r} does."
+        )
     groups = set(config.observation.spec.groups)
     if "pointcolour" in groups and "pointcloud" not in groups:
         raise UsageError("observation.obs has colours of points without the points: add pointcloud.")
-    if groups == {"state"} and (config.alignment.kind != "none" or config.encoder.goal_weight > 0):
+    if groups == {"state"} and (kind != "none" or config.encoder.goal_weight > 0):
         raise UsageError(
             "observation.obs = 'state' leaves no feature to align or to predict goals from. Use another "
             "method (source, target or cotrain) and encoder.goal_weight=0, or add image."
         )
+    if kind == "coral" and config.batch.alignment_size < 2:
+        raise UsageError("batch.alignment_size = 1 has no covariance: method coral needs at least 2.")
     config.head.check()
     batch = config.batch
     shares = batch.source_paired + batch.source_unpaired + batch.target
     if abs(shares - 1) > 1e-6:
         raise UsageError(
             f"Shares source_paired + source_unpaired + target of the batch sum to {shares}, not 1."
-        )
-    if config.alignment.kind != "none" and not (
-        METHODS[config.method].uses_source and METHODS[config.method].uses_target
-    ):
-        raise UsageError(
-            f"Method {config.method!r} has one domain; alignment {config.alignment.kind!r} needs two."
         )

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from simreal_agents.policies.config import METHODS, TrainConfig
+from simreal_agents.policies.config import TrainConfig
+from simreal_agents.policies.methods import METHODS, method_that_aligns_by
 from simreal_agents.policies.overrides import flatten
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import ObservationSpec, WorldSpec
@@ -72,7 +73,11 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
     later = [meant for since, meant in MEANT_BEFORE.items() if since > version]
     stored = {key: value for meant in later for key, value in meant.items()} | dict(flatten(values))
     try:
-        return TrainConfig.from_dict(stored if version >= 6 else by_kind(stored))
+        if version < 6:
+            stored = by_kind(stored)
+        if version < 7:
+            stored = named_by_what_they_do(stored)
+        return TrainConfig.from_dict(stored)
     except UsageError as error:
         raise DataError(
             f"{where} was written by another version, needs a package that is not installed, or is damaged: "
@@ -108,6 +113,25 @@ def by_kind(stored: Mapping[str, Any]) -> dict[str, Any]:
     width = stored.get("encoder.width")
     if points == "pointnet" and isinstance(width, int):
         new["encoder.points.width"] = 2 * width
+    return new
+
+
+PAIRED_BY: Mapping[str, str] = {"dtw": "temporal", "random": "none"}
+"""Up to format 6 the kinds of pairing had these names."""
+
+
+def named_by_what_they_do(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a configuration of format 6 the method that it was trained by, and its pairing today's name.
+
+    Up to format 6 the kind of alignment could differ from the method's.
+    """
+    new = dict(stored)
+    paired, kind = (str(stored.get(key)) for key in ("pairing.kind", "alignment.kind"))
+    if paired in PAIRED_BY:
+        new["pairing.kind"] = PAIRED_BY[paired]
+    method = METHODS.get(str(stored.get("method")))
+    if method and method.alignment != kind and kind in ALIGNED_BY:
+        new["method"] = method_that_aligns_by(kind)
     return new
 
 

@@ -285,10 +285,10 @@ def build_network(config: TrainConfig, spec: WorldSpec) -> PolicyNetwork:
         return PolicyNetwork(config, spec)
 
 
-def load_weights(network: PolicyNetwork, tensors: dict[str, Tensor], where: Path) -> None:
-    """Fill the network; a DataError if names or shapes do not fit."""
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
+    """Fill a network or another module; a DataError if names or shapes do not fit."""
     try:
-        network.load_state_dict(tensors)
+        module.load_state_dict(tensors)
     except RuntimeError as error:
         raise DataError(f"The weights in {where} do not fit its configuration: {error}") from error
 

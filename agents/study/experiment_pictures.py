@@ -63,7 +63,7 @@ def draw_plan(folder: Path, run: str, path: Path) -> Path:
             ("target", target, draw.align_target),
         )
     )
-    plan = learner.objective.align(z, z_target, *learner.labels(draw)).plan
+    plan = learner.objective.align(z, z_target, *learner.labels(draw), learner.update).plan
     assert plan is not None
     return transport_plan(
         plan.numpy(),

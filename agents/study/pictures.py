@@ -28,6 +28,9 @@ METHOD_LOOKS = {
     "mmd": ("MMD", "#CC79A7"),
     "ot": ("balanced OT", "#E69F00"),
     "diagonal": ("diagonal", "#56B4E9"),
+    "coral": ("CORAL", "#44AA99"),
+    "dann": ("DANN", "#882255"),
+    "contrastive": ("contrastive pairs", "#332288"),
     "target": ("target only", "#009E73"),
     "source": ("source only", "#7A7A7A"),
     "expert": ("expert", "#000000"),
@@ -36,7 +39,7 @@ METHOD_LOOKS = {
 
 DOMAINS = {"source": ("#0072B2", "o"), "target": ("#E69F00", "^")}
 REGIONS = {"in": "in distribution", "ood": "out of distribution", "all": "whole table"}
-_SPARE_COLOURS = ("#882255", "#44AA99", "#999933", "#332288")
+_SPARE_COLOURS = ("#6699CC", "#AA4466", "#DDCC77", "#117733")
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simreal_agents.policies.actions import ActionCodec, policy_inputs
-from simreal_agents.policies.alignments import FeatureAlignment, Transport
+from simreal_agents.policies.alignments import Transport
 from simreal_agents.policies.checkpoint import (
     POLICY_KEYS,
     TRAINING,
@@ -38,9 +38,9 @@ from simreal_agents.policies.rectify import Rectifier, reference
 from simreal_agents.training.augment import augment, random_shift
 from simreal_agents.training.batches import Draw, Indices, Sampler
 from simreal_agents.training.objective import Batch, Objective
+from simreal_agents.training.pairs import pairing_for
 from simreal_datasets.loading.decoded import Array
 from simreal_datasets.loading.frames import Frames
-from simreal_datasets.loading.pairing import pair
 from simreal_envs.cameras import Camera
 from simreal_envs.errors import DataError
 from simreal_envs.features import WorldSpec
@@ -139,7 +139,9 @@ class Learner:
         self.network.head.fit(self.network.actions(torch.from_numpy(chunks).to(self.device)))
         self.average = build_network(config, spec).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
-        self.parameters = list(self.network.parameters())
+        bf16 = config.amp == "bf16" or (config.amp == "auto" and computes_in_bf16(self.device))
+        self.objective = Objective(self.network, config, bf16).to(self.device)
+        self.parameters = list(self.objective.parameters())  # the network's come first
         self.optimizer = torch.optim.AdamW(
             self.parameters, config.optim.learning_rate, weight_decay=config.optim.weight_decay, fused=True
         )
@@ -149,15 +151,8 @@ class Learner:
             "augment": torch.Generator(self.device).manual_seed(int(seeds[1])),
             "head": torch.Generator(self.device).manual_seed(int(seeds[2])),
         }
-        pairing = None
-        needs_pairs = config.alignment.kind != "none" or config.batch.source_paired > 0
-        if source and target and needs_pairs and config.pairing.kind == "dtw":
-            commanded = config.pairing.path == "commanded"
-            cache = Path(config.data.target) / ".pairing"
-            pairing = pair(source.paths_m(commanded), target.paths_m(commanded), cache)
+        pairing = pairing_for(config, source, target)
         self.sampler = Sampler(config, source, target, pairing, self.rng)
-        bf16 = config.amp == "bf16" or (config.amp == "auto" and computes_in_bf16(self.device))
-        self.objective = Objective(self.network, config, bf16).to(self.device)
 
     def step(self) -> dict[str, Tensor | float]:
         """One update of all weights; returns what there is to log."""
@@ -172,7 +167,7 @@ class Learner:
         self.optimizer.step()
         self.update += 1
         decay = min(config.optim.ema_decay, self.update / (self.update + 10))
-        torch._foreach_lerp_([*self.average.parameters()], [*self.parameters], 1 - decay)
+        torch._foreach_lerp_([*self.average.parameters()], [*self.network.parameters()], 1 - decay)
         return {**logged, "loss": loss.detach(), "gradient_norm": norm}
 
     def batch(self, draw: Draw) -> Batch:
@@ -191,9 +186,6 @@ class Learner:
                 shift = config.augment.shift_px
                 ready[feature.key] = random_shift(ready[feature.key], shift, generator, history)
         from_target = torch.from_numpy(np.repeat([False, True] * 2, [len(part) for part in every]))
-        weight, chosen = 0.0, config.alignment
-        if isinstance(chosen, FeatureAlignment):
-            weight = chosen.weight * min(1.0, (self.update + 1) / (chosen.warmup_updates + 1))
         return Batch(
             ready,
             from_target.to(self.device),
@@ -201,7 +193,7 @@ class Learner:
             self._gather("chunks", clone),
             self._gather("goals_m", clone),
             *self.labels(draw),
-            weight,
+            self.update,
             self.generators["head"],
         )
 
@@ -216,6 +208,9 @@ class Learner:
     def save(self, run: Path) -> None:
         """Write a checkpoint."""
         training = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self.objective.alignment is not None:
+            learnt = self.objective.alignment.state_dict()
+            training |= {f"alignment.{name}": tensor for name, tensor in learnt.items()}
         for i, values in self.optimizer.state_dict()["state"].items():
             training |= {f"optimizer.{i}.{name}": tensor for name, tensor in values.items()}
         training |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
@@ -246,11 +241,18 @@ class Learner:
                 f"{checkpoint} was trained on {before}, and would go on on {self.device.type}: resume it "
                 f"on a machine with {before}."
             )
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "generator": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            "network": {},
+            "alignment": {},
+            "optimizer": {},
+            "generator": {},
+        }
         for name, tensor in training.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         load_weights(self.network, parts["network"], checkpoint)
+        if self.objective.alignment is not None:
+            load_weights(self.objective.alignment, parts["alignment"], checkpoint)
         load_weights(self.average, renamed(read_tensors(checkpoint / WEIGHTS), version), checkpoint)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():

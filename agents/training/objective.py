@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -15,7 +14,8 @@ from torch.nn.functional import mse_loss
 from simreal_agents.policies.alignments import FeatureAlignment, Transport
 from simreal_agents.policies.config import TrainConfig
 from simreal_agents.policies.policy import PolicyNetwork
-from simreal_agents.training.alignment import Alignment, align
+from simreal_agents.training.alignments import alignment_loss
+from simreal_agents.training.alignments.base import Alignment, AlignmentLoss
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Batch:
         chunks: (C, H, A), as they are demonstrated.
         goals_m: (C, 6).
         labels, labels_target: what is aligned besides features, (n, d) and (m, d).
-        alignment_weight: of the alignment in the loss.
+        update: which one of the training it is, from 0.
         generator: of the head's noise.
     """
 
@@ -40,29 +40,23 @@ class Batch:
     goals_m: Tensor
     labels: Tensor
     labels_target: Tensor
-    alignment_weight: float
+    update: int
     generator: torch.Generator
 
 
 class Objective(nn.Module):
     """The loss ``clone + goal_weight goal + weight alignment`` of a policy's network.
 
-    Alignment compares features in few dimensions. A longer feature is projected on random orthonormal
-    directions, which keep distances in expectation (Johnson and Lindenstrauss, 1984). They are not learnt,
-    because learnt directions would turn to what both domains have in common already.
+    What the alignment itself learns is trained along, and is no part of the policy.
     """
-
-    projection: Tensor | None
 
     def __init__(self, network: PolicyNetwork, config: TrainConfig, bf16: bool) -> None:
         super().__init__()
         self.network, self.config, self.bf16 = network, config, bf16
-        size, chosen = network.encoder.size, config.alignment
-        directions: Tensor | None = None
-        if isinstance(chosen, FeatureAlignment) and 0 < (length := chosen.projection) < size:
-            drawn = np.random.default_rng(config.seed).normal(size=(size, length))
-            directions = torch.from_numpy(np.linalg.qr(drawn)[0]).float()
-        self.register_buffer("projection", directions, persistent=False)
+        self.alignment: AlignmentLoss | None = None
+        if isinstance(config.alignment, FeatureAlignment):
+            size, updates = network.encoder.size, config.optim.updates
+            self.alignment = alignment_loss(config.alignment, size, updates, config.seed)
 
     def forward(self, batch: Batch) -> dict[str, Tensor | float]:
         """The ``loss`` to be minimised, its parts, and what else there is to log."""
@@ -72,23 +66,21 @@ class Objective(nn.Module):
         cloned, z, z_target = features.split([len(batch.inputs), len(batch.labels), len(batch.labels_target)])
         condition = network.condition(cloned, batch.inputs)
         loss = clone = network.head.loss(condition, network.actions(batch.chunks), batch.generator)
-        losses: dict[str, Tensor | float] = {"clone": clone.detach()}
+        logged: dict[str, Tensor | float] = {"clone": clone.detach()}
         if config.encoder.goal_weight > 0:
             goal = mse_loss(network.goal(cloned), network.goals(batch.goals_m))
             loss = loss + config.encoder.goal_weight * goal
-            losses["goal"] = goal.detach()
-        if len(batch.labels):
-            alignment = self.align(z, z_target, batch.labels, batch.labels_target)
-            loss = loss + batch.alignment_weight * alignment.loss
-            losses |= alignment.summary()
-        return {**losses, "loss": loss}
+            logged["goal"] = goal.detach()
+        if self.alignment is not None:
+            aligned = self.align(z, z_target, batch.labels, batch.labels_target, batch.update)
+            loss = loss + self.alignment.weight(batch.update) * aligned.loss
+            logged |= {"alignment": aligned.loss.detach(), **aligned.logged}
+        return {**logged, "loss": loss}
 
-    def align(self, z: Tensor, z_target: Tensor, x: Tensor, x_target: Tensor) -> Alignment:
+    def align(self, z: Tensor, z_target: Tensor, x: Tensor, x_target: Tensor, update: int) -> Alignment:
         """Alignment of features (n, F) and (m, F) with labels (n, d) and (m, d)."""
         chosen = self.config.alignment
-        assert isinstance(chosen, FeatureAlignment)
+        assert self.alignment is not None
         if isinstance(chosen, Transport) and chosen.label == "action":
             x, x_target = self.network.actions(x), self.network.actions(x_target)
-        if self.projection is not None:
-            z, z_target = z @ self.projection, z_target @ self.projection
-        return align(chosen, z, z_target, x, x_target)
+        return self.alignment(z, z_target, x, x_target, update)
