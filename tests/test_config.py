@@ -72,7 +72,7 @@ def test_overrides_take_the_type_of_their_key() -> None:
         ("optim.updates=many", "'many' is not of type int"),
         ("optim.updates=1.5", "not of type int"),
         ("alignment.tau=true", "not of type float"),
-        ("head.kind=diffusion", "Valid: mse, flow"),
+        ("head.kind=ddim", "Valid: mse, flow"),
         ("alignment.tau=0", "must be positive"),
         ("alignment.tau=.nan", "must be positive"),
         ("alignment.weight=-1", "must not be negative"),

@@ -148,7 +148,7 @@ class Policy(ChunkActor):
         return self.network.codec.decode(chunk.cpu().numpy(), positions_m)
 
     def _noise(self, arrays: Mapping[str, Tensor], inputs: Tensor, deterministic: bool) -> Tensor:
-        """Standard normal noise (B, *noise_shape) that the observation decides, not batch, order or process."""
+        """Standard normal noise (B, *noise_shape) that the observation alone decides."""
         generators: list[torch.Generator | None] = [None] * len(inputs)
         if deterministic:
             seeds = [0] * len(inputs)
