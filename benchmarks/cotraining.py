@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--test-episodes", type=int, default=100)
     parser.add_argument("--test-checkpoint", type=int, help="test this one, and the last, and choose none")
     parser.add_argument("--max-steps", type=int, default=200)
-    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--preset", default="cpu-image")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     arguments = vars(parser.parse_args())
     folder = arguments.pop("folder")

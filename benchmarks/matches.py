@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("target")
     parser.add_argument("--target-demos", type=int)
-    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--preset", default="cpu-image")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()
     overrides = [f"data.source={asked.source}", f"data.target={asked.target}", *asked.overrides]

@@ -38,7 +38,7 @@ REGIONS = ("in", "ood")
 TABLE = Path(__file__).parents[1] / "docs" / "figures" / "policies.json"
 
 PRESETS = {
-    ("Lift", "image"): ("cpu", 4000),
+    ("Lift", "image"): ("cpu-image", 4000),
     ("Lift", "pointcloud"): ("cpu-pointcloud", 4000),
     ("Stack", "image"): ("cpu-large", 8000),
     ("Stack", "pointcloud"): ("cpu-pointcloud", 8000),

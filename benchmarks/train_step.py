@@ -78,7 +78,7 @@ def main() -> None:
                     "pairing.kind=none",
                     *arguments.set,
                 ]
-                learner = Learner(load_config("cpu", method, overrides), source, target)
+                learner = Learner(load_config("cpu-image", method, overrides), source, target)
                 steps_s: list[float] = []
                 for update in range(arguments.updates + 5):
                     if update == 5:

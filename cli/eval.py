@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,6 +45,13 @@ def evaluate_runs(
         ),
     ] = "test",
     checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="How a trained policy acts, as key=value; repeatable. head.steps=4 samples in fewer steps.",
+        ),
+    ] = None,
     ahead: Ahead = 0,
     join: Join = "switch",
     workers: Workers = "auto",
@@ -95,7 +103,7 @@ def evaluate_runs(
     from simreal_envs.tasks import get_task
 
     seeds = _seeds(seed, episodes)
-    actors = _actors(runs, checkpoint, ahead, join)
+    actors = _actors(runs, checkpoint, ahead, join, settings or ())
     world = replace(
         _world(actors, task, shift),
         env=env,
@@ -150,7 +158,11 @@ def _seeds(asked: str, episodes: int) -> range:
 
 
 def _actors(
-    runs: list[str], checkpoint: str = "last", ahead: int = 0, join: str = "switch"
+    runs: list[str],
+    checkpoint: str = "last",
+    ahead: int = 0,
+    join: str = "switch",
+    settings: Sequence[str] = (),
 ) -> dict[str, ActorFactory]:
     """The factories of actors by name: the run folder's name, or its path where two have the same name."""
     from simreal_agents.actors.factories import named_actor
@@ -163,13 +175,15 @@ def _actors(
             raise UsageError(
                 f"--ahead {ahead} --join {join} are of a trained policy; the expert has no chunks."
             )
+        if settings:
+            raise UsageError(f"--set {settings[0]} is of a trained policy; the expert has no settings.")
     actors: dict[str, ActorFactory] = {}
     names = [Path(os.path.abspath(run)).name for run in runs]  # `.` has no name
     for run, name in zip(runs, names, strict=True):
         name = name if names.count(name) == 1 else Path(run).as_posix()
         if name in actors:
             raise UsageError(f"Run {run!r} is given twice.")
-        actors[name] = named_actor(run, checkpoint=checkpoint, acting=Acting(ahead, join))
+        actors[name] = named_actor(run, (), checkpoint, Acting(ahead, join), settings)
     return actors
 
 

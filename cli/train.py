@@ -17,6 +17,13 @@ def train(
         str,
         typer.Option("--method", "-m", help=f"{', '.join(METHODS)}.", show_default="uot"),
     ] = "",
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="How actions are predicted: mse, flow, diffusion, or a plug-in's head.",
+            show_default="the preset's",
+        ),
+    ] = None,
     source: Annotated[Path | None, typer.Option(help="Dataset of the source domain.")] = None,
     target: Annotated[Path | None, typer.Option(help="Dataset of the target domain.")] = None,
     source_demos: Annotated[int | None, typer.Option(help="Budget of source demonstrations.")] = None,
@@ -35,19 +42,21 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="cpu; cpu-large, for several objects; paper: the published loss and batch, for a GPU.",
-            show_default="cpu",
+            help="Settings to begin with. For two CPU cores: cpu-image, cpu-diffusion, cpu-pointcloud; "
+            "cpu-large, for several objects. As published, for a GPU: paper-image, paper-pointcloud. Or a "
+            "file of your own, NAME.yaml.",
+            show_default="cpu-image; cpu-pointcloud if --obs has clouds and no images",
         ),
     ] = "",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other value, as key=value; repeatable. --keys lists them."),
+        typer.Option("--set", help="Any other value, as key=value; repeatable. --show-config lists them."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run; needs no other option.")
     ] = False,
-    keys: Annotated[
-        bool, typer.Option("--keys", help="List the keys of --set and their values; no training.")
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Show the preset and every value; no training.")
     ] = False,
 ) -> None:
     """Train a policy. Ctrl-C saves a checkpoint; `--resume` goes on to the same weights.
@@ -58,13 +67,15 @@ def train(
 
     `simreal train runs/cotrain -m cotrain --source data/sim --target data/real --target-demos 10`
 
-    `simreal train runs/tau1 --source data/sim --target data/real --set alignment.tau=1 --set head.kind=flow`
+    `simreal train runs/tau1 --source data/sim --target data/real --policy flow --set alignment.tau=1`
+
+    `simreal train runs/full --source data/sim --target data/real --preset paper-image --device cuda`
 
     `simreal train runs/both -m source --source data/sim --obs image+depth --cameras agentview+wrist`
 
     `simreal train runs/uot --resume`
     """
-    from simreal_agents.policies.config import config_values, load_config
+    from simreal_agents.policies.config import config_values, default_preset, load_config
     from simreal_agents.training.train import stored_config
     from simreal_agents.training.train import train as run_training
     from simreal_envs.errors import UsageError
@@ -73,8 +84,9 @@ def train(
         "data.source": source and source.resolve(), "data.target": target and target.resolve(),
         "data.source_demos": source_demos,
         "data.target_demos": target_demos, "optim.updates": updates, "checkpoint_every": checkpoint_every,
-        "seed": seed, "device": device, "observation.obs": obs, "observation.cameras": cameras,
-        "observation.points": points, "observation.history": history,
+        "seed": seed, "device": device, "head.kind": policy,
+        "observation.obs": obs, "observation.cameras": cameras, "observation.points": points,
+        "observation.history": history,
     }  # fmt: skip
     overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
     for key in (setting.partition("=")[0].strip() for setting in settings or ()):
@@ -87,8 +99,10 @@ def train(
             raise UsageError(f"A resumed run keeps its configuration; leave out {', '.join(given)}.")
         config = stored_config(run)
     else:
-        config = load_config(preset or "cpu", method or "uot", overrides)
-    if keys:
+        preset = preset or default_preset(overrides)
+        config = load_config(preset, method or "uot", overrides)
+    if show_config:
+        typer.echo(f"# preset: {preset}" if preset else f"# of the run {run}")
         for key, value in config_values(config).items():
             typer.echo(f"{key}={value}")
         return

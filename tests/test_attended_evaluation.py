@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that has learnt next to nothing."""
     folder = tmp_path_factory.mktemp("policy")
     overrides = [f"data.source={write_dataset(folder / 'demos', 2)}", "optim.updates=1", "threads=1"]
-    train(load_config("cpu", "source", overrides), folder / "run")
+    train(load_config("cpu-image", "source", overrides), folder / "run")
     return folder / "run"
 
 

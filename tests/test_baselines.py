@@ -46,7 +46,7 @@ def test_coral_is_the_distance_of_two_gaussians_covariances() -> None:
 
 def test_coral_needs_more_than_one_sample() -> None:
     with pytest.raises(UsageError, match=r"batch\.alignment_size = 1"):
-        load_config("cpu", "coral", ["batch.alignment_size=1"])
+        load_config("cpu-image", "coral", ["batch.alignment_size=1"])
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])

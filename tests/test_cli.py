@@ -120,7 +120,7 @@ BAD = [
     (("train", "run", "--set", "alignment.tau=[1"), 2, "alignment.tau = '[1' is not YAML"),
     (("train", "run", "--seed", str(2**63)), 2, "must be below 2**63"),
     (("train", "run"), 2, "needs a source dataset: give --source"),
-    (("train", "run", "--resume", "--preset", "paper"), 2, "leave out preset=paper"),
+    (("train", "run", "--resume", "--preset", "paper-image"), 2, "leave out preset=paper-image"),
     (("calibrate", "board", "board.jpg"), 2, "'board.jpg' does not end in .png"),
     (("train", "run", "--seed", "-1"), 2, "seed = -1 must not be negative."),
     (("train", "run", "--checkpoint-every", "0"), 2, "checkpoint_every = 0 must be at least 1."),

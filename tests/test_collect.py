@@ -27,7 +27,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe = ActorRecorder(WorldConfig("Lift", image_size=(32, 48)), "in")
         list(fill_dataset(folder / domain, recipe, 1, seed, workers=1))
     data = [f"data.source={folder / 'source'}", f"data.target={folder / 'target'}"]
-    train(load_config("cpu", "cotrain", [*data, "optim.updates=1"]), folder / "run")
+    train(load_config("cpu-image", "cotrain", [*data, "optim.updates=1"]), folder / "run")
     return folder / "run"
 
 

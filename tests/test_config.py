@@ -20,7 +20,6 @@ from simreal_agents.policies.config import (
     config_values,
     differences,
     load_config,
-    presets,
 )  # fmt: skip
 from simreal_agents.policies.encoders import ENCODERS
 from simreal_agents.policies.heads import HEADS
@@ -35,6 +34,7 @@ from simreal_agents.policies.migrations import (
     read_config,
 )  # fmt: skip
 from simreal_agents.policies.overrides import flatten
+from simreal_agents.policies.presets import presets
 from simreal_envs.errors import DataError, UsageError
 
 
@@ -72,7 +72,7 @@ def test_overrides_take_the_type_of_their_key() -> None:
         ("optim.updates=many", "'many' is not of type int"),
         ("optim.updates=1.5", "not of type int"),
         ("alignment.tau=true", "not of type float"),
-        ("head.kind=ddim", "Valid: mse, flow"),
+        ("head.kind=act", "Valid: mse, flow, diffusion"),
         ("alignment.tau=0", "must be positive"),
         ("alignment.tau=.nan", "must be positive"),
         ("alignment.weight=-1", "must not be negative"),
@@ -111,10 +111,12 @@ def test_a_bad_override_is_named_with_what_is_valid(override: str, complaint: st
 
 
 def test_unknown_presets_and_methods_are_named() -> None:
-    with pytest.raises(UsageError, match="Valid: cpu, cpu-large, paper"):
+    with pytest.raises(
+        UsageError, match=r"Valid: cpu-diffusion, .*, paper-pointcloud, a file that ends with"
+    ):
         load_config("gpu")
     with pytest.raises(UsageError, match=f"Valid: {', '.join(METHODS)}"):
-        load_config("cpu", "bc")
+        load_config("cpu-image", "bc")
 
 
 def test_a_kind_decides_the_keys_in_whatever_order_they_are_given() -> None:
@@ -129,21 +131,23 @@ def test_a_kind_decides_the_keys_in_whatever_order_they_are_given() -> None:
 
 def test_another_kind_has_its_own_defaults_and_keeps_what_both_inherit() -> None:
     paper, other = (
-        load_config("paper", *choices).to_dict() for choices in (("uot", []), ("ot", ["head.kind=mse"]))
+        load_config("paper-image", *choices).to_dict() for choices in (("uot", []), ("ot", ["head.kind=mse"]))
     )
+    assert other["head"].keys() - paper["head"].keys() == {"hidden"}
     assert "steps" not in other["head"]
     assert "tau" not in other["alignment"]
     for section in ("head", "alignment"):
-        for key in other[section].keys() - {"kind"}:
+        for key in other[section].keys() - {"kind", "hidden"}:
             assert other[section][key] == paper[section][key]
-    cnn = load_config("paper", "uot", ["encoder.points.kind=cnn"]).to_dict()["encoder"]
+    cnn = load_config("paper-image", "uot", ["encoder.points.kind=cnn"]).to_dict()["encoder"]
     assert cnn["points"] == {"kind": "cnn", "width": 16, "stem_stride": 4, "keypoints": 16}
     assert cnn["image"] == paper["encoder"]["image"]
-    assert load_config("paper", "uot", ["head.kind=flow"]) == load_config("paper", "uot")
+    same = load_config("paper-image", "uot", ["head.kind=diffusion"])
+    assert same == load_config("paper-image", "uot")
 
 
 def test_a_method_chosen_by_a_setting_is_the_method() -> None:
-    assert load_config("cpu", "uot", ["method=mmd"]) == load_config("cpu", "mmd")
+    assert load_config("cpu-image", "uot", ["method=mmd"]) == load_config("cpu-image", "mmd")
 
 
 def test_configurations_of_different_kinds_differ_in_keys() -> None:
@@ -175,11 +179,11 @@ def without(values: Mapping[str, Any], keys: set[str], prefix: str = "") -> dict
     }
 
 
-PAPER = load_config("paper", "uot")
-KEYS = sorted(config_values(PAPER))
+FLOW = load_config("cpu-image", "uot", ["head.kind=flow"])
+KEYS = sorted(config_values(FLOW))
+FORMAT_5 = Path(__file__).parent / "data" / "config_format_5"
 STORED: dict[str, dict[str, Any]] = {
-    file.stem: json.loads(file.read_text())
-    for file in (Path(__file__).parent / "data" / "config_format_5").glob("*.json")
+    file.stem: json.loads(file.read_text()) for file in FORMAT_5.glob("*.json")
 }
 """What simreal wrote when it had one set of keys for every kind."""
 for values in STORED.values():
@@ -189,7 +193,7 @@ for values in STORED.values():
 @given(st.sets(st.sampled_from(KEYS), min_size=1))
 def test_a_stored_configuration_that_lacks_keys_is_an_error_that_names_them(lost: set[str]) -> None:
     with pytest.raises(DataError) as caught:
-        read_config(without(PAPER.to_dict(), lost), FORMAT_VERSION, "runs/a/config.json")
+        read_config(without(FLOW.to_dict(), lost), FORMAT_VERSION, "runs/a/config.json")
     assert "runs/a/config.json" in str(caught.value)
     named = set(str(caught.value).partition(" lacks ")[2].removesuffix(".").split(", "))
     assert named == lost - ({"head.steps"} if "head.kind" in lost else set())  # which other kinds lack too
@@ -204,8 +208,8 @@ def test_a_key_that_came_later_means_what_was_done_before_it_and_nothing_else_is
     stored = without(STORED["paper-uot"], lost)
     ignored = {"alignment.mmd_kernel"}
     if lost <= meant.keys() | ignored:
-        expected = {key: meant[key] for key in lost - ignored}
-        expected = dict(flatten(STORED["paper-uot"])) | expected
+        there = dict(flatten(STORED["paper-uot"]))
+        expected = there | {key: meant[key] for key in meant if key in lost or key not in there}
         assert config_values(read_config(stored, oldest, "config.json")) == named_by_what_they_do(
             by_kind(expected)
         )
@@ -232,9 +236,9 @@ def test_what_migrations_fill_in_are_keys_and_values_of_their_version() -> None:
 
 def test_flat_settings_become_those_of_the_kinds_that_were_chosen() -> None:
     paper = read_config(STORED["paper-uot"], 5, "config.json")
-    assert paper == load_config("paper", "uot")
+    assert paper == load_config(str(FORMAT_5 / "paper.yaml"), "uot")
     mmd = ["alignment.kernel=rbf", "encoder.image.keypoints=24", "observation.obs=image+pointcloud"]
-    assert read_config(STORED["cpu-mmd"], 5, "config.json") == load_config("cpu", "mmd", mmd)
+    assert read_config(STORED["cpu-mmd"], 5, "config.json") == load_config("cpu-image", "mmd", mmd)
 
 
 @pytest.mark.parametrize("kind", [*ALIGNED_BY, "auto"])
@@ -252,13 +256,14 @@ def test_every_alignment_that_was_stored_is_read_with_the_keys_it_used(kind: str
 
 
 def test_pairings_of_earlier_formats_have_todays_names() -> None:
+    today = config_values(load_config())
     for version in (5, 6):
         for before, now in (("dtw", "temporal"), ("random", "none")):
-            stored = dict(flatten(STORED["paper-uot"])) if version == 5 else config_values(PAPER)
+            stored = dict(flatten(STORED["paper-uot"])) if version == 5 else today
             read = read_config(stored | {"pairing.kind": before}, version, "config.json")
             assert read.pairing.kind == now
     with pytest.raises(DataError, match=r"Valid: temporal, none, oracle"):
-        read_config(config_values(PAPER) | {"pairing.kind": "dtw"}, FORMAT_VERSION, "config.json")
+        read_config(today | {"pairing.kind": "dtw"}, FORMAT_VERSION, "config.json")
 
 
 def test_every_kind_of_alignment_is_what_a_method_does() -> None:
@@ -273,7 +278,7 @@ def test_what_no_key_of_any_format_means_is_refused_in_earlier_ones_too() -> Non
 
 
 def test_a_stored_configuration_of_another_version_is_refused() -> None:
-    values = PAPER.to_dict()
+    values = FLOW.to_dict()
     with pytest.raises(DataError, match=r"config\.json.*'momentum'"):
         read_config(values | {"momentum": 1}, FORMAT_VERSION, "config.json")
     for version in (FORMAT_VERSION + 1, min(READABLE) - 1, None, "4"):

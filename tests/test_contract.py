@@ -49,7 +49,7 @@ def world() -> Iterator[Env]:
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     """One that knows nothing yet."""
-    config = load_config("cpu", "source", ["data.source=none"])
+    config = load_config("cpu-image", "source", ["data.source=none"])
     network = build_network(config, reads(config, WorldConfig("Lift", image_size=(32, 32)).spec))
     return Policy(network, config, 0, {}, {}, torch.device("cpu"))
 

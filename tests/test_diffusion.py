@@ -190,5 +190,5 @@ def test_the_unets_receptive_field_is_that_of_its_convolutions(levels: int, at: 
 def test_what_does_not_fit_is_refused_with_what_does(override: str, named: str) -> None:
     own = ["head.kind=diffusion", "head.predict=16", "head.channels=[64, 128, 256]"]
     with pytest.raises(UsageError) as error:
-        load_config("cpu", "source", [*own, override])
+        load_config("cpu-image", "source", [*own, override])
     assert named in str(error.value)

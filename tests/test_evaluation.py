@@ -143,7 +143,7 @@ def run_folder(tmp_path_factory):
         recipe = ActorRecorder(world, "in")
         list(fill_dataset(folder / domain, recipe, 1, seed, workers=1))
     overrides = [f"data.source={folder / 'source'}", f"data.target={folder / 'target'}", "optim.updates=2"]
-    train(load_config("cpu", "cotrain", [*overrides, "checkpoint_every=1"]), folder / "run")
+    train(load_config("cpu-image", "cotrain", [*overrides, "checkpoint_every=1"]), folder / "run")
     return folder / "run"
 
 

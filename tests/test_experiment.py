@@ -173,8 +173,8 @@ def test_a_training_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pyt
     data = write_dataset(tmp_path / "data", 2)
     long = [f"data.source={data}", "batch.size=4", "threads=1", "optim.updates=1000000"]
     configs = {
-        tmp_path / "long": load_config("cpu", "source", long),
-        tmp_path / "fails": load_config("cpu", "source", [f"data.source={tmp_path / 'nothing'}"]),
+        tmp_path / "long": load_config("cpu-image", "source", long),
+        tmp_path / "fails": load_config("cpu-image", "source", [f"data.source={tmp_path / 'nothing'}"]),
     }
     monkeypatch.setattr("simreal_agents.training.train_all.available_cores", lambda: 2)
     with pytest.raises(DataError, match="nothing does not exist"):
@@ -191,7 +191,7 @@ from simreal_agents.study.pictures import SuccessCount
 from simreal_agents.study.selection import best_checkpoints, candidates, equal_pairs
 from simreal_agents.training.train_all import train_all
 if __name__ == "__main__":
-    configs = {Path(method): load_config("cpu", method, sys.argv[1:]) for method in ("cotrain", "uot")}
+    configs = {Path(method): load_config("cpu-image", method, sys.argv[1:]) for method in ("cotrain", "uot")}
     try:
         train_all(configs, Console(quiet=True))
     except KeyboardInterrupt:

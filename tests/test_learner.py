@@ -18,14 +18,16 @@ from simreal_envs.errors import DataError
 
 
 def test_shares_of_the_batch_follow_the_method() -> None:
-    assert clone_counts(load_config("cpu", "cotrain")) == (0, 56, 8)
-    assert clone_counts(load_config("cpu", "source")) == (0, 64, 0)
-    assert clone_counts(load_config("cpu", "target")) == (0, 0, 64)
-    assert clone_counts(load_config("paper", "uot")) == (58, 57, 13)
+    assert clone_counts(load_config("cpu-image", "cotrain")) == (0, 56, 8)
+    assert clone_counts(load_config("cpu-image", "source")) == (0, 64, 0)
+    assert clone_counts(load_config("cpu-image", "target")) == (0, 0, 64)
+    assert clone_counts(load_config("paper-image", "uot")) == (58, 57, 13)
 
 
 def test_aligned_frames_are_near_their_match(data: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(data, "pairing.window=2", "batch.alignment_size=500"))
+    config = load_config(
+        "cpu-image", "uot", settings_of(data, "pairing.window=2", "batch.alignment_size=500")
+    )
     source, target = load_domains(config)
     assert source is not None
     assert target is not None
@@ -40,7 +42,7 @@ def test_aligned_frames_are_near_their_match(data: Path) -> None:
 
 
 def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(data, "batch.alignment_size=4000"))
+    config = load_config("cpu-image", "uot", settings_of(data, "batch.alignment_size=4000"))
     source, target = load_domains(config)
     assert source is not None
     assert target is not None
@@ -58,7 +60,7 @@ def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
 
 @pytest.mark.parametrize("path", ["commanded", "executed"])
 def test_a_disturbed_arm_is_paired_by_its_commands_unless_told_otherwise(path: str, data: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(data, f"pairing.path={path}"))
+    config = load_config("cpu-image", "uot", settings_of(data, f"pairing.path={path}"))
     source, target = load_domains(config)
     assert source is not None
     assert target is not None
@@ -73,15 +75,17 @@ def test_a_disturbed_arm_is_paired_by_its_commands_unless_told_otherwise(path: s
 
 @pytest.mark.parametrize("label", ["eef_path", "eef_pos", "action"])
 def test_alignment_does_not_change_what_is_cloned_at_weight_zero(label: str, data: Path) -> None:
-    frames = load_domains(load_config("cpu", "uot", settings_of(data)))
+    frames = load_domains(load_config("cpu-image", "uot", settings_of(data)))
     settings = settings_of(data, "alignment.weight=0", f"alignment.label={label}")
-    values = Learner(load_config("cpu", "uot", settings), *frames).step()
+    values = Learner(load_config("cpu-image", "uot", settings), *frames).step()
     assert float(values["loss"]) == float(values["clone"])
     assert float(values["alignment"]) > 0
 
 
 def test_goals_teach_the_encoder_where_the_hand_is_sent(data: Path) -> None:
-    config = load_config("cpu", "source", settings_of(data, "encoder.goal_weight=2", "optim.updates=300"))
+    config = load_config(
+        "cpu-image", "source", settings_of(data, "encoder.goal_weight=2", "optim.updates=300")
+    )
     frames, _ = load_domains(config)
     assert frames is not None
     images = np.zeros(
@@ -101,7 +105,7 @@ def test_goals_teach_the_encoder_where_the_hand_is_sent(data: Path) -> None:
 
 
 def test_calibrated_views_need_one_camera_a_domain(data: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(data, "encoder.view=calibrated"))
+    config = load_config("cpu-image", "uot", settings_of(data, "encoder.view=calibrated"))
     with pytest.raises(
         DataError, match="one calibrated camera agentview in the source demonstrations, which have 0"
     ):
@@ -109,7 +113,9 @@ def test_calibrated_views_need_one_camera_a_domain(data: Path) -> None:
 
 
 def test_cloning_loss_falls(data: Path) -> None:
-    config = load_config("cpu", "source", settings_of(data, "optim.updates=300", "optim.warmup_updates=5"))
+    config = load_config(
+        "cpu-image", "source", settings_of(data, "optim.updates=300", "optim.warmup_updates=5")
+    )
     learner = Learner(config, *load_domains(config))
     losses = [float(learner.step()["clone"]) for _ in range(120)]
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])

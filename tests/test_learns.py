@@ -44,7 +44,7 @@ def successes(demos: Path, run: Path) -> int:
         f"data.source={demos}", "observation.cameras=agentview+wrist", f"optim.updates={UPDATES}",
         "optim.learning_rate=1e-3", "augment.shift_px=0", "threads=1",
     ]  # fmt: skip
-    train(load_config("cpu", "source", settings), run)
+    train(load_config("cpu-image", "source", settings), run)
     seeds = seeds_for("selection", EPISODES)
     return sum(
         r.success for r in evaluate({"policy": TrainedPolicy.at(run)}, WORLD, ["in"], seeds, run / "eval")

@@ -13,10 +13,11 @@ import torch
 from demonstrations import random_episode, settings_of, write_dataset
 from test_plugins import install
 
-from simreal_agents.policies.checkpoint import find_checkpoint, read_tensors
+from simreal_agents.policies.checkpoint import find_checkpoint
 from simreal_agents.policies.config import load_config
 from simreal_agents.policies.encoders import CLOUD_UNIT_M, DEPTH_UNIT_M, prepared
 from simreal_agents.policies.policy import load_policy
+from simreal_agents.policies.tensors import read_tensors
 from simreal_agents.training.learner import Learner
 from simreal_agents.training.train import load_domains, stored_config, train
 from simreal_datasets.loading.frames import Frames
@@ -78,7 +79,7 @@ def test_a_policy_reads_what_it_is_told_to(
     everything: Path,
     tmp_path: Path,
 ) -> None:
-    config = load_config("cpu", method, settings_of(everything, *observed(obs, cameras, history)))
+    config = load_config("cpu-image", method, settings_of(everything, *observed(obs, cameras, history)))
     train(config, tmp_path)
     policy = load_policy(tmp_path)
     assert {f.key for f in policy.spec.features if f.modality != "proprioception"} == keys
@@ -98,7 +99,7 @@ def test_a_policy_reads_what_it_is_told_to(
 
 def test_every_array_that_is_read_decides_the_action(everything: Path, tmp_path: Path) -> None:
     settings = settings_of(everything, *observed("image+depth+pointcloud+pointcolour", "agentview+wrist", 2))
-    train(load_config("cpu", "source", settings), tmp_path)
+    train(load_config("cpu-image", "source", settings), tmp_path)
     policy = load_policy(tmp_path)
     seen = {
         key: array[0]
@@ -149,16 +150,16 @@ def test_data_without_what_is_asked_for_name_the_command_that_records_it(
     with pytest.raises(
         DataError, match=r"source lacks agentview_depth, wrist_image, wrist_depth; .* has agentview"
     ):
-        load_domains(load_config("cpu", "uot", settings_of(data, *more)))
+        load_domains(load_config("cpu-image", "uot", settings_of(data, *more)))
     with pytest.raises(
         DataError, match=r"`simreal generate` and --obs image\+depth --cameras agentview\+wrist\.$"
     ):
-        load_domains(load_config("cpu", "uot", settings_of(data, *more)))
+        load_domains(load_config("cpu-image", "uot", settings_of(data, *more)))
     cloud = observed("pointcloud", "agentview", 1, "observation.points=100")
-    config = load_config("cpu", "uot", settings_of(everything, *cloud))
+    config = load_config("cpu-image", "uot", settings_of(everything, *cloud))
     with pytest.raises(DataError, match=r"clouds of 50 points, and observation\.points is 100"):
         Learner(config, *load_domains(config))
-    config = load_config("cpu", "uot", settings_of(everything, *observed("pointcloud", "agentview", 1)))
+    config = load_config("cpu-image", "uot", settings_of(everything, *observed("pointcloud", "agentview", 1)))
     with pytest.raises(
         DataError, match=r"clouds of agentview\+wrist, .* train with --cameras agentview\+wrist"
     ):
@@ -178,11 +179,11 @@ def test_data_without_what_is_asked_for_name_the_command_that_records_it(
 )
 def test_what_cannot_be_read_is_refused(settings: list[str], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        load_config("cpu", "uot", settings)
+        load_config("cpu-image", "uot", settings)
 
 
 def test_an_encoder_is_given_only_what_it_takes(everything: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(everything, "encoder.image.kind=pointnet"))
+    config = load_config("cpu-image", "uot", settings_of(everything, "encoder.image.kind=pointnet"))
     with pytest.raises(
         UsageError, match="'pointnet' takes pointcloud, and agentview_image is of modality image"
     ):
@@ -191,7 +192,7 @@ def test_an_encoder_is_given_only_what_it_takes(everything: Path) -> None:
 
 def test_long_features_are_aligned_in_few_dimensions(everything: Path) -> None:
     more = observed("image+depth", "agentview+wrist", 2, "alignment.projection=8", "amp=none")
-    config = load_config("cpu", "uot", settings_of(everything, *more))
+    config = load_config("cpu-image", "uot", settings_of(everything, *more))
     objective = Learner(config, *load_domains(config)).objective
     directions = objective.projection
     assert directions is not None
@@ -273,10 +274,10 @@ from simreal_agents.policies.policy import load_policy
 from simreal_agents.training.train import train
 for wrong in ("encoder.image.width=8", "head.steps=3", "encoder.image.kind=undecorated"):
     try:
-        load_config("cpu", "uot", [*sys.argv[2:], wrong])
+        load_config("cpu-image", "uot", [*sys.argv[2:], wrong])
     except ValueError as error:
         print(error)
-train(load_config("cpu", "uot", sys.argv[2:]), sys.argv[1])
+train(load_config("cpu-image", "uot", sys.argv[2:]), sys.argv[1])
 policy = load_policy(sys.argv[1])
 print(json.dumps(policy.config.to_dict()["encoder"]["image"]), policy.config.head.bias)
 network = policy.network

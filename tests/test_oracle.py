@@ -44,13 +44,13 @@ def posed(tmp_path: Path) -> Path:
 
 
 def test_demonstrations_are_as_far_apart_as_their_objects_at_the_start(posed: Path) -> None:
-    config = load_config("cpu", "uot", settings_of(posed, "pairing.kind=oracle"))
+    config = load_config("cpu-image", "uot", settings_of(posed, "pairing.kind=oracle"))
     source, target = load_domains(config)
     pairing = pairing_for(config, source, target)
     assert pairing is not None
     expected = np.abs(np.subtract.outer(STARTS_M["source"], STARTS_M["target"]))
     assert pairing.distances_m == pytest.approx(expected)
-    temporal = pairing_for(load_config("cpu", "uot", settings_of(posed)), source, target)
+    temporal = pairing_for(load_config("cpu-image", "uot", settings_of(posed)), source, target)
     assert temporal is not None
     assert (pairing.matches == temporal.matches).all()
     assert np.abs(temporal.distances_m - expected).max() > 0.01
@@ -66,12 +66,12 @@ def test_demonstrations_are_as_far_apart_as_their_objects_at_the_start(posed: Pa
 
 
 def test_training_by_the_oracle_runs(posed: Path) -> None:
-    train(load_config("cpu", "uot", settings_of(posed, "pairing.kind=oracle")), posed / "run")
+    train(load_config("cpu-image", "uot", settings_of(posed, "pairing.kind=oracle")), posed / "run")
 
 
 def test_demonstrations_without_object_poses_are_refused_by_name(posed: Path) -> None:
     write(posed / "target", (0.1,), 5, objects=())
-    config = load_config("cpu", "uot", settings_of(posed, "pairing.kind=oracle"))
+    config = load_config("cpu-image", "uot", settings_of(posed, "pairing.kind=oracle"))
     lacking = Dataset(posed / "target").infos[-1].path.name
     with pytest.raises(DataError, match=rf"oracle.*{lacking} holds no object poses.* temporal or none"):
         train(config, posed / "run")

@@ -157,7 +157,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         f"data.source={data}", "optim.updates=4", "checkpoint_every=2",
         f"head.kind={request.param}", "threads=1",
     ]  # fmt: skip
-    train(load_config("cpu", "source", overrides), folder / "run")
+    train(load_config("cpu-image", "source", overrides), folder / "run")
     return folder / "run"
 
 

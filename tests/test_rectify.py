@@ -71,7 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert all(attempt.episode for attempt in fill_dataset(folder / name, recipe, 2, 0, 1))
     settings = ["encoder.view=calibrated", "threads=1", "batch.size=8", "batch.alignment_size=8"]
     paths = [f"data.{name}={folder / name}" for name in ("source", "target")]
-    train(load_config("cpu", "uot", [*settings, *paths, "optim.updates=2"]), folder / "run")
+    train(load_config("cpu-image", "uot", [*settings, *paths, "optim.updates=2"]), folder / "run")
     return folder / "run"
 
 

@@ -27,7 +27,7 @@ from simreal_envs.errors import DataError, UsageError
 def test_a_full_disk_is_named_and_leaves_earlier_checkpoints(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
+    config = load_config("cpu-image", "cotrain", settings_of(data, "checkpoint_every=2"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     class Full(Learner):
@@ -49,7 +49,7 @@ def test_a_full_disk_is_named_and_leaves_earlier_checkpoints(
 
 
 def test_a_log_that_finds_the_disk_full_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2", "log_every=1"))
+    config = load_config("cpu-image", "cotrain", settings_of(data, "checkpoint_every=2", "log_every=1"))
     log = tmp_path / "run" / "log.jsonl"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -74,7 +74,7 @@ def test_a_checkpoint_is_on_the_disk_before_older_ones_lose_anything(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where writing the name of the new one fails, training can still go on from the old one."""
-    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
+    config = load_config("cpu-image", "cotrain", settings_of(data, "checkpoint_every=2"))
     fsync = os.fsync
 
     def failing(descriptor: int) -> None:
@@ -94,7 +94,7 @@ def test_a_training_that_diverges_says_so_and_keeps_what_is_sound(
     method: str, data: Path, tmp_path: Path
 ) -> None:
     hot = ("optim.learning_rate=1e30", "optim.updates=50", "checkpoint_every=1")
-    config = load_config("cpu", method, settings_of(data, *hot))
+    config = load_config("cpu-image", method, settings_of(data, *hot))
     with pytest.raises(DataError, match=r"diverged: at update \d+ .* lower optim\.learning_rate"):
         train(config, tmp_path / "run")
     assert list_checkpoints(tmp_path / "run")
@@ -104,7 +104,7 @@ def test_a_training_that_diverges_says_so_and_keeps_what_is_sound(
 
 
 def test_a_start_on_a_full_disk_leaves_nothing_in_the_way(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
+    config = load_config("cpu-image", "cotrain", settings_of(data))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
@@ -119,7 +119,7 @@ def test_a_start_on_a_full_disk_leaves_nothing_in_the_way(data: Path, tmp_path: 
 
 
 def test_a_damaged_line_of_the_log_does_not_stop_a_run(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "log_every=1"))
+    config = load_config("cpu-image", "cotrain", settings_of(data, "log_every=1"))
     steps = iter([False, False, True])
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, should_stop=lambda: next(steps))
@@ -132,7 +132,7 @@ def test_a_damaged_line_of_the_log_does_not_stop_a_run(data: Path, tmp_path: Pat
 @pytest.mark.parametrize("name", ["config.json", DEMONSTRATIONS, "checkpoints/0000001/state.json"])
 @pytest.mark.parametrize("content", ["[]", "null", '{"source": 1}'])
 def test_json_of_another_kind_is_called_damaged(name: str, content: str, data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
+    config = load_config("cpu-image", "cotrain", settings_of(data))
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, should_stop=lambda: True)
     (tmp_path / name).write_text(content)
@@ -141,7 +141,7 @@ def test_json_of_another_kind_is_called_damaged(name: str, content: str, data: P
 
 
 def test_a_run_of_another_device_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
+    config = load_config("cpu-image", "cotrain", settings_of(data))
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, should_stop=lambda: True)
     state = find_checkpoint(tmp_path) / "state.json"
@@ -163,7 +163,7 @@ def test_runs_of_different_worlds_are_not_compared(
     for name, world in (("a", ((32, 32), "Lift")), ("b", (size, task))):
         data = write_dataset(tmp_path / f"data-{name}", 2, size=world[0], task=world[1])
         overrides = [f"data.source={data}", "optim.updates=1", "batch.size=4", "threads=1"]
-        train(load_config("cpu", "source", overrides), tmp_path / name)
+        train(load_config("cpu-image", "source", overrides), tmp_path / name)
     output = tmp_path / "eval"
     result = CliRunner().invoke(
         app, ["eval", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(output)]
@@ -198,7 +198,7 @@ def misfits(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setattr(f"simreal_datasets.store.{module}.FORMAT_VERSION", 99)
         write_dataset(folder / "newer", 2)
     overrides = [f"data.source={folder / 'lift'}", "optim.updates=1", "batch.size=4", "threads=1"]
-    train(load_config("cpu", "source", overrides), folder / "policy")
+    train(load_config("cpu-image", "source", overrides), folder / "policy")
     shutil.copytree(folder / "policy", folder / "old-policy")
     state = folder / "old-policy" / "checkpoints" / "0000001" / "state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"format_version": 1}))

@@ -36,9 +36,10 @@ TRAIN_IN_A_PROCESS = """
 import sys
 from simreal_agents.training.train import train, stored_config
 from simreal_agents.policies.config import load_config
-config = stored_config(sys.argv[1]) if sys.argv[2] == "resume" else load_config("cpu", "uot", sys.argv[3:])
+resumed = sys.argv[2] == "resume"
+config = stored_config(sys.argv[1]) if resumed else load_config("cpu-image", "uot", sys.argv[3:])
 try:
-    train(config, sys.argv[1], resume=sys.argv[2] == "resume")
+    train(config, sys.argv[1], resume=resumed)
 except KeyboardInterrupt as stopped:
     print(stopped)
     sys.exit(130)
@@ -59,7 +60,7 @@ def assert_same_weights(run: Path, other: Path) -> None:
 def test_no_demonstration_outside_the_budget_is_touched(method: str, data: Path, tmp_path: Path) -> None:
     """Everything outside the budget is replaced by other demonstrations: the weights stay the same."""
     budget = ("data.source_demos=4", "data.target_demos=2")
-    config = load_config("cpu", method, settings_of(data, *budget))
+    config = load_config("cpu-image", method, settings_of(data, *budget))
     rng = np.random.default_rng(9)
     for domain, demos in (("source", 4), ("target", 2)):
         original = Dataset(data / domain)
@@ -69,10 +70,12 @@ def test_no_demonstration_outside_the_budget_is_touched(method: str, data: Path,
             for i, info in enumerate(original.infos):
                 writer.add(original.read(i) if info.path.name in chosen else random_episode(rng, 11))
     train(config, tmp_path / "run")
-    config = load_config("cpu", method, settings_of(tmp_path, *budget))
+    config = load_config("cpu-image", method, settings_of(tmp_path, *budget))
     train(config, tmp_path / "other")
     assert_same_weights(tmp_path / "run", tmp_path / "other")
-    config = load_config("cpu", method, settings_of(tmp_path, "data.source_demos=4", "data.target_demos=5"))
+    config = load_config(
+        "cpu-image", method, settings_of(tmp_path, "data.source_demos=4", "data.target_demos=5")
+    )
     train(config, tmp_path / "more")
     assert any(
         not torch.equal(a, b)
@@ -81,14 +84,14 @@ def test_no_demonstration_outside_the_budget_is_touched(method: str, data: Path,
 
 
 def test_a_method_reads_only_the_domains_it_clones(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "target", [*settings_of(data), f"data.source={tmp_path / 'nothing'}"])
+    config = load_config("cpu-image", "target", [*settings_of(data), f"data.source={tmp_path / 'nothing'}"])
     source, target = load_domains(config)
     assert source is None
     assert target is not None
     with pytest.raises(UsageError, match=r"needs a source dataset: give --source \(data\.source\)"):
-        load_domains(load_config("cpu", "uot", [f"data.target={data / 'target'}"]))
+        load_domains(load_config("cpu-image", "uot", [f"data.target={data / 'target'}"]))
     with pytest.raises(UsageError, match=r"Budget of 6 .* Valid: 1 to 5"):
-        load_domains(load_config("cpu", "uot", settings_of(data, "data.target_demos=6")))
+        load_domains(load_config("cpu-image", "uot", settings_of(data, "data.target_demos=6")))
 
 
 # Runs
@@ -96,7 +99,7 @@ def test_a_method_reads_only_the_domains_it_clones(data: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", method, settings_of(data))
+    config = load_config("cpu-image", method, settings_of(data))
     train(config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines] == [2, 4, 6]
@@ -112,7 +115,7 @@ def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -
 
 def test_same_seed_same_weights_and_another_seed_others(data: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(load_config("cpu", "uot", settings_of(data, f"seed={seed}")), tmp_path / name)
+        train(load_config("cpu-image", "uot", settings_of(data, f"seed={seed}")), tmp_path / name)
     assert_same_weights(tmp_path / "a", tmp_path / "b")
     a, c = weights(tmp_path / "a"), weights(tmp_path / "c")
     assert not torch.equal(
@@ -134,7 +137,7 @@ class StopAt(Learner):
 def test_an_interrupted_run_goes_on_to_the_same_weights(
     method: str, head: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config("cpu", method, settings_of(data, "optim.updates=20", f"head.kind={head}"))
+    config = load_config("cpu-image", method, settings_of(data, "optim.updates=20", f"head.kind={head}"))
     train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr("simreal_agents.training.train.Learner", StopAt)
@@ -152,11 +155,11 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_a_run_goes_on_with_the_demonstrations_that_it_began_with(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "data.source_demos=4"))
+    config = load_config("cpu-image", "cotrain", settings_of(data, "data.source_demos=4"))
     train(config, tmp_path / "whole")
     for domain in ("source", "target"):
         shutil.copytree(data / domain, tmp_path / domain)
-    config = load_config("cpu", "cotrain", settings_of(tmp_path, "data.source_demos=4"))
+    config = load_config("cpu-image", "cotrain", settings_of(tmp_path, "data.source_demos=4"))
     run = tmp_path / "parts"
     asked = iter(range(100))
     with pytest.raises(KeyboardInterrupt, match="stopped at update 3"):
@@ -184,12 +187,12 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_begun_again(
         def step(self) -> dict[str, torch.Tensor | float]:
             raise DataError("the first update fails")
 
-    wrong = load_config("cpu", "cotrain", settings_of(data))
+    wrong = load_config("cpu-image", "cotrain", settings_of(data))
     monkeypatch.setattr("simreal_agents.training.train.Learner", Fails)
     with pytest.raises(DataError, match="first update"):
         train(wrong, tmp_path)
     monkeypatch.undo()
-    corrected = load_config("cpu", "cotrain", settings_of(data, "seed=1"))
+    corrected = load_config("cpu-image", "cotrain", settings_of(data, "seed=1"))
     train(corrected, tmp_path)
     assert stored_config(tmp_path) == corrected
 
@@ -197,7 +200,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_begun_again(
 @pytest.mark.slow
 def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, tmp_path: Path) -> None:
     length = ("optim.updates=60", "checkpoint_every=7")
-    train(load_config("cpu", "uot", settings_of(data, *length)), tmp_path / "whole")
+    train(load_config("cpu-image", "uot", settings_of(data, *length)), tmp_path / "whole")
     run = tmp_path / "parts"
     command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, str(run)]
     environment = os.environ | {"PYTHONSAFEPATH": "1"}
@@ -229,7 +232,7 @@ def test_a_process_stopped_by_ctrl_c_and_one_that_was_killed_go_on(data: Path, t
 
 
 def test_only_the_newest_checkpoint_keeps_what_training_needs(data: Path, tmp_path: Path) -> None:
-    train(load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2")), tmp_path)
+    train(load_config("cpu-image", "cotrain", settings_of(data, "checkpoint_every=2")), tmp_path)
     assert list_checkpoints(tmp_path) == [2, 4, 6]
     kept = [(tmp_path / "checkpoints" / f"{update:07d}" / TRAINING).exists() for update in (2, 4, 6)]
     assert kept == [False, False, True]
@@ -238,13 +241,13 @@ def test_only_the_newest_checkpoint_keeps_what_training_needs(data: Path, tmp_pa
 
 def test_a_finished_run_is_left_alone_and_another_one_is_refused(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    config = load_config("cpu", "cotrain", settings_of(data))
+    config = load_config("cpu-image", "cotrain", settings_of(data))
     checkpoint = train(config, run)
     written = (checkpoint / WEIGHTS).stat().st_mtime_ns
     assert train(config, run) == checkpoint == train(config, run, resume=True)
     assert (checkpoint / WEIGHTS).stat().st_mtime_ns == written
     with pytest.raises(UsageError, match=r"another configuration \(seed: 0 -> 1\)"):
-        train(load_config("cpu", "cotrain", settings_of(data, "seed=1")), run)
+        train(load_config("cpu-image", "cotrain", settings_of(data, "seed=1")), run)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="not a run"):
@@ -255,7 +258,7 @@ def test_a_finished_run_is_left_alone_and_another_one_is_refused(data: Path, tmp
 
 
 def test_a_stored_run_says_everything_it_was_trained_with(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "head.action_frame=base"))
+    config = load_config("cpu-image", "cotrain", settings_of(data, "head.action_frame=base"))
     train(config, tmp_path)
     written = json.loads((tmp_path / CONFIG).read_text())
     assert written == {"format_version": FORMAT_VERSION} | config.to_dict()
@@ -285,7 +288,7 @@ POLICY_LACKS = [
 
 @pytest.mark.parametrize("key", [*POLICY_LACKS, "device", "sampler"])
 def test_no_missing_key_of_a_checkpoint_takes_a_default(key: str, data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
+    config = load_config("cpu-image", "cotrain", settings_of(data))
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, should_stop=lambda: True)
     file = find_checkpoint(tmp_path) / STATE
@@ -308,7 +311,7 @@ def test_no_missing_key_of_a_checkpoint_takes_a_default(key: str, data: Path, tm
 
 
 def test_a_run_has_one_training(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
+    config = load_config("cpu-image", "cotrain", settings_of(data))
     refused = []
 
     def another_one() -> bool:
@@ -326,7 +329,7 @@ def test_a_run_has_one_training(data: Path, tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_asks_for_resume(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data, "checkpoint_every=2"))
+    config = load_config("cpu-image", "cotrain", settings_of(data, "checkpoint_every=2"))
     checkpoint = train(config, tmp_path / "run")
     for file in checkpoint.iterdir():
         file.unlink()
@@ -339,15 +342,18 @@ def test_an_unfinished_run_asks_for_resume(data: Path, tmp_path: Path) -> None:
 
 def test_a_stem_that_leaves_no_place_for_keypoints_is_refused(data: Path, tmp_path: Path) -> None:
     for stride in (11, 60):
-        config = load_config("cpu", "cotrain", settings_of(data, f"encoder.image.stem_stride={stride}"))
+        config = load_config("cpu-image", "cotrain", settings_of(data, f"encoder.image.stem_stride={stride}"))
         with pytest.raises(UsageError, match=rf"stem_stride = {stride} .* 32 x 32\. Valid: 1 to 10"):
             train(config, tmp_path / "run")
-    train(load_config("cpu", "cotrain", settings_of(data, "encoder.image.stem_stride=10")), tmp_path / "run")
+    train(
+        load_config("cpu-image", "cotrain", settings_of(data, "encoder.image.stem_stride=10")),
+        tmp_path / "run",
+    )
 
 
 def test_two_domains_of_different_worlds_are_refused(data: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "target", 2, task="Stack")
-    config = load_config("cpu", "uot", [*settings_of(data), f"data.target={tmp_path / 'target'}"])
+    config = load_config("cpu-image", "uot", [*settings_of(data), f"data.target={tmp_path / 'target'}"])
     with pytest.raises(DataError, match="task is 'Stack' instead of 'Lift'"):
         train(config, tmp_path / "run")
 
@@ -356,7 +362,7 @@ def test_two_domains_of_different_worlds_are_refused(data: Path, tmp_path: Path)
 def test_every_share_of_a_batch_gets_its_samples_or_is_refused(
     size: int, paired: float, target: float
 ) -> None:
-    config = load_config("cpu", "cotrain")
+    config = load_config("cpu-image", "cotrain")
     batch = config.batch
     batch.size, batch.target, batch.source_paired = size, target, paired * (1 - target)
     batch.source_unpaired = 1 - batch.target - batch.source_paired

@@ -48,7 +48,7 @@ def singles() -> Iterator[list[Env]]:
 def policy(request: pytest.FixtureRequest) -> Policy:
     """One that knows nothing yet, whose chunks are shorter than an episode."""
     config = load_config(
-        "cpu", "source", ["data.source=none", f"head.kind={request.param}", "head.execute=3"]
+        "cpu-image", "source", ["data.source=none", f"head.kind={request.param}", "head.execute=3"]
     )
     network = build_network(config, reads(config, WorldConfig("Lift", image_size=(32, 32)).spec))
     return Policy(network, config, 0, {}, {}, torch.device("cpu"))

@@ -33,23 +33,34 @@ class ActorFactory(Protocol):
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """The policy of a run folder at one of its checkpoints, and how its chunks are carried out."""
+    """The policy of a run folder at one of its checkpoints, and how it acts, see :func:`load_policy`."""
 
     run: Path
     checkpoint: str
     acting: Acting = DEFAULT_ACTING
+    overrides: tuple[str, ...] = ()
 
     @classmethod
-    def at(cls, run: Path, checkpoint: str = "last", acting: Acting = DEFAULT_ACTING) -> TrainedPolicy:
+    def at(
+        cls,
+        run: Path,
+        checkpoint: str = "last",
+        acting: Acting = DEFAULT_ACTING,
+        overrides: Iterable[str] = (),
+    ) -> TrainedPolicy:
         """The factory for a checkpoint as it is now: further training does not change what ``last`` is.
 
         Raises:
             DataError: no such run, or one without checkpoints.
-            UsageError: no such checkpoint.
+            UsageError: no such checkpoint, or it cannot act as the overrides say.
         """
         from simreal_agents.policies.checkpoint import find_checkpoint
 
-        return cls(run, find_checkpoint(run, checkpoint).name, acting)
+        if overrides := tuple(overrides):
+            from simreal_agents.policies.policy import checkpoint_config
+
+            checkpoint_config(find_checkpoint(run, checkpoint), overrides)
+        return cls(run, find_checkpoint(run, checkpoint).name, acting, overrides)
 
     def world(self) -> WorldSpec:
         """The worlds that the policy was trained for, and the arrays that it reads."""
@@ -58,8 +69,8 @@ class TrainedPolicy:
         return WorldSpec.from_json(read_state(find_checkpoint(self.run, self.checkpoint))["world"])
 
     def identity(self) -> str:
-        """Number of updates, the beginning of the SHA-256 of the weights and of how they are used, and how
-        chunks are carried out if that is not the default."""
+        """Number of updates, the beginning of the SHA-256 of the weights and of how they are used, and how it
+        acts if that is not the default."""
         from simreal_agents.policies.checkpoint import STATE, find_checkpoint, read_state
 
         folder = find_checkpoint(self.run, self.checkpoint)
@@ -69,13 +80,14 @@ class TrainedPolicy:
         use += [state[key] for key in ("world", "looks", "cameras")]
         digest = hashlib.sha256((folder / "weights.safetensors").read_bytes())
         digest.update(json.dumps(use, sort_keys=True).encode())
-        return f"{folder.name}-{digest.hexdigest()[:12]} {self.acting}".rstrip()
+        changes = (str(self.acting), *sorted(self.overrides))
+        return " ".join([f"{folder.name}-{digest.hexdigest()[:12]}", *filter(None, changes)])
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
         """The policy on the CPU: one of several worker processes shall not fill the GPU."""
         from simreal_agents.policies.policy import load_policy
 
-        policy = load_policy(self.run, self.checkpoint, "cpu", self.acting)
+        policy = load_policy(self.run, self.checkpoint, "cpu", self.acting, self.overrides)
         policy.face(env)
         return policy
 
@@ -98,18 +110,22 @@ class Expert:
 
 
 def named_actor(
-    name: str, others: Iterable[str] = (), checkpoint: str = "last", acting: Acting = DEFAULT_ACTING
+    name: str,
+    others: Iterable[str] = (),
+    checkpoint: str = "last",
+    acting: Acting = DEFAULT_ACTING,
+    overrides: Iterable[str] = (),
 ) -> ActorFactory:
     """The factory that ``expert`` or the path of a run folder names.
 
-    ``checkpoint`` and ``acting`` are of a trained policy.
+    ``checkpoint``, ``acting`` and ``overrides`` are of a trained policy.
 
     Raises:
-        UsageError: neither; names them and ``others``. Or no such checkpoint.
+        UsageError: neither; names them and ``others``. Or see :meth:`TrainedPolicy.at`.
         DataError: a run without checkpoints.
     """
     if name == "expert":
         return Expert()
     if Path(name).is_dir():
-        return TrainedPolicy.at(Path(name), checkpoint, acting)
+        return TrainedPolicy.at(Path(name), checkpoint, acting, overrides)
     raise unknown("actor", name, ("expert", *others, "a run folder"))

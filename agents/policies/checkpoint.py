@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE, read_world
@@ -134,19 +134,6 @@ def read_state(folder: Path, keys: Sequence[str] = POLICY_KEYS) -> dict[str, Any
     except DataError as error:
         raise DataError(f"Checkpoint {folder} is damaged: {STATE}: {error}.") from error
     return state
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """A safetensors file.
-
-    Raises:
-        DataError: missing or damaged.
-    """
-    try:
-        tensors: dict[str, Tensor] = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from error
-    return tensors
 
 
 def _write_tensors(tensors: dict[str, Tensor], file: Path) -> None:

@@ -1,6 +1,6 @@
 """The configuration of a training run: small dataclasses, presets as files, every value overridable.
 
-``load_config("cpu", "uot", ["alignment.tau=0.5"])`` reads a preset, then the preset's settings for that
+``load_config("cpu-image", "uot", ["alignment.tau=0.5"])`` reads a preset, then the preset's settings for that
 method, then the overrides. A key that does not exist and a value of another type are errors.
 
 Encoders, heads and alignments are choices: ``head.kind`` says which, and the choice decides what other keys
@@ -12,10 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Annotated, Any, Literal
-
-import yaml
 
 from simreal_agents.policies.alignments import ALIGNMENTS, AlignmentConfig
 from simreal_agents.policies.encoders import EncoderConfig
@@ -31,7 +28,8 @@ from simreal_agents.policies.overrides import (
     flatten,
     plain,
 )  # fmt: skip
-from simreal_envs.errors import UsageError, unknown
+from simreal_agents.policies.presets import Layer, read_preset
+from simreal_envs.errors import UsageError
 from simreal_envs.features import ObservationSpec
 from simreal_envs.spec import check_choice
 
@@ -144,6 +142,9 @@ class OptimConfig:
     """Largest norm of the gradient; a larger one is scaled down to it."""
     ema_decay: Annotated[float, NOT_NEGATIVE, Limit(lambda x: x < 1, "be below 1")] = 0.99
     """The policy's weights are an exponential average with this decay; 0 turns it off."""
+    ema_power: float = 0.0
+    """At update n the decay is 1 - n^-power where this is less than `ema_decay`, as published for Diffusion
+    Policy; 0: n / (n + 10)."""
 
 
 @dataclass
@@ -175,6 +176,15 @@ class TrainConfig:
     pairing: PairingConfig = field(default_factory=PairingConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
+    def complete(self) -> None:
+        """Fill in what a run has to record of itself: the digests of files that it begins with.
+
+        Raises:
+            UsageError, DataError: a file is not named or cannot be read.
+        """
+        self.encoder.image.complete()
+        self.encoder.points.complete()
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as written to ``config.json``."""
         return plain(self)
@@ -195,16 +205,11 @@ class TrainConfig:
         return config
 
 
-def presets() -> list[str]:
-    """Names of the presets that come with the package."""
-    folder = resources.files("simreal_agents.policies.presets")
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
-
-
-def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[str] = ()) -> TrainConfig:
+def load_config(preset: str = "", method: str = "uot", overrides: Iterable[str] = ()) -> TrainConfig:
     """Preset, then its settings for the method, then ``key=value`` overrides, in any order.
+
+    Args:
+        preset: one of the package by its name, or a file; empty takes :func:`default_preset`.
 
     >>> load_config(overrides=["alignment.tau=1.5", "optim.updates=10"]).alignment.tau
     1.5
@@ -212,19 +217,41 @@ def load_config(preset: str = "cpu", method: str = "uot", overrides: Iterable[st
     Raises:
         UsageError: an unknown preset, method or key, or a value that does not fit.
     """
-    own = dict(_split(override) for override in overrides)
+    overrides = list(overrides)
+    own: dict[str, Any] = dict(map(_split, overrides))
     method = check_choice("method", own.setdefault("method", method), METHODS)
-    if preset not in presets():
-        raise unknown("preset", preset, presets())
-    file = resources.files("simreal_agents.policies.presets") / f"{preset}.yaml"
-    values = yaml.safe_load(file.read_text()) or {}
-    of_method = (values.pop("methods", None) or {}).get(method, {})
+    general, of_method = read_preset(preset or default_preset(overrides), method)
     kind = {"alignment.kind": METHODS[method].alignment}
     config = TrainConfig()
-    for layer in (dict(flatten(values)), kind, dict(flatten(of_method)), own):
-        assign_all(config, layer)
+    for layer in (*general, Layer("", kind), *of_method, Layer("", own)):
+        try:
+            assign_all(config, layer.values)
+        except UsageError as error:
+            if not layer.where:
+                raise
+            raise UsageError(f"{layer.where}: {error}") from error
     _check(config)
     return config
+
+
+def default_preset(overrides: Iterable[str]) -> str:
+    """The preset that is taken where none is named: it depends on what the policy shall see."""
+    shown = dict(map(_split, overrides)).get("observation.obs", "").split("+")
+    return "cpu-pointcloud" if "pointcloud" in shown and "image" not in shown else "cpu-image"
+
+
+def act_with(config: TrainConfig, overrides: Iterable[str]) -> None:
+    """Change how a trained policy acts by ``key=value`` overrides, which need no other weights.
+
+    Raises:
+        UsageError: a key that does not exist or has to do with the weights, or a value that does not fit.
+    """
+    values = dict(map(_split, overrides))
+    free = [f"head.{name}" for name in HEADS[config.head.kind].WHEN_ACTING]
+    for key in values:
+        check_choice(f"setting of a trained policy with head.kind={config.head.kind}", key, free)
+    assign_all(config, values)
+    _check(config)
 
 
 def _split(override: str) -> tuple[str, str]:

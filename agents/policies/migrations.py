@@ -39,7 +39,10 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
         "encoder.points_kind": "pointnet",
         "alignment.projection": 0,
     },
-    7: {},
+    7: {
+        "encoder.crop": 1.0,
+        "optim.ema_power": 0.0,
+    },
 }
 """For each format version its new keys, and the value that a configuration without the key meant. Some keys
 were added before the version number rose. A key has the name that its version gave it."""

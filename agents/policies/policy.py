@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from simreal_agents.policies.acting import DEFAULT_ACTING, Acting, Actions, ChunkActor
 from simreal_agents.policies.actions import ORIENTATION, ActionCodec, policy_inputs
-from simreal_agents.policies.checkpoint import WEIGHTS, find_checkpoint, read_state, read_tensors
-from simreal_agents.policies.config import TrainConfig
+from simreal_agents.policies.checkpoint import WEIGHTS, find_checkpoint, read_state
+from simreal_agents.policies.config import TrainConfig, act_with
 from simreal_agents.policies.encoders import ENCODED, JoinedEncoder, prepared
 from simreal_agents.policies.facing import Sight, check_sights, check_world, sights_of
 from simreal_agents.policies.heads import HEADS
 from simreal_agents.policies.migrations import read_config, renamed
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.rectify import Rectifier, reference
+from simreal_agents.policies.tensors import misfits, read_tensors
 from simreal_datasets.loading.frames import END_EFFECTOR_POSITION, KEYFRAMES
 from simreal_envs.cameras import CAMERA_SPECS, Camera
 from simreal_envs.errors import DataError
@@ -148,7 +149,7 @@ class Policy(ChunkActor):
         return self.network.codec.decode(chunk.cpu().numpy(), positions_m)
 
     def _noise(self, arrays: Mapping[str, Tensor], inputs: Tensor, deterministic: bool) -> Tensor:
-        """Standard normal noise (B, *noise_shape) that the observation alone decides."""
+        """Normal noise (B, *noise_shape) that the observation alone decides, not batch, order or process."""
         generators: list[torch.Generator | None] = [None] * len(inputs)
         if deterministic:
             seeds = [0] * len(inputs)
@@ -257,10 +258,12 @@ def load_policy(
     checkpoint: str | int = "last",
     device: str = "auto",
     acting: Acting = DEFAULT_ACTING,
+    overrides: Sequence[str] = (),
 ) -> Policy:
     """The policy of a run, at its last checkpoint or that of a given update.
 
-    ``acting`` says how its chunks are carried out: ``Acting(ahead=2, join="ensemble")``.
+    ``acting`` says how its chunks are carried out: ``Acting(ahead=2, join="ensemble")``. ``overrides`` set
+    what needs no other weights, such as ``["head.steps=4"]``, see :func:`act_with`.
 
     Raises:
         DataError: no such run, or a checkpoint that is damaged or of another format version.
@@ -268,7 +271,7 @@ def load_policy(
     """
     folder = find_checkpoint(Path(run), checkpoint)
     state = read_state(folder)
-    config = read_config(state["config"], state["format_version"], f"Checkpoint {folder}")
+    config = checkpoint_config(folder, overrides)
     network = build_network(config, WorldSpec.from_json(state["world"]))
     load_weights(network, renamed(read_tensors(folder / WEIGHTS), state["format_version"]), folder)
     cameras = {
@@ -276,6 +279,19 @@ def load_policy(
         for domain, cameras in state["cameras"].items()
     }
     return Policy(network, config, state["update"], state["looks"], cameras, pick_device(device), acting)
+
+
+def checkpoint_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a checkpoint, with what :func:`act_with` may set.
+
+    Raises:
+        DataError: the checkpoint is damaged or of another format version.
+        UsageError: see :func:`act_with`.
+    """
+    state = read_state(folder)
+    config = read_config(state["config"], state["format_version"], f"Checkpoint {folder}")
+    act_with(config, overrides)
+    return config
 
 
 def build_network(config: TrainConfig, spec: WorldSpec) -> PolicyNetwork:
@@ -286,11 +302,14 @@ def build_network(config: TrainConfig, spec: WorldSpec) -> PolicyNetwork:
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
-    """Fill a network or another module; a DataError if names or shapes do not fit."""
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DataError(f"The weights in {where} do not fit its configuration: {error}") from error
+    """Fill a network or another module.
+
+    Raises:
+        DataError: names or shapes of the tensors are others, which are named.
+    """
+    if problems := misfits(tensors, module.state_dict()):
+        raise DataError(f"The weights in {where} do not fit its configuration: {problems}.")
+    module.load_state_dict(tensors)
 
 
 def pick_device(name: str) -> torch.device:

@@ -104,7 +104,7 @@ class Experiment:
     test_episodes: int = 100
     max_steps: int = 200
     overrides: tuple[str, ...] = field(default_factory=tuple)
-    preset: str = "cpu"
+    preset: str = "cpu-image"
     test_checkpoint: int | None = None
 
     def __post_init__(self) -> None:

@@ -10,25 +10,43 @@ from torch import Tensor
 from simreal_agents.policies.config import AugmentConfig
 
 
-def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator, history: int = 1) -> Tensor:
+def augment(
+    images: Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    history: int = 1,
+    margin_px: tuple[int, int] = (0, 0),
+) -> Tensor:
     """Shift and recolour (B h, 3, H, W) images in [-0.5, 0.5], the h moments of a sample alike.
 
-    ``generator`` lives on the images' device.
+    ``generator`` lives on the images' device; ``margin_px`` is that of :func:`random_shift`.
     """
-    shifted = random_shift(images, config.shift_px, generator, history)
+    shifted = random_shift(images, config.shift_px, generator, history, margin_px)
     return random_colour(shifted, config, generator, history)
 
 
-def random_shift(images: Tensor, most_px: int, generator: torch.Generator, history: int = 1) -> Tensor:
-    """Move images by up to ``most_px`` pixels in x and y, repeating the edge."""
-    if most_px == 0:
+def random_shift(
+    images: Tensor,
+    most_px: int,
+    generator: torch.Generator,
+    history: int = 1,
+    margin_px: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Move images by up to ``most_px`` pixels in x and y, and further by the margins, repeating the edge.
+
+    The encoder cuts ``margin_px`` rows and columns off each side, which makes a random crop of the image.
+    """
+    most = [most_px + margin for margin in margin_px]
+    if not any(most):
         return images
     batch, _, height, width = images.shape
-    shape = (2, batch // history, 1)
-    offsets = torch.randint(2 * most_px + 1, shape, generator=generator, device=images.device) - most_px
-    offsets = offsets.repeat_interleave(history, dim=1)
-    rows = (torch.arange(height, device=images.device) + offsets[0]).clamp_(0, height - 1)
-    columns = (torch.arange(width, device=images.device) + offsets[1]).clamp_(0, width - 1)
+    moved = [
+        torch.randint(-n, n + 1, (batch // history, 1), generator=generator, device=images.device)
+        .repeat_interleave(history, dim=0)
+        for n in most
+    ]  # fmt: skip
+    rows = (torch.arange(height, device=images.device) + moved[0]).clamp_(0, height - 1)
+    columns = (torch.arange(width, device=images.device) + moved[1]).clamp_(0, width - 1)
     index = rows[:, None, :, None] * width + columns[:, None, None, :]
     flat = index.flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, flat).view_as(images)

@@ -20,7 +20,6 @@ from simreal_agents.policies.checkpoint import (
     TRAINING_KEYS,
     WEIGHTS,
     read_state,
-    read_tensors,
     save_checkpoint,
 )
 from simreal_agents.policies.config import TrainConfig
@@ -35,6 +34,7 @@ from simreal_agents.policies.policy import (
     rectified,
 )
 from simreal_agents.policies.rectify import Rectifier, reference
+from simreal_agents.policies.tensors import read_tensors
 from simreal_agents.training.augment import augment, random_shift
 from simreal_agents.training.batches import Draw, Indices, Sampler
 from simreal_agents.training.objective import Batch, Objective
@@ -97,9 +97,15 @@ class Domain:
 
 
 class Learner:
-    """The state of a run, and what one update does to it."""
+    """The state of a run, and what one update does to it.
 
-    def __init__(self, config: TrainConfig, source: Frames | None, target: Frames | None) -> None:
+    Args:
+        fresh: whether training begins; otherwise :meth:`restore` has to follow.
+    """
+
+    def __init__(
+        self, config: TrainConfig, source: Frames | None, target: Frames | None, fresh: bool = True
+    ) -> None:
         self.config, self.update = config, 0
         self.device = pick_device(config.device)
         if self.device.type == "cpu":
@@ -128,6 +134,8 @@ class Learner:
             for name, frames in present.items()
         }
         self.network = build_network(config, spec).to(self.device)
+        if fresh:
+            self.network.encoder.begin()
         for part, normalizer, smallest_std in (
             ("inputs", self.network.inputs, 1e-3),
             ("chunks", self.network.actions, 1e-2),
@@ -166,8 +174,10 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optim.gradient_clip)
         self.optimizer.step()
         self.update += 1
-        decay = min(config.optim.ema_decay, self.update / (self.update + 10))
-        torch._foreach_lerp_([*self.average.parameters()], [*self.network.parameters()], 1 - decay)
+        averaged, trained = [*self.average.parameters()], [*self.network.parameters()]
+        torch._foreach_lerp_(averaged, trained, 1 - self._average_decay())
+        for average, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            average.copy_(buffer)
         return {**logged, "loss": loss.detach(), "gradient_norm": norm}
 
     def batch(self, draw: Draw) -> Batch:
@@ -179,12 +189,12 @@ class Learner:
         arrays = {key: self._rows({n: d.arrays[key] for n, d in domains}, every, history) for key in keys}
         ready = prepared(arrays, self.spec)
         generator = self.generators["augment"]
-        for feature in self.spec.features:
-            if feature.modality == "image":
-                ready[feature.key] = augment(ready[feature.key], config.augment, generator, history)
-            elif feature.modality == "depth":
-                shift = config.augment.shift_px
-                ready[feature.key] = random_shift(ready[feature.key], shift, generator, history)
+        for key in ready:
+            margin_px, modality = self.network.encoder.margins_px[key], self.spec.feature(key).modality
+            if modality == "image":
+                ready[key] = augment(ready[key], config.augment, generator, history, margin_px)
+            elif modality == "depth":
+                ready[key] = random_shift(ready[key], config.augment.shift_px, generator, history, margin_px)
         from_target = torch.from_numpy(np.repeat([False, True] * 2, [len(part) for part in every]))
         return Batch(
             ready,
@@ -282,6 +292,15 @@ class Learner:
                 moments = self.domains[name].frames.moments(indices, history) if history > 1 else indices
                 rows.append(arrays[name][moments])
         return torch.from_numpy(np.concatenate(rows)).to(self.device)
+
+    def _average_decay(self) -> float:
+        """How much of the averaged weights an update keeps; little at the beginning of a run."""
+        options = self.config.optim
+        if options.ema_power:  # of the updates before this one, as published
+            rising = 1 - self.update**-options.ema_power
+        else:
+            rising = self.update / (self.update + 10)
+        return min(options.ema_decay, rising)
 
     def _learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero."""

@@ -66,11 +66,12 @@ def train(
         KeyboardInterrupt: after Ctrl-C, SIGTERM or ``should_stop``, once a checkpoint is written.
     """
     run = Path(run)
+    config.complete()
     done = _check_run(config, run, resume)
     if done == config.optim.updates:
         return find_checkpoint(run)
     source, target = load_domains(config, demonstrations(run) if done else {})
-    learner = Learner(config, source, target)
+    learner = Learner(config, source, target, fresh=not done)
     run.mkdir(parents=True, exist_ok=True)
     with only_process(
         run / LOCK, f"Another training is writing {run}; wait for it, or choose another folder."

@@ -29,11 +29,22 @@ class Encoder(nn.Module):
     class Settings(Tagged):
         """Base of a subclass's own ``Settings``, whose fields become keys of the configuration."""
 
+        def complete(self) -> None:
+            """Fill in what a run has to record of its encoder; a training does so before anything else.
+
+            Raises:
+                UsageError: a value is missing or does not fit.
+                DataError: a file that a value names cannot be read.
+            """
+
     modalities: ClassVar[tuple[str, ...]] = ()
     size: int
 
     def __init__(self, feature: Feature, settings: Settings) -> None:
         super().__init__()
+
+    def begin(self) -> None:
+        """Take the weights that training begins with, where they are not random; not for a checkpoint."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

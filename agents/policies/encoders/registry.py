@@ -10,6 +10,8 @@ ENCODERS: Registry[type[Encoder]] = Registry(
     "simreal.encoders",
     {
         "cnn": "simreal_agents.policies.encoders.cnn:CNN",
+        "resnet18": "simreal_agents.policies.encoders.resnet18:ResNet18",
+        "pretrained": "simreal_agents.policies.encoders.pretrained:Pretrained",
         "pointnet": "simreal_agents.policies.encoders.pointnet:PointNet",
     },
     Encoder,
