@@ -188,6 +188,11 @@ STORED: dict[str, dict[str, Any]] = {
 """What simreal wrote when it had one set of keys for every kind."""
 for values in STORED.values():
     assert values.pop("format_version") == 5
+LATER = {key: value for version, meant in MEANT_BEFORE.items() if version > 5 for key, value in meant.items()}
+"""What came after that."""
+AS_BEFORE = [
+    f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in LATER.items()
+]
 
 
 @given(st.sets(st.sampled_from(KEYS), min_size=1))
@@ -236,8 +241,13 @@ def test_what_migrations_fill_in_are_keys_and_values_of_their_version() -> None:
 
 def test_flat_settings_become_those_of_the_kinds_that_were_chosen() -> None:
     paper = read_config(STORED["paper-uot"], 5, "config.json")
-    assert paper == load_config(str(FORMAT_5 / "paper.yaml"), "uot")
-    mmd = ["alignment.kernel=rbf", "encoder.image.keypoints=24", "observation.obs=image+pointcloud"]
+    assert paper == load_config(str(FORMAT_5 / "paper.yaml"), "uot", AS_BEFORE)
+    mmd = [
+        *AS_BEFORE,
+        "alignment.kernel=rbf",
+        "encoder.image.keypoints=24",
+        "observation.obs=image+pointcloud",
+    ]
     assert read_config(STORED["cpu-mmd"], 5, "config.json") == load_config("cpu-image", "mmd", mmd)
 
 

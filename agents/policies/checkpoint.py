@@ -7,8 +7,10 @@ A run folder holds ``config.json``, ``demonstrations.json``, ``log.jsonl``, ``te
 * ``state.json``            format version, update, configuration, the world it was trained for, how its
                             domains look and through which cameras, generators
 * ``training.safetensors``  what only going on needs (raw weights, optimiser, generators); newest one only
+* ``assessment.json``       what was found out about it, see :mod:`simreal_agents.training.assess`
 
-A checkpoint is written aside and renamed, so a folder with that name is complete.
+A checkpoint is written aside and renamed, so a folder with that name is complete but for its assessment,
+which is added later.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import WorldSpec
 
 WEIGHTS, TRAINING, STATE = "weights.safetensors", "training.safetensors", "state.json"
+ASSESSMENT = "assessment.json"
 POLICY_KEYS = ("update", "config", "world", "looks", "cameras")
 """What the state of every checkpoint holds; none of it has a default."""
 TRAINING_KEYS = ("sampler", "device")

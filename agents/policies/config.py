@@ -51,6 +51,14 @@ class DataConfig:
     robomimic filter key of the dataset: the name of a list under mask/ in its dataset.hdf5."""
     target_episodes: str = "success"
     """Which target episodes are demonstrations."""
+    validation_demos: Annotated[int, NOT_NEGATIVE] = 10
+    """At every checkpoint the cloning loss on so many held-out episodes of each domain is logged, on fewer if
+    there are not as many; 0: none. Training does not see them."""
+    source_validation: str = "rest"
+    """Which source episodes are held out: rest (those of source_episodes that the budget leaves over), or a
+    robomimic filter key such as valid, none of whose episodes may be trained on."""
+    target_validation: str = "rest"
+    """Which target episodes are held out."""
 
 
 @dataclass

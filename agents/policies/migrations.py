@@ -42,6 +42,9 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
     7: {
         "encoder.crop": 1.0,
         "optim.ema_power": 0.0,
+        "data.validation_demos": 0,  # nothing was held out
+        "data.source_validation": "rest",
+        "data.target_validation": "rest",
     },
 }
 """For each format version its new keys, and the value that a configuration without the key meant. Some keys

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -100,11 +101,18 @@ class Learner:
     """The state of a run, and what one update does to it.
 
     Args:
+        source, target: the demonstrations that are trained on; None for a domain that the method has not.
+        held_out: demonstrations by domain that no update sees.
         fresh: whether training begins; otherwise :meth:`restore` has to follow.
     """
 
     def __init__(
-        self, config: TrainConfig, source: Frames | None, target: Frames | None, fresh: bool = True
+        self,
+        config: TrainConfig,
+        source: Frames | None,
+        target: Frames | None,
+        held_out: Mapping[str, Frames] = MappingProxyType({}),
+        fresh: bool = True,
     ) -> None:
         self.config, self.update = config, 0
         self.device = pick_device(config.device)
@@ -120,19 +128,8 @@ class Learner:
                 name: {f.camera: only_camera(frames, f.camera, name) for f in rectified(spec)}
                 for name, frames in present.items()
             }
-        self.domains = {
-            name: Domain.of(
-                frames,
-                config,
-                spec,
-                {
-                    f.key: Rectifier(self.cameras[name][f.camera], reference(self.cameras)[f.camera])
-                    for f in rectified(spec)
-                    if self.cameras
-                },
-            )
-            for name, frames in present.items()
-        }
+        self.domains = {name: self._domain(name, frames) for name, frames in present.items()}
+        self.held_out = {name: self._domain(name, frames) for name, frames in held_out.items()}
         self.network = build_network(config, spec).to(self.device)
         if fresh:
             self.network.encoder.begin()
@@ -161,6 +158,15 @@ class Learner:
         }
         pairing = pairing_for(config, source, target)
         self.sampler = Sampler(config, source, target, pairing, self.rng)
+
+    def _domain(self, name: str, frames: Frames) -> Domain:
+        """The frames of the domain of this name, in the view that the network is trained on."""
+        rectifiers = {}
+        if self.cameras:
+            for f in rectified(self.spec):
+                camera = only_camera(frames, f.camera, name)
+                rectifiers[f.key] = Rectifier(camera, reference(self.cameras)[f.camera])
+        return Domain.of(frames, self.config, self.spec, rectifiers)
 
     def step(self) -> dict[str, Tensor | float]:
         """One update of all weights; returns what there is to log."""

@@ -11,31 +11,31 @@ import logging
 import math
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType, TracebackType
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from simreal_agents.policies.checkpoint import find_checkpoint, list_checkpoints, write_json
-from simreal_agents.policies.config import METHODS, TrainConfig, differences
+from simreal_agents.policies.checkpoint import ASSESSMENT, find_checkpoint, list_checkpoints, write_json
+from simreal_agents.policies.config import TrainConfig, differences
 from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE, read_config
 from simreal_agents.progress import bar_columns
+from simreal_agents.training.assess import assess
+from simreal_agents.training.demonstrations import VALIDATION, load_domains, load_held_out
 from simreal_agents.training.learner import Learner
-from simreal_datasets.loading.frames import Frames, spec_of
+from simreal_agents.training.log import Log
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 
 CONFIG = "config.json"
 DEMONSTRATIONS = "demonstrations.json"
-"""In a run folder: names of the episodes' files that it is trained on, by domain."""
+"""In a run folder: names of the episodes' files that it is trained on, and of those that are held out, by
+domain."""
 LOCK = ".lock"
 MAX_PLAN_ERROR = 0.01
 """A larger error of the transport plan is warned of, once for each start or resume."""
@@ -70,8 +70,12 @@ def train(
     done = _check_run(config, run, resume)
     if done == config.optim.updates:
         return find_checkpoint(run)
-    source, target = load_domains(config, demonstrations(run) if done else {})
-    learner = Learner(config, source, target, fresh=not done)
+    stored = demonstrations(run) if done else {}
+    source, target = load_domains(config, stored)
+    domains = {name: frames for name, frames in (("source", source), ("target", target)) if frames}
+    kept = {name: stored.get(VALIDATION + name, []) for name in domains} if done else None
+    held_out = load_held_out(config, domains, kept)
+    learner = Learner(config, source, target, held_out, fresh=not done)
     run.mkdir(parents=True, exist_ok=True)
     with only_process(
         run / LOCK, f"Another training is writing {run}; wait for it, or choose another folder."
@@ -82,8 +86,8 @@ def train(
             learner.restore(find_checkpoint(run))
         else:
             write_json(run / CONFIG, {"format_version": FORMAT_VERSION} | config.to_dict())
-            used = {name: frames.files for name, frames in (("source", source), ("target", target)) if frames}
-            write_json(run / DEMONSTRATIONS, used)
+            used = domains | {VALIDATION + name: frames for name, frames in held_out.items()}
+            write_json(run / DEMONSTRATIONS, {name: frames.files for name, frames in used.items()})
         _update_until_done(learner, run, console, should_stop)
     return find_checkpoint(run)
 
@@ -94,6 +98,8 @@ def _update_until_done(
     config = learner.config
     with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
         warned = False
+        if learner.update and not stop.is_set():  # what was stopped before its checkpoint was assessed
+            _assess(learner, run, log)
         while learner.update < config.optim.updates:
             values = _step(learner, run)
             finished = learner.update == config.optim.updates
@@ -107,8 +113,20 @@ def _update_until_done(
             show(learner.update, float(values["clone"]))
             if saves:
                 learner.save(run)
+            if saves and not stopped:
+                _assess(learner, run, log)
             if stopped and not finished:
                 raise KeyboardInterrupt(f"stopped at update {learner.update}, which is saved in {run}")
+
+
+def _assess(learner: Learner, run: Path, log: Log) -> None:
+    """Assess the checkpoint that was saved last, unless it is done, or none of those that come regularly."""
+    config, file = learner.config, find_checkpoint(run, learner.update) / ASSESSMENT
+    regular = learner.update % config.checkpoint_every == 0 or learner.update == config.optim.updates
+    if regular and not file.exists():
+        if values := assess(learner):
+            _write(log, learner.update, values, run)
+        write_json(file, values)
 
 
 def _step(learner: Learner, run: Path) -> dict[str, Tensor | float]:
@@ -160,38 +178,6 @@ def _diverged(update: int, run: Path) -> DataError:
     )
 
 
-def load_domains(
-    config: TrainConfig, files: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> tuple[Frames | None, Frames | None]:
-    """The demonstrations the method uses, cut to their budgets.
-
-    Args:
-        files: names of the episodes' files of a domain (``source``, ``target``), to read exactly these.
-
-    Raises:
-        UsageError: a dataset that is not named, a budget that it cannot meet, or a mask that it has not.
-        DataError: a dataset that cannot be used, two of different worlds, or a file missing or damaged.
-    """
-    method, data, shown = METHODS[config.method], config.data, config.observation.spec
-    domains = {
-        "source": (method.uses_source, data.source, data.source_demos, data.source_episodes),
-        "target": (method.uses_target, data.target, data.target_demos, data.target_episodes),
-    }
-    for domain, (used, path, *_) in domains.items():
-        if used and not path:
-            raise UsageError(
-                f"Method {config.method!r} needs a {domain} dataset: give --{domain} (data.{domain})."
-            )
-    if method.uses_source and method.uses_target:  # before anything of them is decoded
-        source, target = (spec_of(path, shown) for path in (data.source, data.target))
-        if differing := source.differences(target):
-            raise DataError(f"Target dataset {data.target} does not fit the source: {', '.join(differing)}.")
-    return tuple(  # type: ignore[return-value]
-        Frames.load(path, budget, config.seed, files.get(domain), which, shown) if used else None
-        for domain, (used, path, budget, which) in domains.items()
-    )
-
-
 def stored_config(run: Path | str) -> TrainConfig:
     """The configuration of the run in a folder.
 
@@ -205,7 +191,7 @@ def stored_config(run: Path | str) -> TrainConfig:
 
 
 def demonstrations(run: Path) -> dict[str, list[str]]:
-    """Names of the files that a run is trained on, by domain.
+    """Names of the files that a run is trained on, and of those that are held out, by domain.
 
     Raises:
         DataError: no run there, or a damaged one.
@@ -257,54 +243,6 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
             "add --resume to go on with it."
         )
     return done
-
-
-class Log:
-    """``log.jsonl``, one line of losses every so many updates, and the same for TensorBoard.
-
-    When a run goes on from an update, what was logged after it is dropped: it will come again. So is a line
-    that a crash of the machine damaged.
-    """
-
-    def __init__(self, run: Path, update: int) -> None:
-        path = run / "log.jsonl"
-        lines = (
-            path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
-        )  # a crash may cut the last one
-        kept = [line for line in lines if _update_of(line) <= update]
-        aside = path.with_name(".log.jsonl")
-        aside.write_text("".join(f"{line}\n" for line in kept))
-        aside.replace(path)
-        self._before_s = float(json.loads(kept[-1])["time_s"]) if kept else 0.0
-        self._started = time.perf_counter()
-        self._file = path.open("a", buffering=1)
-        self._board = SummaryWriter(run / "tensorboard", purge_step=update + 1)
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for part in (self._file, self._board):
-            with suppress(OSError) if error else nullcontext():  # a full disk has been told of
-                part.close()
-
-    def write(self, update: int, values: dict[str, float]) -> None:
-        """Add a line; ``time_s`` is the training time up to here over all sittings."""
-        time_s = self._before_s + time.perf_counter() - self._started
-        self._file.write(json.dumps({"update": update, "time_s": round(time_s, 3), **values}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, update)
-
-
-def _update_of(line: str) -> float:
-    """The update of a line of the log; infinite for a damaged line."""
-    try:
-        values = json.loads(line)
-        return float(values["update"]) if "time_s" in values else math.inf
-    except (ValueError, TypeError, KeyError):
-        return math.inf
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simreal_datasets.loading.decoded import Array, decoded
-from simreal_datasets.store.choice import SUCCESS, choose
+from simreal_datasets.store.choice import SUCCESS, choose, positions
 from simreal_datasets.store.dataset import Dataset
 from simreal_datasets.store.episode import Episode, binary_gripper
 from simreal_envs.cameras import CameraSpec
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 END_EFFECTOR_POSITION = "robot0_eef_pos"
 IMAGE = ObservationSpec(("image",))
+
+REST = "rest"
+"""Of the episodes that a budget is drawn from, those that it leaves over."""
 
 KEYFRAMES = 2
 """How many of the keyframes to come describe what a frame is about: where to grasp, and where to let go."""
@@ -164,6 +167,37 @@ class Frames:
             following = np.searchsorted(changes[:-count], np.arange(start, end))
             found[start:end] = changes[following[:, None] + np.arange(count)]
         return found
+
+
+def held_out(
+    path: str | Path, used: Sequence[str], count: int, seed: int, among: str = SUCCESS, which: str = REST
+) -> list[str]:
+    """Names of the files of episodes that a training does not use, to judge it by.
+
+    Args:
+        path: folder of a dataset.
+        used: names of the files of the episodes that are trained on.
+        count: at most so many, drawn with ``seed``.
+        among: the choice of episodes that the training's budget was drawn from.
+        which: :data:`REST`, or the name of a mask.
+
+    Raises:
+        UsageError: no such mask, or one that holds episodes which are trained on.
+    """
+    dataset = Dataset(path)
+    while True:
+        names = [dataset.infos[i].path.name for i in positions(dataset, among if which == REST else which)]
+        both = sorted(set(names) & set(used))
+        if which != REST and both:
+            raise UsageError(
+                f"The episodes {which!r} of {dataset.path} are to be held out, and {len(both)} of them are "
+                f"trained on, such as {both[0]}. Train on a choice of episodes that has none of them."
+            )
+        free = [name for name in names if name not in both]
+        order = np.random.default_rng(seed).permutation(len(free))[:count]
+        chosen = [free[i] for i in sorted(order.tolist())]
+        if not dataset.verify(_find(dataset, chosen)):
+            return chosen
 
 
 def spec_of(path: str | Path, shown: ObservationSpec) -> WorldSpec:

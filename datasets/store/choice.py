@@ -30,7 +30,7 @@ def choose(dataset: Dataset, which: str = SUCCESS) -> list[int]:
         UsageError: no such mask; lists those that are there.
         DataError: no episode is chosen.
     """
-    chosen = _choose(dataset, which)
+    chosen = positions(dataset, which)
     endings = [how_it_ended(info.meta) for info in dataset.infos]
     left_out = [endings[i] for i in sorted(set(range(len(dataset))) - set(chosen))]
     used = [endings[i] for i in chosen]
@@ -67,7 +67,12 @@ def masks(dataset: Dataset) -> dict[str, list[int]]:
     }
 
 
-def _choose(dataset: Dataset, which: str) -> list[int]:
+def positions(dataset: Dataset, which: str) -> list[int]:
+    """Positions of the chosen episodes, see :func:`choose`; says nothing, and there may be none.
+
+    Raises:
+        UsageError: no such mask; lists those that are there.
+    """
     if which == ALL:
         return list(range(len(dataset)))
     if which == SUCCESS:  # also where there is no index
