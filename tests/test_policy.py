@@ -22,6 +22,7 @@ from simreal_agents.policies.encoders import to_network
 from simreal_agents.policies.heads.flow import FlowHead
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.policy import Policy, load_policy
+from simreal_agents.policies.randomness import Randomness
 from simreal_agents.training.augment import augment, random_shift, rotate_hue, saturate
 from simreal_agents.training.train import train
 from simreal_datasets.loading.frames import look
@@ -105,7 +106,7 @@ def test_normalizer_inverts_and_does_not_blow_up_constants() -> None:
 
 def test_shift_moves_each_image_by_itself_and_repeats_edges() -> None:
     images = torch.arange(40 * 64.0).view(40, 1, 8, 8)
-    shifted = random_shift(images, 2, torch.Generator().manual_seed(0))
+    shifted = random_shift(images, 2, Randomness(torch.Generator().manual_seed(0), 40))
     seen = set()
     for image, moved in zip(images, shifted, strict=True):
         padded = torch.nn.functional.pad(image[None], (2, 2, 2, 2), mode="replicate")[0]
@@ -113,6 +114,28 @@ def test_shift_moves_each_image_by_itself_and_repeats_edges() -> None:
         (found,) = [key for key, candidate in candidates.items() if torch.equal(candidate, moved)]
         seen.add(found)
     assert len(seen) > 10
+
+
+@pytest.mark.parametrize("history", [1, 2])
+def test_a_sample_gets_the_same_random_numbers_in_any_share_of_its_batch(history: int) -> None:
+    images = torch.rand(6 * history, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    config = AugmentConfig(shift_px=3, hue_rad=0.5)
+    head = FlowHead(4, (3, 2), FlowHead.Settings(hidden=8))
+    condition, chunks = images.flatten(1)[:6, :4], images.flatten(1)[:6, :6].view(6, 3, 2)
+
+    def augmented(rows: np.ndarray) -> torch.Tensor:
+        random = Randomness(torch.Generator().manual_seed(0), 6, rows)
+        return augment(images.view(6, history, 3, 12, 12)[rows].flatten(0, 1), config, random, history)
+
+    def loss(rows: np.ndarray) -> float:
+        generator = torch.Generator().manual_seed(0)
+        return head.loss(condition[rows], chunks[rows], Randomness(generator, 6, rows)).item()
+
+    every = np.arange(6)
+    parts = np.split(every, 3)
+    assert torch.equal(augmented(every), torch.cat([augmented(rows) for rows in parts]))
+    assert loss(every) == pytest.approx(np.mean([loss(rows) for rows in parts]), rel=1e-6)
+    assert len({loss(rows) for rows in parts}) == 3
 
 
 def test_colours_keep_grey_grey_and_full_strength_is_seeded() -> None:
@@ -124,12 +147,13 @@ def test_colours_keep_grey_grey_and_full_strength_is_seeded() -> None:
     )
     config = AugmentConfig(brightness=0.5, contrast=0.5, saturation=0.5, hue_rad=0.5)
     once, again, other = (
-        augment(to_network(image), config, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        augment(to_network(image), config, Randomness(torch.Generator().manual_seed(seed), 4))
+        for seed in (0, 0, 1)
     )
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
     off = AugmentConfig(shift_px=0, brightness=0, contrast=0, saturation=0)
-    assert torch.equal(augment(to_network(image), off, torch.Generator()), to_network(image))
+    assert torch.equal(augment(to_network(image), off, Randomness(torch.Generator(), 4)), to_network(image))
 
 
 def test_flow_head_learns_both_of_two_answers() -> None:
@@ -142,7 +166,7 @@ def test_flow_head_learns_both_of_two_answers() -> None:
     for _ in range(300):
         answers = torch.randint(2, (256, 1, 1), generator=generator) * 2.0 - 1.0
         optimizer.zero_grad()
-        head.loss(condition, answers, generator).backward()
+        head.loss(condition, answers, Randomness(generator, 256)).backward()
         optimizer.step()
     samples = head.sample(condition, torch.randn(256, 1, 1, generator=generator))
     assert (samples.abs() - 1).abs().median() < 0.2

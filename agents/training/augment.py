@@ -1,4 +1,4 @@
-"""Random changes of training images, one draw a sample, by a generator that is passed in."""
+"""Random changes of training images, one draw a sample."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import torch
 from torch import Tensor
 
 from simreal_agents.policies.config import AugmentConfig
+from simreal_agents.policies.randomness import SAMPLES, Randomness
 
 
 def augment(
     images: Tensor,
     config: AugmentConfig,
-    generator: torch.Generator,
+    random: Randomness,
     history: int = 1,
     margin_px: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """Shift and recolour (B h, 3, H, W) images in [-0.5, 0.5], the h moments of a sample alike.
 
-    ``generator`` lives on the images' device; ``margin_px`` is that of :func:`random_shift`.
+    ``margin_px`` is that of :func:`random_shift`.
     """
-    shifted = random_shift(images, config.shift_px, generator, history, margin_px)
-    return random_colour(shifted, config, generator, history)
+    shifted = random_shift(images, config.shift_px, random, history, margin_px)
+    return random_colour(shifted, config, random, history)
 
 
 def random_shift(
     images: Tensor,
     most_px: int,
-    generator: torch.Generator,
+    random: Randomness,
     history: int = 1,
     margin_px: tuple[int, int] = (0, 0),
 ) -> Tensor:
@@ -39,12 +40,8 @@ def random_shift(
     most = [most_px + margin for margin in margin_px]
     if not any(most):
         return images
-    batch, _, height, width = images.shape
-    moved = [
-        torch.randint(-n, n + 1, (batch // history, 1), generator=generator, device=images.device)
-        .repeat_interleave(history, dim=0)
-        for n in most
-    ]  # fmt: skip
+    height, width = images.shape[2:]
+    moved = [(random.integers(2 * n + 1, (SAMPLES, 1)) - n).repeat_interleave(history, dim=0) for n in most]
     rows = (torch.arange(height, device=images.device) + moved[0]).clamp_(0, height - 1)
     columns = (torch.arange(width, device=images.device) + moved[1]).clamp_(0, width - 1)
     index = rows[:, None, :, None] * width + columns[:, None, None, :]
@@ -52,15 +49,12 @@ def random_shift(
     return images.flatten(2).gather(2, flat).view_as(images)
 
 
-def random_colour(
-    images: Tensor, config: AugmentConfig, generator: torch.Generator, history: int = 1
-) -> Tensor:
+def random_colour(images: Tensor, config: AugmentConfig, random: Randomness, history: int = 1) -> Tensor:
     """One affine map of the colour space a sample: hue, then saturation, then contrast, then brightness."""
     strengths = (config.brightness, config.contrast, config.saturation, config.hue_rad)
     if not any(strengths):
         return images
-    shape = (4, len(images) // history, 1, 1)
-    draw = torch.rand(shape, generator=generator, device=images.device) * 2 - 1
+    draw = random.uniform((4, SAMPLES, 1, 1)) * 2 - 1
     draw = draw.repeat_interleave(history, dim=1)
     brightness, contrast, saturation = (1 + draw[i] * strengths[i] for i in range(3))
     linear = contrast * brightness * saturate(saturation) @ rotate_hue(draw[3] * config.hue_rad)

@@ -34,6 +34,7 @@ from simreal_agents.policies.policy import (
     reads,
     rectified,
 )
+from simreal_agents.policies.randomness import Randomness
 from simreal_agents.policies.rectify import Rectifier, reference
 from simreal_agents.policies.tensors import read_tensors
 from simreal_agents.training.augment import augment, random_shift
@@ -194,13 +195,13 @@ class Learner:
         keys = [f.key for f in self.spec.features if f.modality in ENCODED]
         arrays = {key: self._rows({n: d.arrays[key] for n, d in domains}, every, history) for key in keys}
         ready = prepared(arrays, self.spec)
-        generator = self.generators["augment"]
+        random = Randomness(self.generators["augment"], sum(len(part) for part in every))
         for key in ready:
             margin_px, modality = self.network.encoder.margins_px[key], self.spec.feature(key).modality
             if modality == "image":
-                ready[key] = augment(ready[key], config.augment, generator, history, margin_px)
+                ready[key] = augment(ready[key], config.augment, random, history, margin_px)
             elif modality == "depth":
-                ready[key] = random_shift(ready[key], config.augment.shift_px, generator, history, margin_px)
+                ready[key] = random_shift(ready[key], config.augment.shift_px, random, history, margin_px)
         from_target = torch.from_numpy(np.repeat([False, True] * 2, [len(part) for part in every]))
         return Batch(
             ready,
@@ -210,7 +211,7 @@ class Learner:
             self._gather("goals_m", clone),
             *self.labels(draw),
             self.update,
-            self.generators["head"],
+            Randomness(self.generators["head"], sum(len(part) for part in clone)),
         )
 
     def labels(self, draw: Draw) -> tuple[Tensor, Tensor]:

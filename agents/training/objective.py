@@ -14,6 +14,7 @@ from torch.nn.functional import mse_loss
 from simreal_agents.policies.alignments import FeatureAlignment, Transport
 from simreal_agents.policies.config import TrainConfig
 from simreal_agents.policies.policy import PolicyNetwork
+from simreal_agents.policies.randomness import Randomness
 from simreal_agents.training.alignments import alignment_loss
 from simreal_agents.training.alignments.base import Alignment, AlignmentLoss
 
@@ -30,7 +31,7 @@ class Batch:
         goals_m: (C, 6).
         labels, labels_target: what is aligned besides features, (n, d) and (m, d).
         update: which one of the training it is, from 0.
-        generator: of the head's noise.
+        random: of the head's noise, for the C samples.
     """
 
     arrays: dict[str, Tensor]
@@ -41,7 +42,7 @@ class Batch:
     labels: Tensor
     labels_target: Tensor
     update: int
-    generator: torch.Generator
+    random: Randomness
 
 
 class Objective(nn.Module):
@@ -65,7 +66,7 @@ class Objective(nn.Module):
             features = network.encoder(batch.arrays, batch.from_target)
         cloned, z, z_target = features.split([len(batch.inputs), len(batch.labels), len(batch.labels_target)])
         condition = network.condition(cloned, batch.inputs)
-        loss = clone = network.head.loss(condition, network.actions(batch.chunks), batch.generator)
+        loss = clone = network.head.loss(condition, network.actions(batch.chunks), batch.random)
         logged: dict[str, Tensor | float] = {"clone": clone.detach()}
         if config.encoder.goal_weight > 0:
             goal = mse_loss(network.goal(cloned), network.goals(batch.goals_m))

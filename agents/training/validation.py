@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from simreal_agents.policies.encoders import ENCODED, prepared
+from simreal_agents.policies.randomness import Randomness
 from simreal_agents.training.learner import Domain, Learner
 
 MOST_FRAMES = 500
@@ -41,6 +42,6 @@ def _loss(learner: Learner, name: str, held: Domain) -> float:
         with torch.inference_mode():
             features = network.encoder(prepared(arrays, spec), from_target)
             condition = network.condition(features, inputs)
-            loss = network.head.loss(condition, network.actions(chunks), generator)
+            loss = network.head.loss(condition, network.actions(chunks), Randomness(generator, len(chosen)))
         total += float(loss) * len(chosen)
     return total / count

@@ -6,10 +6,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from simreal_agents.policies.overrides import Count, Tagged
+from simreal_agents.policies.randomness import Randomness
 from simreal_envs.errors import UsageError
 from simreal_envs.spec import PROPRIOCEPTION, check_choice
 
@@ -59,8 +59,11 @@ class Head(nn.Module):
         """See all normalised chunks of the demonstrations (N, H, A), once before training."""
 
     @abstractmethod
-    def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean loss of conditions (B, D) with demonstrated chunks (B, H, A)."""
+    def loss(self, condition: Tensor, chunk: Tensor, random: Randomness) -> Tensor:
+        """Mean loss of conditions (B, D) with demonstrated chunks (B, H, A).
+
+        Whatever is random has to come from ``random``: then several processes agree with one.
+        """
 
     @abstractmethod
     def sample(self, condition: Tensor, noise: Tensor) -> Tensor:

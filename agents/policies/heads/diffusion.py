@@ -12,6 +12,7 @@ from torch import Tensor
 from simreal_agents.policies.heads.base import Head
 from simreal_agents.policies.heads.unet import UNet
 from simreal_agents.policies.overrides import NOT_NEGATIVE, Count, Limit
+from simreal_agents.policies.randomness import SAMPLES, Randomness
 from simreal_envs.errors import UsageError
 
 LARGEST_BETA = 0.999
@@ -96,10 +97,10 @@ class DiffusionHead(Head):
         self.low.copy_(actions.amin(0))
         self.high.copy_(actions.amax(0))
 
-    def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, condition: Tensor, chunk: Tensor, random: Randomness) -> Tensor:
         """Mean squared error of the prediction at a random level of the noise."""
-        noise = torch.randn(chunk.shape, generator=generator, device=chunk.device)
-        level = torch.randint(len(self.kept), chunk.shape[:1], generator=generator, device=chunk.device)
+        noise = random.normal((SAMPLES, *self.shape))
+        level = random.integers(len(self.kept), (SAMPLES,))
         kept = self.kept[level, None, None]
         predicted = self.network(kept.sqrt() * chunk + (1 - kept).sqrt() * noise, level, condition)
         return (predicted - (noise if self.settings.predicts == "epsilon" else chunk)).square().mean()

@@ -11,6 +11,7 @@ from torch import Tensor
 from simreal_agents.policies.heads.base import Head
 from simreal_agents.policies.heads.mse import MSEHead, perceptron
 from simreal_agents.policies.overrides import Count
+from simreal_agents.policies.randomness import SAMPLES, Randomness
 
 
 class FlowHead(Head):
@@ -40,11 +41,11 @@ class FlowHead(Head):
         angles = t * math.pi * 2.0 ** torch.arange(self.FREQUENCIES, device=t.device) / 2
         return self.network(torch.cat([condition, x, angles.sin(), angles.cos()], dim=1))
 
-    def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, condition: Tensor, chunk: Tensor, random: Randomness) -> Tensor:
         """Mean squared error of the velocity at a random time."""
         target = chunk.flatten(1)
-        noise = torch.randn(target.shape, generator=generator, device=target.device)
-        t = torch.rand((len(target), 1), generator=generator, device=target.device)
+        noise = random.normal((SAMPLES, target.shape[1]))
+        t = random.uniform((SAMPLES, 1))
         predicted = self.velocity((1 - t) * noise + t * target, t, condition)
         return (predicted - (target - noise)).square().mean()
 

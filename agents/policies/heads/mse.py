@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from simreal_agents.policies.heads.base import Head
 from simreal_agents.policies.overrides import Count
+from simreal_agents.policies.randomness import Randomness
 
 
 class MSEHead(Head):
@@ -26,7 +26,7 @@ class MSEHead(Head):
         super().__init__(condition_size, shape, settings)
         self.network = perceptron(condition_size, settings.hidden, math.prod(shape))
 
-    def loss(self, condition: Tensor, chunk: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, condition: Tensor, chunk: Tensor, random: Randomness) -> Tensor:
         """Mean squared error."""
         return (self.network(condition) - chunk.flatten(1)).square().mean()
 
