@@ -60,7 +60,7 @@ def report(config: TrainConfig) -> None:
     )
     shown, matched, masses, apart = [], [], [], []
     for _ in range(BATCHES):
-        draw = learner.sampler.draw()
+        draw = learner.sampler.draw(learner.update)
         plan = plan_by_labels(learner, draw)
         mass = plan.sum(0)
         there, here = source_places_m[draw.align_source], target_places_m[draw.align_target]

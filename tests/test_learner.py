@@ -12,16 +12,23 @@ from demonstrations import settings_of
 from simreal_agents.policies.config import load_config
 from simreal_agents.training.batches import Sampler, clone_counts
 from simreal_agents.training.learner import Learner
+from simreal_agents.training.phases import phase_at
 from simreal_agents.training.train import load_domains
 from simreal_datasets.loading.pairing import pair
 from simreal_envs.errors import DataError
 
 
 def test_shares_of_the_batch_follow_the_method() -> None:
-    assert clone_counts(load_config("cpu-image", "cotrain")) == (0, 56, 8)
-    assert clone_counts(load_config("cpu-image", "source")) == (0, 64, 0)
-    assert clone_counts(load_config("cpu-image", "target")) == (0, 0, 64)
-    assert clone_counts(load_config("paper-image", "uot")) == (58, 57, 13)
+    def counts(preset: str, method: str, update: int = 0) -> tuple[int, int, int]:
+        config = load_config(preset, method)
+        return clone_counts(config, phase_at(config, update))
+
+    assert counts("cpu-image", "cotrain") == (0, 56, 8)
+    assert counts("cpu-image", "source") == (0, 64, 0)
+    assert counts("cpu-image", "target") == (0, 0, 64)
+    assert counts("paper-image", "uot") == (58, 57, 13)
+    assert counts("paper-image", "finetune") == (0, 128, 0)
+    assert counts("paper-image", "finetune", 149_999) == (0, 0, 128)
 
 
 def test_aligned_frames_are_near_their_match(data: Path) -> None:
@@ -32,7 +39,7 @@ def test_aligned_frames_are_near_their_match(data: Path) -> None:
     assert source is not None
     assert target is not None
     pairing = pair(source.paths_m(commanded=True), target.paths_m(commanded=True))
-    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw(0)
     episodes = np.searchsorted(source.starts, draw.align_source, side="right") - 1
     matched = source.starts[episodes] + pairing.matches[episodes, draw.align_target]
     offsets = draw.align_source - matched
@@ -47,7 +54,7 @@ def test_near_demonstrations_are_paired_more_often(data: Path) -> None:
     assert source is not None
     assert target is not None
     pairing = pair(source.paths_m(commanded=True), target.paths_m(commanded=True))
-    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw(0)
     s = np.searchsorted(source.starts, draw.align_source, side="right") - 1
     t = np.searchsorted(target.starts, draw.align_target, side="right") - 1
     drawn = np.zeros_like(pairing.distances_m)

@@ -57,7 +57,7 @@ def test_demonstrations_are_as_far_apart_as_their_objects_at_the_start(posed: Pa
 
     assert source is not None
     assert target is not None
-    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw()
+    draw = Sampler(config, source, target, pairing, np.random.default_rng(0)).draw(0)
     episode, episode_target = (
         np.searchsorted(frames.starts, drawn, side="right") - 1
         for frames, drawn in ((source, draw.align_source), (target, draw.align_target))

@@ -27,6 +27,7 @@ from simreal_agents.policies.migrations import FORMAT_VERSION
 from simreal_agents.policies.policy import load_policy
 from simreal_agents.training.batches import clone_counts
 from simreal_agents.training.learner import Learner
+from simreal_agents.training.phases import phase_at
 from simreal_agents.training.train import CONFIG, DEMONSTRATIONS, load_domains, stored_config, train
 from simreal_datasets.loading.frames import Frames
 from simreal_datasets.store.dataset import Dataset, DatasetWriter
@@ -133,11 +134,12 @@ class StopAt(Learner):
         return values
 
 
-@pytest.mark.parametrize(("method", "head"), [("uot", "mse"), ("uot", "flow"), ("dann", "mse")])
+@pytest.mark.parametrize(("method", "head"), [("uot", "mse"), ("uot", "flow"), ("dann", "mse"), ("finetune", "mse")])
 def test_an_interrupted_run_goes_on_to_the_same_weights(
     method: str, head: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config("cpu-image", method, settings_of(data, "optim.updates=20", f"head.kind={head}"))
+    longer = ("optim.updates=20", f"head.kind={head}", "finetune.share=0.5")
+    config = load_config("cpu-image", method, settings_of(data, *longer))
     train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr("simreal_agents.training.train.Learner", StopAt)
@@ -367,7 +369,7 @@ def test_every_share_of_a_batch_gets_its_samples_or_is_refused(
     batch.size, batch.target, batch.source_paired = size, target, paired * (1 - target)
     batch.source_unpaired = 1 - batch.target - batch.source_paired
     try:
-        counts = clone_counts(config)
+        counts = clone_counts(config, phase_at(config, 0))
     except UsageError as error:
         assert f"batch.size {size} is too small for batch." in str(error)  # noqa: PT017
     else:

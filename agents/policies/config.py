@@ -156,6 +156,16 @@ class OptimConfig:
 
 
 @dataclass
+class FinetuneConfig:
+    """Of method finetune: training on the source, then on the target, each with a warm-up and a cosine."""
+
+    share: Annotated[float, Limit(lambda x: 0 < x < 1, "be above 0 and below 1")] = 0.25
+    """Share of the updates that are made on the target; those before are made on the source."""
+    learning_rate_factor: Positive = 0.1
+    """The highest learning rate on the target, as a share of optim.learning_rate."""
+
+
+@dataclass
 class TrainConfig:
     """Everything that decides what a run computes, and how it runs."""
 
@@ -183,6 +193,7 @@ class TrainConfig:
     alignment: AlignmentConfig = field(default_factory=Choice("uot", ALIGNMENTS, AlignmentConfig))
     pairing: PairingConfig = field(default_factory=PairingConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def complete(self) -> None:
         """Fill in what a run has to record of itself: the digests of files that it begins with.
@@ -295,8 +306,13 @@ def _check(config: TrainConfig) -> None:
         raise UsageError("observation.obs has colours of points without the points: add pointcloud.")
     if groups == {"state"} and (kind != "none" or config.encoder.goal_weight > 0):
         raise UsageError(
-            "observation.obs = 'state' leaves no feature to align or to predict goals from. Use another "
-            "method (source, target or cotrain) and encoder.goal_weight=0, or add image."
+            "observation.obs = 'state' leaves no feature to align or to predict goals from. Use "
+            f"method {' or '.join(m for m in METHODS if METHODS[m].alignment == 'none')} and "
+            "encoder.goal_weight=0, or add image."
+        )
+    if METHODS[config.method].finetunes and config.optim.updates < 2:
+        raise UsageError(
+            f"optim.updates = {config.optim.updates}: method {config.method!r} needs at least 2."
         )
     if kind == "coral" and config.batch.alignment_size < 2:
         raise UsageError("batch.alignment_size = 1 has no covariance: method coral needs at least 2.")

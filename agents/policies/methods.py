@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+DOMAINS = ("source", "target")
+
 
 class Method(NamedTuple):
     """What a training method clones, and what it does about the difference between the domains.
@@ -15,18 +17,24 @@ class Method(NamedTuple):
         uses_source, uses_target: the domains whose demonstrations it clones.
         alignment: how it aligns the domains' features, a kind of ``simreal_agents.policies.alignments``.
         summary: what it does, in a few words.
+        domain_token: whether the head is told which domain it acts in.
+        finetunes: whether it clones the source first and after that the target, not both at once.
     """
 
     uses_source: bool
     uses_target: bool
     alignment: str
     summary: str
+    domain_token: bool = False
+    finetunes: bool = False
 
 
 METHODS = {
     "source": Method(True, False, "none", "clone the source only"),
     "target": Method(False, True, "none", "clone the target only"),
     "cotrain": Method(True, True, "none", "clone both, no alignment"),
+    "token": Method(True, True, "none", "clone both, tell the head the domain", domain_token=True),
+    "finetune": Method(True, True, "none", "clone the source, then fine-tune on the target", finetunes=True),
     "mmd": Method(True, True, "mmd", "clone both, align the marginals of the features"),
     "ot": Method(True, True, "ot", "clone both, align features and labels jointly by balanced transport"),
     "uot": Method(True, True, "uot", "clone both, align jointly by unbalanced transport"),

@@ -45,6 +45,8 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
         "data.validation_demos": 0,  # nothing was held out
         "data.source_validation": "rest",
         "data.target_validation": "rest",
+        "finetune.share": 0.25,
+        "finetune.learning_rate_factor": 0.1,
     },
 }
 """For each format version its new keys, and the value that a configuration without the key meant. Some keys

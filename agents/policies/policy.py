@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from simreal_agents.policies.acting import DEFAULT_ACTING, Acting, Actions, ChunkActor
 from simreal_agents.policies.actions import ORIENTATION, ActionCodec, policy_inputs
@@ -21,6 +22,7 @@ from simreal_agents.policies.config import TrainConfig, act_with
 from simreal_agents.policies.encoders import ENCODED, JoinedEncoder, prepared
 from simreal_agents.policies.facing import Sight, check_sights, check_world, sights_of
 from simreal_agents.policies.heads import HEADS
+from simreal_agents.policies.methods import DOMAINS, METHODS
 from simreal_agents.policies.migrations import read_config, renamed
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.rectify import Rectifier, reference
@@ -75,9 +77,10 @@ class PolicyNetwork(nn.Module):
         self.codec = ActionCodec(spec.action_kind, config.head.action_frame)
         numbers = len(_zero_inputs(number_names(config, spec), spec))
         self.encoder = JoinedEncoder(spec, config.encoder)
-        self.head = HEADS[config.head.kind](
-            self.encoder.size + spec.history * numbers, (config.head.predict, self.codec.size), config.head
-        )
+        self.domain_token = METHODS[config.method].domain_token
+        condition = self.encoder.size + spec.history * numbers + len(DOMAINS) * self.domain_token
+        shape = config.head.predict, self.codec.size
+        self.head = HEADS[config.head.kind](condition, shape, config.head)
         with warnings.catch_warnings():  # a policy of numbers alone has no feature, and torch warns of that
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             self.goal = nn.Linear(self.encoder.size, 3 * KEYFRAMES)
@@ -85,9 +88,17 @@ class PolicyNetwork(nn.Module):
         self.actions = Normalizer(self.codec.size)
         self.goals = Normalizer(3 * KEYFRAMES)
 
-    def condition(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Features (B, F) and raw inputs (B, P) or (B, h, P) -> what the head is given (B, F + h P)."""
-        return torch.cat([features, self.inputs(inputs).flatten(1)], dim=1)
+    def condition(self, features: Tensor, inputs: Tensor, from_target: Tensor) -> Tensor:
+        """Features (B, F), raw inputs (B, P) or (B, h, P), and whether from the target (B,), for the head.
+
+        Returns:
+            (B, F + h P); with a domain token (B, F + h P + 2), whose end is 1, 0 for the source, 0, 1 for the
+            target.
+        """
+        parts = [features, self.inputs(inputs).flatten(1)]
+        if self.domain_token:
+            parts.append(one_hot(from_target.long(), len(DOMAINS)).to(features))
+        return torch.cat(parts, dim=1)
 
 
 def _zero_inputs(names: tuple[str, ...], spec: WorldSpec) -> NDArray[np.float32]:
@@ -142,7 +153,8 @@ class Policy(ChunkActor):
         arrays = self._arrays(observations, self._rectifiers)
         with torch.inference_mode():
             features = self._features(arrays, self.domain, len(inputs))
-            condition = self.network.condition(features, inputs.to(self.device))
+            from_target = torch.full((len(inputs),), self.domain == "target", device=self.device)
+            condition = self.network.condition(features, inputs.to(self.device), from_target)
             noise = self._noise(arrays, inputs, deterministic).to(self.device)
             chunk = self.network.head.sample(condition, noise)
             chunk = self.network.actions.inverse(chunk)

@@ -54,7 +54,7 @@ def draw_plan(folder: Path, run: str, path: Path) -> Path:
     assert source is not None
     assert target is not None
     learner = Learner(config, source, target)
-    draw = learner.sampler.draw()
+    draw = learner.sampler.draw(learner.update)
     policy = load_policy(folder / "runs" / run, device="cpu")
     z, z_target = (
         torch.from_numpy(policy.encode(frames.observations(chosen, policy.spec.history), domain))

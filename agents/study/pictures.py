@@ -28,6 +28,8 @@ METHOD_LOOKS = {
     "mmd": ("MMD", "#CC79A7"),
     "ot": ("balanced OT", "#E69F00"),
     "diagonal": ("diagonal", "#56B4E9"),
+    "token": ("domain token", "#999933"),
+    "finetune": ("fine-tuning", "#661100"),
     "coral": ("CORAL", "#44AA99"),
     "dann": ("DANN", "#882255"),
     "contrastive": ("contrastive pairs", "#332288"),

@@ -7,9 +7,10 @@ checkpoint without this file is assessed when its run goes on.
 from __future__ import annotations
 
 from simreal_agents.training.learner import Learner
+from simreal_agents.training.probe import domain_probe
 from simreal_agents.training.validation import validation
 
 
 def assess(learner: Learner) -> dict[str, float]:
     """Judge the checkpoint that the learner has saved last; the values by the names that the log shows."""
-    return validation(learner)
+    return validation(learner) | domain_probe(learner)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simreal_agents.policies.config import METHODS, TrainConfig
+from simreal_agents.policies.config import TrainConfig
+from simreal_agents.training.phases import Phase, phase_at, phases
 from simreal_datasets.loading.frames import Frames
 from simreal_datasets.loading.pairing import Pairing
 from simreal_envs.errors import UsageError
@@ -48,14 +49,14 @@ class Sampler:
         rng: np.random.Generator,
     ) -> None:
         self.config, self.source, self.target, self.pairing, self.rng = config, source, target, pairing, rng
-        self.counts = clone_counts(config)
+        self.counts = {phase: clone_counts(config, phase) for phase in phases(config)}
         if pairing is not None:
             options = config.pairing
             self.weights = pairing.weights(options.weights, options.sharpness, options.cutoff)
 
-    def draw(self) -> Draw:
-        """The frames of the next update."""
-        paired, unpaired, from_target = self.counts
+    def draw(self, update: int) -> Draw:
+        """The frames of the update of this number, from 0."""
+        paired, unpaired, from_target = self.counts[phase_at(self.config, update)]
         aligned = self.config.batch.alignment_size if self.config.alignment.kind != "none" else 0
         align_source, align_target = self._pairs(aligned)
         clone_source = np.concatenate([self._pairs(paired)[0], self._uniform(self.source, unpaired)])
@@ -86,16 +87,16 @@ class Sampler:
         return self.source.starts[s] + np.clip(near, 0, lengths - 1), target
 
 
-def clone_counts(config: TrainConfig) -> tuple[int, int, int]:
-    """Samples of (source paired, source unpaired, target); a method without a domain gives the other all.
+def clone_counts(config: TrainConfig, phase: Phase) -> tuple[int, int, int]:
+    """Samples of (source paired, source unpaired, target); a phase without a domain gives the other all.
 
     Raises:
         UsageError: the batch is too small for the shares.
     """
-    method, batch = METHODS[config.method], config.batch
-    if not method.uses_source:
+    batch = config.batch
+    if not phase.uses_source:
         return 0, 0, batch.size
-    if not method.uses_target:
+    if not phase.uses_target:
         return 0, batch.size, 0
     paired = round(batch.size * batch.source_paired)
     target = min(round(batch.size * batch.target), batch.size - paired)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +40,7 @@ from simreal_agents.training.augment import augment, random_shift
 from simreal_agents.training.batches import Draw, Indices, Sampler
 from simreal_agents.training.objective import Batch, Objective
 from simreal_agents.training.pairs import pairing_for
+from simreal_agents.training.phases import learning_rate
 from simreal_datasets.loading.decoded import Array
 from simreal_datasets.loading.frames import Frames
 from simreal_envs.cameras import Camera
@@ -96,6 +96,13 @@ class Domain:
         arrays = {f.key: frames.arrays[f.key] for f in spec.features if f.modality in ENCODED}
         arrays |= {key: rectifier(arrays[key][:]) for key, rectifier in rectifiers.items()}
         return cls(frames, arrays, inputs, goals, labels, chunks)
+
+    def shown(self, frames: Indices, spec: WorldSpec, device: torch.device) -> dict[str, Tensor]:
+        """What encoders take of some frames (B,), with their history and as recorded: ((B h), ...) each."""
+        moments = self.frames.moments(frames, spec.history) if spec.history > 1 else frames
+        return prepared(
+            {key: torch.from_numpy(array[moments]).to(device) for key, array in self.arrays.items()}, spec
+        )
 
 
 class Learner:
@@ -172,10 +179,10 @@ class Learner:
     def step(self) -> dict[str, Tensor | float]:
         """One update of all weights; returns what there is to log."""
         config = self.config
-        logged = self.objective(self.batch(self.sampler.draw()))
+        logged = self.objective(self.batch(self.sampler.draw(self.update)))
         loss = logged.pop("loss")
         for group in self.optimizer.param_groups:
-            group["lr"] = logged["learning_rate"] = self._learning_rate()
+            group["lr"] = logged["learning_rate"] = learning_rate(config, self.update)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optim.gradient_clip)
@@ -308,14 +315,6 @@ class Learner:
         else:
             rising = self.update / (self.update + 10)
         return min(options.ema_decay, rising)
-
-    def _learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero."""
-        options = self.config.optim
-        if self.update < options.warmup_updates:
-            return options.learning_rate * (self.update + 1) / (options.warmup_updates + 1)
-        progress = (self.update - options.warmup_updates) / max(1, options.updates - options.warmup_updates)
-        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def only_camera(frames: Frames, name: str, domain: str) -> Camera:

@@ -65,7 +65,7 @@ class Objective(nn.Module):
         with torch.autocast(batch.from_target.device.type, torch.bfloat16, enabled=self.bf16):
             features = network.encoder(batch.arrays, batch.from_target)
         cloned, z, z_target = features.split([len(batch.inputs), len(batch.labels), len(batch.labels_target)])
-        condition = network.condition(cloned, batch.inputs)
+        condition = network.condition(cloned, batch.inputs, batch.from_target[: len(cloned)])
         loss = clone = network.head.loss(condition, network.actions(batch.chunks), batch.random)
         logged: dict[str, Tensor | float] = {"clone": clone.detach()}
         if config.encoder.goal_weight > 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from simreal_agents.policies.encoders import ENCODED, prepared
 from simreal_agents.policies.randomness import Randomness
 from simreal_agents.training.learner import Domain, Learner
 
@@ -31,17 +30,12 @@ def _loss(learner: Learner, name: str, held: Domain) -> float:
     total = 0.0
     for chosen in np.split(every, range(AT_ONCE, count, AT_ONCE)):
         moments = held.frames.moments(chosen, spec.history) if spec.history > 1 else chosen
-        arrays = {
-            f.key: torch.from_numpy(held.arrays[f.key][moments]).to(device)
-            for f in spec.features
-            if f.modality in ENCODED
-        }
         from_target = torch.full((len(chosen),), name == "target", device=device)
         inputs = torch.from_numpy(held.inputs[moments]).to(device)
         chunks = torch.from_numpy(held.chunks[chosen]).to(device)
         with torch.inference_mode():
-            features = network.encoder(prepared(arrays, spec), from_target)
-            condition = network.condition(features, inputs)
+            features = network.encoder(held.shown(chosen, spec, device), from_target)
+            condition = network.condition(features, inputs, from_target)
             loss = network.head.loss(condition, network.actions(chunks), Randomness(generator, len(chosen)))
         total += float(loss) * len(chosen)
     return total / count
