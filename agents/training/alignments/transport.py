@@ -36,7 +36,7 @@ class TransportLoss(AlignmentLoss):
         cost = cost + settings.label_cost * squared_distances(x, x_target)
         plan, iterations, error = solve(settings, cost.detach())
         mass = plan.sum()
-        logged = {
+        logged: dict[str, Tensor | float] = {
             "plan_mass": mass,
             "plan_diagonal_share": torch.nan_to_num(plan.diagonal().sum() / mass),
             "plan_iterations": iterations,
