@@ -118,6 +118,7 @@ BAD = [
     ),
     (("train", "run", "--set", "optim.speed=3"), 2, "Unknown config key 'optim.speed'. Valid: "),
     (("train", "run", "--set", "alignment.tau=[1"), 2, "alignment.tau = '[1' is not YAML"),
+    (("train", "run", "--set", "alignment.kind=mmd"), 2, "mmd is what method 'mmd' does"),
     (("train", "run", "--seed", str(2**63)), 2, "must be below 2**63"),
     (("train", "run"), 2, "needs a source dataset: give --source"),
     (("train", "run", "--resume", "--preset", "paper-image"), 2, "leave out preset=paper-image"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from demonstrations import settings_of, write_dataset
+from typer.testing import CliRunner
 
 from simreal_agents.policies.config import load_config
 from simreal_agents.policies.methods import METHODS
@@ -16,12 +18,13 @@ from simreal_agents.policies.policy import load_policy
 from simreal_agents.training.learner import Learner
 from simreal_agents.training.phases import learning_rate, phases
 from simreal_agents.training.train import load_domains, train
+from simreal_cli.main import app
 from simreal_envs.errors import UsageError
 from simreal_envs.features import ObservationSpec
 
 POLICIES = {
     "image": ("head.kind=flow", "observation.history=2"),
-    "pointcloud": ("head.kind=mse",),
+    "pointcloud": ("head.kind=diffusion", "head.channels=[16,32]"),
     "state": ("head.kind=mse",),
 }
 """By what they see, settings of policies that every method trains."""
@@ -52,6 +55,12 @@ def test_every_method_trains_every_policy_that_has_what_it_aligns(method: str, o
         values = learner.step()
         assert math.isfinite(float(values["loss"]))
     assert any((weights != before[name]).any() for name, weights in learner.network.head.named_parameters())
+
+
+def test_the_help_names_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    words = re.findall(r"\w+", CliRunner().invoke(app, ["train", "--help"]).output)
+    assert set(METHODS) <= set(words)
 
 
 # The domain token

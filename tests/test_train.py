@@ -134,7 +134,9 @@ class StopAt(Learner):
         return values
 
 
-@pytest.mark.parametrize(("method", "head"), [("uot", "mse"), ("uot", "flow"), ("dann", "mse"), ("finetune", "mse")])
+@pytest.mark.parametrize(
+    ("method", "head"), [("uot", "mse"), ("uot", "flow"), ("dann", "mse"), ("finetune", "mse")]
+)
 def test_an_interrupted_run_goes_on_to_the_same_weights(
     method: str, head: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
