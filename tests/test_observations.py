@@ -194,15 +194,19 @@ def test_long_features_are_aligned_in_few_dimensions(everything: Path) -> None:
     more = observed("image+depth", "agentview+wrist", 2, "alignment.projection=8", "amp=none")
     config = load_config("cpu-image", "uot", settings_of(everything, *more))
     objective = Learner(config, *load_domains(config)).objective
-    directions = objective.projection
+    assert objective.alignment is not None
+    directions = objective.alignment.projection
     assert directions is not None
     assert directions.shape == (128, 8)
     assert torch.allclose(directions.T @ directions, torch.eye(8), atol=1e-6)
-    again = Learner(config, *load_domains(config)).objective.projection
+    again = Learner(config, *load_domains(config)).objective.alignment
     assert again is not None
-    assert torch.equal(again, directions)
+    assert again.projection is not None
+    assert torch.equal(again.projection, directions)
     config.alignment.projection = 128
-    assert Learner(config, *load_domains(config)).objective.projection is None
+    unchanged = Learner(config, *load_domains(config)).objective.alignment
+    assert unchanged is not None
+    assert unchanged.projection is None
 
 
 def test_a_checkpoint_of_one_image_is_read_and_acts_as_it_did(tmp_path: Path) -> None:

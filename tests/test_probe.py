@@ -74,6 +74,12 @@ def test_one_demonstration_leaves_nothing_to_fit(frames: tuple[Frames, Frames], 
     assert probe.accuracy(features, features) is None
 
 
+def test_features_that_are_not_finite_are_not_probed(frames: tuple[Frames, Frames]) -> None:
+    probe = probe_of(frames)
+    features = np.full((len(probe.frames["source"]), 4), np.inf)
+    assert probe.accuracy(features, np.zeros_like(features)) is None
+
+
 def test_its_features_are_those_that_the_policy_sees_and_it_disturbs_nothing(
     data: Path, tmp_path: Path
 ) -> None:

@@ -80,11 +80,12 @@ class DomainProbe:
         """Share of the frames whose domain is told, over all folds, by features (D FRAMES, F) of each domain.
 
         The classifier is a logistic regression on standardised features. None if there are fewer than two
-        demonstrations of each domain, since those that are left out leave none to fit it to.
+        demonstrations of each domain, since those that are left out leave none to fit it to, and for
+        features of a training that diverges.
         """
-        if len(self.folds) < 2:
-            return None
         x = np.concatenate([features, features_target]).astype(np.float64)
+        if len(self.folds) < 2 or not np.isfinite(x).all():
+            return None
         domain = np.repeat([0, 1], len(features))
         fold = np.tile(np.repeat(self.folds, FRAMES), 2)
         right = np.empty(len(x), bool)
