@@ -46,9 +46,9 @@ def test_every_method_trains_every_policy_that_has_what_it_aligns(method: str, o
     settings = settings_of(seen, f"observation.obs={obs}", *POLICIES[obs])
     if obs == "state" and METHODS[method].alignment != "none":
         with pytest.raises(UsageError, match="Use method source or target or cotrain or token or finetune"):
-            load_config("cpu", method, settings)
+            load_config("cpu-image", method, settings)
         return
-    config = load_config("cpu", method, settings)
+    config = load_config("cpu-image", method, settings)
     learner = Learner(config, *load_domains(config))
     before = {name: weights.clone() for name, weights in learner.network.head.named_parameters()}
     for _ in range(config.optim.updates):
@@ -67,7 +67,7 @@ def test_the_help_names_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_token_is_the_one_thing_that_the_domain_changes_for_the_head(data: Path, tmp_path: Path) -> None:
-    train(load_config("cpu", "token", settings_of(data, "encoder.view=none")), tmp_path)
+    train(load_config("cpu-image", "token", settings_of(data, "encoder.view=none")), tmp_path)
     policy = load_policy(tmp_path)
     given: dict[str, torch.Tensor] = {}
     sample = policy.network.head.sample
@@ -91,7 +91,7 @@ def test_the_token_is_the_one_thing_that_the_domain_changes_for_the_head(data: P
 
 
 def test_in_training_each_sample_has_the_token_of_its_domain(data: Path) -> None:
-    config = load_config("cpu", "token", settings_of(data))
+    config = load_config("cpu-image", "token", settings_of(data))
     learner = Learner(config, *load_domains(config))
     batch = learner.batch(learner.sampler.draw(0))
     features = torch.zeros(len(batch.inputs), learner.network.encoder.size)
@@ -102,7 +102,7 @@ def test_in_training_each_sample_has_the_token_of_its_domain(data: Path) -> None
 def test_other_methods_have_no_token(data: Path) -> None:
     sizes = {}
     for method in ("cotrain", "token"):
-        config = load_config("cpu", method, settings_of(data))
+        config = load_config("cpu-image", method, settings_of(data))
         learner = Learner(config, *load_domains(config))
         draw = learner.batch(learner.sampler.draw(0))
         features = torch.zeros(len(draw.inputs), learner.network.encoder.size)
@@ -115,7 +115,7 @@ def test_other_methods_have_no_token(data: Path) -> None:
 
 def test_fine_tuning_draws_the_source_and_then_the_target(data: Path) -> None:
     settings = settings_of(data, "optim.updates=20", "finetune.share=0.3")
-    config = load_config("cpu", "finetune", settings)
+    config = load_config("cpu-image", "finetune", settings)
     sampler = Learner(config, *load_domains(config)).sampler
     drawn = [sampler.draw(update) for update in range(20)]
     assert [len(draw.clone_source) for draw in drawn] == [16] * 14 + [0] * 6
@@ -126,7 +126,7 @@ def test_fine_tuning_draws_the_source_and_then_the_target(data: Path) -> None:
 def test_each_phase_has_a_warm_up_and_a_cosine_of_its_own() -> None:
     more = ["optim.updates=1000", "finetune.share=0.25", "finetune.learning_rate_factor=0.2",
             "optim.learning_rate=1e-3", "optim.warmup_updates=9"]  # fmt: skip
-    config = load_config("cpu", "finetune", more)
+    config = load_config("cpu-image", "finetune", more)
     assert [(phase.first, phase.end) for phase in phases(config)] == [(0, 750), (750, 1000)]
     rates = [learning_rate(config, update) for update in range(1000)]
     for first, end, highest in ((0, 750, 1e-3), (750, 1000, 2e-4)):
@@ -137,13 +137,13 @@ def test_each_phase_has_a_warm_up_and_a_cosine_of_its_own() -> None:
             highest / 2, rel=1e-6
         )
         assert 0 < rates[end - 1] < 1e-4 * highest
-    one_phase = load_config("cpu", "cotrain", more[:1])
+    one_phase = load_config("cpu-image", "cotrain", more[:1])
     assert phases(one_phase)[0][:4] == (0, 1000, True, True)
 
 
 @pytest.mark.parametrize(("updates", "share"), [(2, 0.01), (2, 0.99), (3, 0.5), (1000, 1e-9)])
 def test_both_phases_have_an_update(updates: int, share: float) -> None:
-    config = load_config("cpu", "finetune", [f"optim.updates={updates}", f"finetune.share={share}"])
+    config = load_config("cpu-image", "finetune", [f"optim.updates={updates}", f"finetune.share={share}"])
     first, second = phases(config)
     assert 0 == first.first < first.end == second.first < second.end == updates
 
@@ -156,4 +156,4 @@ def test_what_cannot_be_two_phases_is_refused() -> None:
         "finetune.learning_rate_factor=0",
     ):
         with pytest.raises(UsageError, match=wrong.partition("=")[0].replace(".", r"\.")):
-            load_config("cpu", "finetune", [wrong])
+            load_config("cpu-image", "finetune", [wrong])

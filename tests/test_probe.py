@@ -83,7 +83,7 @@ def test_features_that_are_not_finite_are_not_probed(frames: tuple[Frames, Frame
 def test_its_features_are_those_that_the_policy_sees_and_it_disturbs_nothing(
     data: Path, tmp_path: Path
 ) -> None:
-    config = load_config("cpu", "cotrain", settings_of(data))
+    config = load_config("cpu-image", "cotrain", settings_of(data))
     learner, undisturbed = (Learner(config, *load_domains(config)) for _ in range(2))
     for _ in range(6):
         learner.step()
@@ -107,7 +107,7 @@ def test_it_is_logged_at_checkpoints_of_methods_with_two_domains_and_features(
 ) -> None:
     def logged(method: str, folder: Path, *more: str) -> list[int]:
         every = ("checkpoint_every=4", "log_every=3", *more)
-        train(load_config("cpu", method, settings_of(folder, *every)), tmp_path / method)
+        train(load_config("cpu-image", method, settings_of(folder, *every)), tmp_path / method)
         lines = [json.loads(line) for line in (tmp_path / method / "log.jsonl").read_text().splitlines()]
         assert [line["update"] for line in lines] == [3, 4, 6]
         assert all(0 <= line.get("domain_probe", 0.5) <= 1 for line in lines)
