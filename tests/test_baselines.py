@@ -44,9 +44,10 @@ def test_coral_is_the_distance_of_two_gaussians_covariances() -> None:
     assert float(single) == pytest.approx((2.0 - 1.0) ** 2 / 4)
 
 
-def test_coral_needs_more_than_one_sample() -> None:
-    with pytest.raises(UsageError, match=r"batch\.alignment_size = 1"):
-        load_config("cpu-image", "coral", ["batch.alignment_size=1"])
+@pytest.mark.parametrize("method", ["coral", "contrastive"])
+def test_what_compares_samples_needs_more_than_one(method: str) -> None:
+    with pytest.raises(UsageError, match=rf"batch\.alignment_size = 1.* {method}"):
+        load_config("cpu-image", method, ["batch.alignment_size=1"])
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])

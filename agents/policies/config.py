@@ -314,8 +314,8 @@ def _check(config: TrainConfig) -> None:
         raise UsageError(
             f"optim.updates = {config.optim.updates}: method {config.method!r} needs at least 2."
         )
-    if kind == "coral" and config.batch.alignment_size < 2:
-        raise UsageError("batch.alignment_size = 1 has no covariance: method coral needs at least 2.")
+    if kind in ("coral", "contrastive") and config.batch.alignment_size < 2:
+        raise UsageError(f"batch.alignment_size = 1: method {config.method} compares at least 2 samples.")
     config.head.check()
     batch = config.batch
     shares = batch.source_paired + batch.source_unpaired + batch.target
