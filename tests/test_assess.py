@@ -37,10 +37,10 @@ def test_the_loss_on_what_the_budget_leaves_over_is_logged_and_changes_nothing(
     head: str, data: Path, tmp_path: Path
 ) -> None:
     settings = settings_of(data, *BUDGETS, f"head.kind={head}", "checkpoint_every=3")
-    config = load_config("cpu", "uot", settings)
+    config = load_config("cpu-image", "uot", settings)
     run = tmp_path / "run"
     train(config, run)
-    train(load_config("cpu", "uot", [*settings, "data.validation_demos=0"]), tmp_path / "without")
+    train(load_config("cpu-image", "uot", [*settings, "data.validation_demos=0"]), tmp_path / "without")
     ours, theirs = (find_checkpoint(r) / TRAINING for r in (run, tmp_path / "without"))
     assert ours.read_bytes() == theirs.read_bytes()
 
@@ -53,7 +53,7 @@ def test_the_loss_on_what_the_budget_leaves_over_is_logged_and_changes_nothing(
     lines = [line for line in logged(run) if "validation_source" in line]
     assert [line["update"] for line in lines] == [3, 6]
     for line in lines:
-        values = {name: line[name] for name in ("validation_source", "validation_target")}
+        values = {name: line[name] for name in ("validation_source", "validation_target", "domain_probe")}
         assert assessments(run)[line["update"]] == values
     if head == "mse":  # by the saved policy and the recorded frames alone
         policy = load_policy(run, 3)
@@ -63,7 +63,10 @@ def test_the_loss_on_what_the_budget_leaves_over_is_logged_and_changes_nothing(
         inputs = policy_inputs({name: held.arrays[name] for name in policy._names}, policy._names)
         positions = held.end_effector_positions_m
         chunks = policy.network.codec.encode(held.actions[held.chunk_indices(frames, 8)], positions)
-        condition = policy.network.condition(torch.from_numpy(features), torch.from_numpy(inputs))
+        from_target = torch.ones(len(frames), dtype=torch.bool)
+        condition = policy.network.condition(
+            torch.from_numpy(features), torch.from_numpy(inputs), from_target
+        )
         wanted = policy.network.actions(torch.from_numpy(chunks))
         loss = (policy.network.head.sample(condition, torch.empty(0)) - wanted).square().mean()
         assert float(loss) == pytest.approx(lines[0]["validation_target"], rel=1e-4)
@@ -73,7 +76,7 @@ def test_a_run_that_goes_on_holds_out_the_same_and_assesses_what_it_missed(
     data: Path, tmp_path: Path
 ) -> None:
     settings = settings_of(data, *BUDGETS, "checkpoint_every=2", "optim.updates=4")
-    config = load_config("cpu", "cotrain", settings)
+    config = load_config("cpu-image", "cotrain", settings)
     train(config, tmp_path / "whole")
     run = tmp_path / "parts"
     asked = iter(range(9))
@@ -86,19 +89,19 @@ def test_a_run_that_goes_on_holds_out_the_same_and_assesses_what_it_missed(
 
 
 def test_none_is_lost_where_the_budget_takes_all(data: Path, tmp_path: Path) -> None:
-    train(load_config("cpu", "cotrain", settings_of(data)), tmp_path)
+    train(load_config("cpu-image", "cotrain", settings_of(data)), tmp_path)
     assert all(
         not name.startswith("validation") for name in json.loads((tmp_path / DEMONSTRATIONS).read_text())
     )
-    assert assessments(tmp_path) == {6: {}}
+    assert [set(values) for values in assessments(tmp_path).values()] == [{"domain_probe"}]
 
 
 def test_masks_say_what_is_held_out_and_may_not_overlap(data: Path, tmp_path: Path) -> None:
-    config = load_config("cpu", "source", settings_of(data, "data.source_validation=valid"))
+    config = load_config("cpu-image", "source", settings_of(data, "data.source_validation=valid"))
     source, _ = load_domains(config)
     assert source is not None
     with pytest.raises(UsageError, match=r"'valid'.* Valid: success, all"):
         load_held_out(config, {"source": source})
-    config = load_config("cpu", "source", settings_of(data, "data.source_validation=all"))
+    config = load_config("cpu-image", "source", settings_of(data, "data.source_validation=all"))
     with pytest.raises(UsageError, match=rf"'all' .* {len(source.files)} of them are trained on"):
         load_held_out(config, {"source": source})

@@ -67,7 +67,8 @@ def test_a_log_that_finds_the_disk_full_says_how_to_go_on(data: Path, tmp_path: 
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     train(config, tmp_path / "run", resume=True)
-    assert [json.loads(line)["update"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["update"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_checkpoint_is_on_the_disk_before_older_ones_lose_anything(
@@ -126,7 +127,8 @@ def test_a_damaged_line_of_the_log_does_not_stop_a_run(data: Path, tmp_path: Pat
     log = tmp_path / "log.jsonl"
     log.write_bytes(log.read_bytes() + b"\x00\xff\n[1]\n")
     train(config, tmp_path, resume=True)
-    assert [json.loads(line)["update"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["update"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("name", ["config.json", DEMONSTRATIONS, "checkpoints/0000001/state.json"])

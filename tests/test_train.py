@@ -103,7 +103,9 @@ def test_every_method_trains_and_logs(method: str, data: Path, tmp_path: Path) -
     config = load_config("cpu-image", method, settings_of(data))
     train(config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [line["update"] for line in lines] == [2, 4, 6]
+    probed = [line["update"] for line in lines if "domain_probe" in line]
+    assert [line["update"] for line in lines] == [2, 4, 6, *probed]
+    assert probed == ([] if method in ("source", "target") else [6])
     assert all(np.isfinite(value) for line in lines for value in line.values())
     assert ("alignment" in lines[0]) == (config.alignment.kind != "none")
     assert ("plan_mass" in lines[0]) == (config.alignment.kind in ("uot", "ot", "diagonal"))
@@ -326,10 +328,8 @@ def test_a_run_has_one_training(data: Path, tmp_path: Path) -> None:
 
     train(config, tmp_path / "run", should_stop=another_one)
     assert len(refused) == 6
-    updates = [
-        json.loads(line)["update"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    ]
-    assert updates == sorted(set(updates))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in lines if "loss" in line] == [2, 4, 6]
 
 
 def test_an_unfinished_run_asks_for_resume(data: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from simreal_agents.policies.config import METHODS, TrainConfig
+from simreal_agents.policies.config import TrainConfig
+from simreal_agents.policies.methods import METHODS
 from simreal_datasets.loading.frames import Frames, held_out, spec_of
 from simreal_envs.errors import DataError, UsageError
 
