@@ -188,10 +188,7 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optim.gradient_clip)
         self.optimizer.step()
         self.update += 1
-        averaged, trained = [*self.average.parameters()], [*self.network.parameters()]
-        torch._foreach_lerp_(averaged, trained, 1 - self._average_decay())
-        for average, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            average.copy_(buffer)
+        self._average()
         return {**logged, "loss": loss.detach(), "gradient_norm": norm}
 
     def batch(self, draw: Draw) -> Batch:
@@ -307,14 +304,21 @@ class Learner:
                 rows.append(arrays[name][moments])
         return torch.from_numpy(np.concatenate(rows)).to(self.device)
 
-    def _average_decay(self) -> float:
-        """How much of the averaged weights an update keeps; little at the beginning of a run."""
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights towards those of the network, and take over its buffers.
+
+        At the beginning of a run an update keeps little of the average.
+        """
         options = self.config.optim
         if options.ema_power:  # of the updates before this one, as published
             rising = 1 - self.update**-options.ema_power
         else:
             rising = self.update / (self.update + 10)
-        return min(options.ema_decay, rising)
+        kept = min(options.ema_decay, rising)
+        torch._foreach_lerp_([*self.average.parameters()], [*self.network.parameters()], 1 - kept)
+        for average, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            average.copy_(buffer)
 
 
 def only_camera(frames: Frames, name: str, domain: str) -> Camera:
