@@ -121,6 +121,8 @@ BAD = [
     (("train", "run", "--set", "alignment.kind=mmd"), 2, "mmd is what method 'mmd' does"),
     (("train", "run", "--seed", str(2**63)), 2, "must be below 2**63"),
     (("train", "run"), 2, "needs a source dataset: give --source"),
+    (("eval", "expert", "--task", "Lift", "--set", "head.steps=2"), 2, "the expert has no settings"),
+    (("train", "run", "--preset", "no.yaml"), 2, "There is no preset file no.yaml"),
     (("train", "run", "--resume", "--preset", "paper-image"), 2, "leave out preset=paper-image"),
     (("calibrate", "board", "board.jpg"), 2, "'board.jpg' does not end in .png"),
     (("train", "run", "--seed", "-1"), 2, "seed = -1 must not be negative."),

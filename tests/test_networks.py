@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from demonstrations import settings_of, write_dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from simreal_agents.actors.factories import TrainedPolicy
 from simreal_agents.policies.checkpoint import WEIGHTS, find_checkpoint
 from simreal_agents.policies.config import TrainConfig, load_config
 from simreal_agents.policies.encoders import ENCODERS, EncoderConfig, JoinedEncoder
@@ -34,6 +36,7 @@ from simreal_agents.training.augment import random_shift
 from simreal_agents.training.batches import Draw
 from simreal_agents.training.learner import Learner
 from simreal_agents.training.train import load_domains, stored_config, train
+from simreal_datasets.loading.frames import Frames
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import ObservationSpec, WorldSpec
 
@@ -299,3 +302,23 @@ def test_a_checkpoint_with_other_tensors_names_them_in_one_line(
     assert "head.extra has no place" in refused(right | {"head.extra": torch.zeros(1)})
     shape = "actions.mean has shape [3] in place of [10]"
     assert shape in refused(right | {"actions.mean": torch.zeros(3)})
+
+
+def test_a_trained_policy_acts_with_other_settings_of_its_head_and_says_so(
+    seen: Path, resnet: Path, tmp_path: Path
+) -> None:
+    train(config_of(seen, "cnn", "diffusion", resnet, "optim.updates=1"), tmp_path)
+    observations = Frames.load(seen / "source", shown=SHOWN).observations(np.arange(2), 1)
+    stored = load_policy(tmp_path)
+    chunks = {n: load_policy(tmp_path, overrides=[f"head.steps={n}"]).chunks(observations) for n in (1, 20)}
+    assert np.array_equal(chunks[20], stored.chunks(observations))
+    assert not np.array_equal(chunks[1], chunks[20])
+    names = [TrainedPolicy.at(tmp_path, overrides=more).identity() for more in ((), ("head.steps=1",))]
+    assert names[1] == f"{names[0]} head.steps=1"
+    for wrong, said in (
+        ("head.steps=21", "exceeds head.levels = 20"),
+        ("head.channels=[8]", "Valid: head.execute, head.steps, head.spacing, head.eta"),
+        ("optim.updates=3", "Valid: head.execute, "),
+    ):
+        with pytest.raises(UsageError, match=re.escape(said)):
+            TrainedPolicy.at(tmp_path, overrides=(wrong,))
