@@ -89,7 +89,7 @@ def test_overrides_take_the_type_of_their_key() -> None:
         ("alignment.kernel=rbf", r"'alignment\.kernel' where alignment\.kind is uot"),
         (
             "encoder.points.keypoints=3",
-            r"is pointnet\. Valid: encoder\.points\.kind, encoder\.points\.width\.$",
+            r"is pointnet\. Valid: encoder\.points\.kind, encoder\.points\.width, encoder\.",
         ),
         ("encoder.width=16", r"Valid: encoder\.image\.kind, encoder\.image\.width, "),
         ("alignment.tau=[1", r"'\[1' is not YAML"),
@@ -239,11 +239,22 @@ def test_what_migrations_fill_in_are_keys_and_values_of_their_version() -> None:
             read_config(stored | meant, 5, "config.json")
 
 
+def test_a_key_that_came_later_is_filled_in_for_the_kinds_that_have_it() -> None:
+    stored = load_config("cpu-image", "uot", ["encoder.points.kind=cnn"]).to_dict()
+    assert read_config(without(stored, {"encoder.cloud.every"}), 6, "config.json").encoder.cloud.every == 1
+    stored = load_config("cpu-image", "uot").to_dict()
+    read = read_config(without(stored, {"encoder.points.project"}), 6, "config.json")
+    assert read.to_dict()["encoder"]["points"]["project"] == 0
+
+
 def test_flat_settings_become_those_of_the_kinds_that_were_chosen() -> None:
     paper = read_config(STORED["paper-uot"], 5, "config.json")
-    assert paper == load_config(str(FORMAT_5 / "paper.yaml"), "uot", AS_BEFORE)
+    no_projection = "encoder.points.project=0"
+    assert paper == load_config(str(FORMAT_5 / "paper.yaml"), "uot", [*AS_BEFORE, no_projection])
     mmd = [
         *AS_BEFORE,
+        no_projection,
+        "encoder.points.width=32",
         "alignment.kernel=rbf",
         "encoder.image.keypoints=24",
         "observation.obs=image+pointcloud",

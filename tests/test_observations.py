@@ -15,7 +15,7 @@ from test_plugins import install
 
 from simreal_agents.policies.checkpoint import find_checkpoint
 from simreal_agents.policies.config import load_config
-from simreal_agents.policies.encoders import CLOUD_UNIT_M, DEPTH_UNIT_M, prepared
+from simreal_agents.policies.encoders import DEPTH_UNIT_M, CloudConfig, prepared
 from simreal_agents.policies.policy import load_policy
 from simreal_agents.policies.tensors import read_tensors
 from simreal_agents.training.learner import Learner
@@ -132,14 +132,16 @@ def test_depth_and_points_have_units_of_their_own() -> None:
     depth[0, 3, 4] = 1.0
     colour = torch.full((1, 50, 3), 255, dtype=torch.uint8)
     ready = prepared(
-        {"agentview_depth": depth, "wrist_depth": depth, "pointcloud": points, "pointcloud_rgb": colour}, spec
+        {"agentview_depth": depth, "wrist_depth": depth, "pointcloud": points, "pointcloud_rgb": colour},
+        spec,
+        CloudConfig(unit_m=0.1),
     )
     assert ready["agentview_depth"].shape == (1, 1, 24, 32)
     assert (ready["wrist_depth"][0, 0, 3, 4], ready["wrist_depth"].sum()) == (
         1 / DEPTH_UNIT_M,
         1 / DEPTH_UNIT_M,
     )
-    expected = [*((0.2 - TABLE_CENTRE_IN_BASE_M) / CLOUD_UNIT_M), 0.5, 0.5, 0.5]
+    expected = [*((0.2 - TABLE_CENTRE_IN_BASE_M) / 0.1), 0.5, 0.5, 0.5]
     assert ready["pointcloud"][0, 7].tolist() == pytest.approx(expected)
 
 

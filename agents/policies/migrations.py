@@ -47,10 +47,16 @@ MEANT_BEFORE: Mapping[int, Mapping[str, Any]] = {
         "data.target_validation": "rest",
         "finetune.share": 0.25,
         "finetune.learning_rate_factor": 0.1,
+        "encoder.cloud.frame": "table",
+        "encoder.cloud.unit_m": 0.2,
+        "encoder.cloud.every": 1,
+        "encoder.points.project": 0,
     },
 }
 """For each format version its new keys, and the value that a configuration without the key meant. Some keys
 were added before the version number rose. A key has the name that its version gave it."""
+ONLY_OF_KIND: Mapping[str, str] = {"encoder.points.project": "pointnet"}
+"""Keys of them that their section has with this kind alone."""
 
 _ALL = ("weight", "warmup_updates", "normalize_features", "projection")
 _PLANS = (*_ALL, "feature_cost", "label_cost", "label", "path_steps", "epsilon")
@@ -85,6 +91,9 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
             stored = by_kind(stored)
         if version < 7:
             stored = named_by_what_they_do(stored)
+        for key, kind in ONLY_OF_KIND.items():
+            if stored.get(f"{key.rpartition('.')[0]}.kind", kind) != kind:
+                stored.pop(key, None)
         return TrainConfig.from_dict(stored)
     except UsageError as error:
         raise DataError(

@@ -19,7 +19,7 @@ from simreal_agents.policies.acting import DEFAULT_ACTING, Acting, Actions, Chun
 from simreal_agents.policies.actions import ORIENTATION, ActionCodec, policy_inputs
 from simreal_agents.policies.checkpoint import WEIGHTS, find_checkpoint, read_state
 from simreal_agents.policies.config import TrainConfig, act_with
-from simreal_agents.policies.encoders import ENCODED, JoinedEncoder, prepared
+from simreal_agents.policies.encoders import JoinedEncoder, needed_arrays, prepared
 from simreal_agents.policies.facing import Sight, check_sights, check_world, sights_of
 from simreal_agents.policies.heads import HEADS
 from simreal_agents.policies.methods import DOMAINS, METHODS
@@ -185,21 +185,20 @@ class Policy(ChunkActor):
     def _arrays(
         self, observations: Mapping[str, NDArray[Any]], rectifiers: Mapping[str, Rectifier]
     ) -> dict[str, Tensor]:
-        """The arrays that the encoders take, with images in the view that the network was trained on."""
+        """The arrays that the encoders need, with images in the view that the network was trained on."""
         arrays = {}
-        for feature in self.spec.features:
-            if feature.modality in ENCODED:
-                array = np.ascontiguousarray(observations[feature.key])
-                if feature.key in rectifiers:
-                    images = array.reshape(-1, *feature.shape)
-                    array = rectifiers[feature.key](images).reshape(array.shape)
-                arrays[feature.key] = torch.from_numpy(array)
+        for key in needed_arrays(self.spec, self.config.encoder.cloud):
+            array = np.ascontiguousarray(observations[key])
+            if key in rectifiers:
+                images = array.reshape(-1, *self.spec.feature(key).shape)
+                array = rectifiers[key](images).reshape(array.shape)
+            arrays[key] = torch.from_numpy(array)
         return arrays
 
     def _features(self, arrays: Mapping[str, Tensor], domain: str, count: int) -> Tensor:
         from_target = torch.full((count,), domain == "target", device=self.device)
         there = {key: array.to(self.device) for key, array in arrays.items()}
-        return self.network.encoder(prepared(there, self.spec), from_target)
+        return self.network.encoder(prepared(there, self.spec, self.config.encoder.cloud), from_target)
 
     def _rectifiers_of(self, cameras: Mapping[str, Camera] | None) -> dict[str, Rectifier]:
         """Rectifiers to the view that the network was trained on, by the names of the images."""

@@ -23,7 +23,7 @@ from simreal_agents.policies.checkpoint import (
     save_checkpoint,
 )
 from simreal_agents.policies.config import TrainConfig
-from simreal_agents.policies.encoders import ENCODED, prepared
+from simreal_agents.policies.encoders import needed_arrays, prepared
 from simreal_agents.policies.migrations import renamed
 from simreal_agents.policies.policy import (
     build_network,
@@ -57,7 +57,7 @@ class Domain:
 
     Attributes:
         frames: the demonstrations.
-        arrays: the encoded arrays by name, each (N, ...), as recorded or rectified.
+        arrays: what encoders need by name, each (N, ...), as recorded or rectified.
         inputs: (N, P) policy inputs.
         goals_m: (N, 6) where the end effector is sent at the next :data:`KEYFRAMES`.
         labels: (N, d) what the alignment matches besides features, see ``alignment.label``; d may be 0.
@@ -93,7 +93,7 @@ class Domain:
             labels = positions[moments].reshape(len(frames), -1)
         names = number_names(config, spec)
         inputs = policy_inputs({name: np.asarray(frames.arrays[name]) for name in names}, names)
-        arrays = {f.key: frames.arrays[f.key] for f in spec.features if f.modality in ENCODED}
+        arrays = {key: frames.arrays[key] for key in needed_arrays(spec, config.encoder.cloud)}
         arrays |= {key: rectifier(arrays[key][:]) for key, rectifier in rectifiers.items()}
         return cls(frames, arrays, inputs, goals, labels, chunks)
 
@@ -196,9 +196,9 @@ class Learner:
         config, history = self.config, self.spec.history
         clone, every = draw.parts[:2], draw.parts
         domains = self.domains.items()
-        keys = [f.key for f in self.spec.features if f.modality in ENCODED]
+        keys = needed_arrays(self.spec, config.encoder.cloud)
         arrays = {key: self._rows({n: d.arrays[key] for n, d in domains}, every, history) for key in keys}
-        ready = prepared(arrays, self.spec)
+        ready = prepared(arrays, self.spec, config.encoder.cloud)
         random = Randomness(self.generators["augment"], sum(len(part) for part in every))
         for key in ready:
             margin_px, modality = self.network.encoder.margins_px[key], self.spec.feature(key).modality

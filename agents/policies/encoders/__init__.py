@@ -7,10 +7,11 @@ it, and its ``Settings`` are keys there.
 
 from simreal_agents.policies.encoders.base import Encoder, KeypointEncoder, SpatialSoftArgmax
 from simreal_agents.policies.encoders.inputs import (
-    CLOUD_UNIT_M,
     DEPTH_UNIT_M,
     ENCODED,
+    CloudConfig,
     encoded_features,
+    needed_arrays,
     prepared,
     to_network,
 )
@@ -19,7 +20,7 @@ from simreal_agents.policies.encoders.registry import ENCODERS
 from simreal_agents.policies.encoders.views import DomainView, ImageView, move
 
 __all__ = [
-    "CLOUD_UNIT_M", "DEPTH_UNIT_M", "ENCODED", "ENCODERS", "Branch", "DomainView", "Encoder", "EncoderConfig",
+    "DEPTH_UNIT_M", "ENCODED", "ENCODERS", "Branch", "CloudConfig", "DomainView", "Encoder", "EncoderConfig",
     "ImageView", "JoinedEncoder", "KeypointEncoder", "SpatialSoftArgmax", "encoded_features", "move",
-    "prepared", "to_network",
+    "needed_arrays", "prepared", "to_network",
 ]  # fmt: skip

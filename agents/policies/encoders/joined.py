@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simreal_agents.policies.encoders.base import Encoder, KeypointEncoder
-from simreal_agents.policies.encoders.inputs import encoded_features
+from simreal_agents.policies.encoders.inputs import CloudConfig, encoded_features
 from simreal_agents.policies.encoders.registry import ENCODERS
 from simreal_agents.policies.encoders.views import DomainView, ImageView, move
 from simreal_agents.policies.overrides import Choice, Count, Limit
@@ -27,6 +27,8 @@ class EncoderConfig:
     """The encoder of images and depths: cnn, resnet18, pretrained or a plug-in's, with its own settings."""
     points: Encoder.Settings = field(default_factory=Choice("pointnet", ENCODERS, Encoder.Settings))
     """The encoder of point clouds: pointnet or a plug-in's, with its own settings."""
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    """In which coordinates point clouds are given to their encoder."""
     view: Literal["none", "image", "domain", "calibrated"] = "domain"
     """How images of a fixed camera are brought into the source's view. calibrated: images are warped by the
     cameras' poses and intrinsics, which the episodes hold. domain, image: an affine map moves the keypoints,
@@ -108,7 +110,8 @@ class JoinedEncoder(nn.ModuleDict):
     """
 
     def __init__(self, spec: WorldSpec, config: EncoderConfig) -> None:
-        branches = {key: Branch(f, config) for key, f in encoded_features(spec).items()}
+        features = encoded_features(spec, config.cloud)
+        branches = {key: Branch(f, config) for key, f in features.items()}
         super().__init__(branches)
         self.margins_px = {key: branch.margin_px for key, branch in branches.items()}
         self.history = spec.history

@@ -12,19 +12,25 @@ from simreal_agents.policies.encoders.base import Encoder
 from simreal_agents.policies.overrides import Count
 from simreal_envs.features import Feature
 
+TOGETHER = 4
+"""Clouds that go through the network at once while maxima are searched; these few fit a core's cache."""
+
 
 class PointNet(Encoder):
-    """Encodes a cloud: three layers for each point, then the maximum over points (DP3; Ze et al., 2024).
+    """Encodes a cloud: three layers for each point, their maximum over points, a projection (DP3; Ze et al.,
+    2024).
 
     It has no convolutions, so nothing of it runs in bf16.
     """
 
     @dataclass
     class Settings(Encoder.Settings):
-        """Sizes of the network."""
+        """Sizes of the network; the defaults are the published ones."""
 
-        width: Count = 32
+        width: Count = 64
         """Numbers of each point after the first layer; the next two have twice and four times as many."""
+        project: int = 64
+        """Length of the linear projection, with LayerNorm, of the maxima; 0: the maxima themselves."""
 
     modalities = ("pointcloud",)
 
@@ -35,9 +41,26 @@ class PointNet(Encoder):
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU()]
-        self.points, self.size = nn.Sequential(*layers), sizes[-1]
+        self.points, self.size = nn.Sequential(*layers), settings.project or sizes[-1]
+        self.projection: nn.Module = nn.Identity()
+        if settings.project:
+            self.projection = nn.Sequential(nn.Linear(sizes[-1], self.size), nn.LayerNorm(self.size))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, 3 or 6) -> (B, size)."""
         with torch.autocast(x.device.type, enabled=False):
-            return self.points(x.float()).amax(dim=1)
+            x = x.float()
+            maxima = self._maxima(x) if torch.is_grad_enabled() else self.points(x).amax(dim=1)
+            return self.projection(maxima)
+
+    def _maxima(self, x: Tensor) -> Tensor:
+        """The same maxima with their gradient, at a quarter of the time that one pass with gradients takes.
+
+        Only points that are the maximum of some number have a gradient, and they are few: they are found
+        without gradients, and go through the network once more.
+        """
+        with torch.no_grad():
+            chosen = torch.cat([self.points(clouds).argmax(dim=1) for clouds in x.split(TOGETHER)])
+        first = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+        rows, at = (chosen + first).unique(return_inverse=True)
+        return self.points(x.flatten(0, 1)[rows]).gather(0, at)
