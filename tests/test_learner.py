@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from demonstrations import settings_of
 
 from simreal_agents.policies.config import load_config
@@ -117,6 +118,17 @@ def test_calibrated_views_need_one_camera_a_domain(data: Path) -> None:
         DataError, match="one calibrated camera agentview in the source demonstrations, which have 0"
     ):
         Learner(config, *load_domains(config))
+
+
+def test_averaged_weights_follow_the_trained_ones_and_keep_no_graph_of_the_updates(data: Path) -> None:
+    config = load_config("cpu-image", "source", settings_of(data))
+    learner = Learner(config, *load_domains(config))
+    before = [average.clone() for average in learner.average.parameters()]
+    for _ in range(3):
+        learner.step()
+    averages = [*learner.average.parameters()]
+    assert not any(average.requires_grad for average in averages)
+    assert not all(torch.equal(*pair) for pair in zip(before, averages, strict=True))
 
 
 def test_cloning_loss_falls(data: Path) -> None:
