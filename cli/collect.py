@@ -94,7 +94,7 @@ def collect(
 
     `simreal collect data/lift-policy --task Lift --by runs/uot`
     """
-    from simreal_agents.actors.factories import Expert, TrainedPolicy, named_actor
+    from simreal_agents.actors.factories import Expert, named_actor
     from simreal_agents.operators.session import BY_HAND, run_session
     from simreal_agents.policies.acting import Acting
     from simreal_agents.study.collect import ActorRecorder
@@ -107,12 +107,13 @@ def collect(
     cores = worker_count(workers)
     acting = Acting(ahead, join)
     factory = None if by in BY_HAND else named_actor(by, BY_HAND, acting=acting)
-    if str(acting) and not isinstance(factory, TrainedPolicy):
+    if str(acting) and (factory is None or factory.world() is None):
         raise UsageError(f"{acting} (--ahead, --join) is of a policy's chunks, and {by!r} acts.")
     if style is not None:
         if not isinstance(factory, Expert):
             raise UsageError(f"--style {style} is a manner of the scripted expert, and {by!r} acts.")
         factory = Expert(style)
+    trained_in = factory.world() if factory else None
     world = WorldConfig(
         task,
         env,
@@ -120,13 +121,13 @@ def collect(
         obs,
         image_size,
         max_steps=max_steps or (HORIZON if factory else BY_HAND_STEPS),
-        action_kind=factory.world().action_kind if isinstance(factory, TrainedPolicy) else "pose",
+        action_kind=trained_in.action_kind if trained_in else "pose",
         host=host,
         serial=serial,
         limits=str(limits) if limits else None,
         cameras=cameras,
         points=points,
-        history=history if isinstance(factory, TrainedPolicy) else 1,
+        history=history if trained_in else 1,
     )
     if factory is None or world.env == "real":
         if noise:

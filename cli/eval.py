@@ -24,9 +24,15 @@ EXPERT = "expert"
 
 def evaluate_runs(
     runs: Annotated[
-        list[str], typer.Argument(help="Run folders, or `expert`. The first is compared with each other.")
+        list[str],
+        typer.Argument(
+            help="Run folders, models that Stable-Baselines3 saved (.zip), or `expert`. "
+            "The first is compared with each other."
+        ),
     ],
-    task: Annotated[str | None, typer.Option(help="Task of the expert; a run knows its own.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of the expert or of a .zip; a run knows its own.")
+    ] = None,
     env: Env = "sim",
     host: Host = None,
     shift: Shift = "none",
@@ -92,6 +98,10 @@ def evaluate_runs(
 
     `simreal eval expert --task Stack --episodes 200 --workers 2`
 
+    `simreal eval runs/sac expert --episodes 20`
+
+    `simreal eval model.zip --task Lift`
+
     `simreal eval runs/uot --env real --host 172.16.0.2 --episodes 20`
     """
     from simreal_agents.evaluation.play import evaluate
@@ -103,7 +113,7 @@ def evaluate_runs(
     from simreal_envs.tasks import get_task
 
     seeds = _seeds(seed, episodes)
-    actors = _actors(runs, checkpoint, ahead, join, settings or ())
+    actors = _actors(runs, checkpoint, ahead, join, settings or (), task)
     world = replace(
         _world(actors, task, shift),
         env=env,
@@ -163,6 +173,7 @@ def _actors(
     ahead: int = 0,
     join: str = "switch",
     settings: Sequence[str] = (),
+    task: str | None = None,
 ) -> dict[str, ActorFactory]:
     """The factories of actors by name: the run folder's name, or its path where two have the same name."""
     from simreal_agents.actors.factories import named_actor
@@ -183,18 +194,15 @@ def _actors(
         name = name if names.count(name) == 1 else Path(run).as_posix()
         if name in actors:
             raise UsageError(f"Run {run!r} is given twice.")
-        actors[name] = named_actor(run, (), checkpoint, Acting(ahead, join), settings)
+        actors[name] = named_actor(run, (), checkpoint, Acting(ahead, join), settings, task)
     return actors
 
 
 def _world(actors: dict[str, ActorFactory], task: str | None, shift: str) -> WorldConfig:
     """The simulated world that all actors were made for."""
-    from simreal_agents.actors.factories import TrainedPolicy
     from simreal_envs.world_config import WorldConfig
 
-    trained = {
-        name: factory.world() for name, factory in actors.items() if isinstance(factory, TrainedPolicy)
-    }
+    trained = {name: world for name, factory in actors.items() if (world := factory.world()) is not None}
     if not trained:
         if task is None:
             raise UsageError("The expert alone does not say which task: give --task.")

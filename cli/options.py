@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,6 +59,12 @@ Join = Annotated[
     ),
 ]
 LimitsFile = Annotated[Path | None, typer.Option(help="File of safety limits in place of the package's.")]
+
+
+def given_options(context: typer.Context) -> dict[str, Any]:
+    """The options that the command line itself gives, by the names of their parameters."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {n: context.params[n] for n, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def worker_count(text: str) -> int:

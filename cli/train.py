@@ -9,9 +9,15 @@ import typer
 from rich.console import Console
 
 from simreal_agents.policies.methods import METHODS
+from simreal_cli import train_rl
+from simreal_cli.options import TASK_NAMES, given_options
+
+BY_TRIAL = "Learning by trial"
+"""Heading of the options that go with --algo."""
 
 
 def train(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Folder of the run; made if it does not exist.")],
     method: Annotated[
         str,
@@ -48,6 +54,37 @@ def train(
             show_default="cpu-image; cpu-pointcloud if --obs has clouds and no images",
         ),
     ] = "",
+    algo: Annotated[
+        str,
+        typer.Option(
+            help="sac or ppo: learn by trial instead of from demonstrations.", rich_help_panel=BY_TRIAL
+        ),
+    ] = "",
+    task: Annotated[str, typer.Option(help=TASK_NAMES, rich_help_panel=BY_TRIAL)] = "",
+    env_steps: Annotated[
+        int, typer.Option(help="Length of the run, in the agent's steps.", rich_help_panel=BY_TRIAL)
+    ] = 20_000,
+    residual: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder of a policy, which is kept and whose actions are corrected.",
+            rich_help_panel=BY_TRIAL,
+        ),
+    ] = None,
+    shift: Annotated[
+        str,
+        typer.Option(
+            help="Shifts of the worlds to learn in, as `simreal eval` takes them.", rich_help_panel=BY_TRIAL
+        ),
+    ] = "none",
+    region: Annotated[
+        str,
+        typer.Option(
+            help="Where objects start: in, ood or all.",
+            rich_help_panel=BY_TRIAL,
+            show_default="all; in with --residual",
+        ),
+    ] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other value, as key=value; repeatable. --show-config lists them."),
@@ -74,12 +111,20 @@ def train(
     `simreal train runs/both -m source --source data/sim --obs image+depth --cameras agentview+wrist`
 
     `simreal train runs/uot --resume`
+
+    `simreal train runs/sac --algo sac --task Lift`
+
+    `simreal train runs/corrected --algo sac --residual runs/cotrain --shift viewpoint+texture`
     """
     from simreal_agents.policies.config import config_values, default_preset, load_config
     from simreal_agents.training.train import stored_config
     from simreal_agents.training.train import train as run_training
     from simreal_envs.errors import UsageError
 
+    given = given_options(context)
+    if algo or (resume and train_rl.is_agent(run)):
+        return train_rl.train_by_trial(run, given)
+    train_rl.refuse(given, train_rl.OWN, "only an agent that learns by trial (--algo) has such options")
     named = {
         "data.source": source and source.resolve(), "data.target": target and target.resolve(),
         "data.source_demos": source_demos,
@@ -94,9 +139,8 @@ def train(
             raise UsageError(f"{key} is given by an option, as {named[key]}, and by --set; give it once.")
     overrides += settings or []
     if resume:
-        given = overrides + [f"{k}={v}" for k, v in (("method", method), ("preset", preset)) if v]
-        if given:
-            raise UsageError(f"A resumed run keeps its configuration; leave out {', '.join(given)}.")
+        if kept := overrides + [f"{k}={v}" for k, v in (("method", method), ("preset", preset)) if v]:
+            raise UsageError(f"A resumed run keeps its configuration; leave out {', '.join(kept)}.")
         config = stored_config(run)
     else:
         preset = preset or default_preset(overrides)
@@ -106,11 +150,4 @@ def train(
         for key, value in config_values(config).items():
             typer.echo(f"{key}={value}")
         return
-    console = Console(stderr=True)
-    try:
-        checkpoint = run_training(config, run, resume, console)
-    except KeyboardInterrupt as stopped:
-        if not str(stopped):  # before there was anything to save
-            raise
-        raise KeyboardInterrupt(f"{stopped}. Go on with: simreal train {run} --resume") from stopped
-    typer.echo(f"Trained: {checkpoint}")
+    train_rl.going_on(run, lambda: run_training(config, run, resume, Console(stderr=True)))

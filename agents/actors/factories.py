@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from simreal_agents.policies.acting import DEFAULT_ACTING, Acting
-from simreal_envs.errors import unknown
+from simreal_envs.errors import UsageError, unknown
 from simreal_envs.features import WorldSpec
 from simreal_envs.loop import Actor
 
@@ -22,6 +22,9 @@ class ActorFactory(Protocol):
 
     def identity(self) -> str:
         """Identifies what the actor does; actors that act differently have different identities."""
+
+    def world(self) -> WorldSpec | None:
+        """The worlds that the actor is for, and the arrays that it reads; None: any world of any task."""
 
     def make(self, env: gym.Env[Any, Any]) -> Actor:
         """The actor, ready for this world.
@@ -98,6 +101,9 @@ class Expert:
 
     style: str = "plain"
 
+    def world(self) -> None:
+        """None, as every task has an expert."""
+
     def identity(self) -> str:
         """The style, as a task has one expert."""
         return "expert" if self.style == "plain" else f"expert:{self.style}"
@@ -115,17 +121,36 @@ def named_actor(
     checkpoint: str = "last",
     acting: Acting = DEFAULT_ACTING,
     overrides: Iterable[str] = (),
+    task: str | None = None,
 ) -> ActorFactory:
-    """The factory that ``expert`` or the path of a run folder names.
+    """The factory that ``expert``, the path of a run folder or of a model of Stable-Baselines3 (.zip) names.
 
-    ``checkpoint``, ``acting`` and ``overrides`` are of a trained policy.
+    ``acting`` and ``overrides`` are of a policy trained from demonstrations, ``checkpoint`` of a run, and
+    ``task`` of a model, whose file does not say it.
 
     Raises:
-        UsageError: neither; names them and ``others``. Or see :meth:`TrainedPolicy.at`.
+        UsageError: none of them; names them and ``others``. Or see :meth:`TrainedPolicy.at`.
         DataError: a run without checkpoints.
     """
+    from simreal_agents.actors.rl_factories import SB3Model, TrainedAgent, learnt_by_trial
+
+    path, own = Path(name), tuple(overrides)
     if name == "expert":
         return Expert()
-    if Path(name).is_dir():
-        return TrainedPolicy.at(Path(name), checkpoint, acting, overrides)
-    raise unknown("actor", name, ("expert", *others, "a run folder"))
+    is_model = path.suffix == ".zip" and path.is_file()
+    if not is_model and not path.is_dir():
+        raise unknown("actor", name, ("expert", *others, "a run folder", "a model.zip"))
+    if not is_model and not learnt_by_trial(path, checkpoint):
+        return TrainedPolicy.at(path, checkpoint, acting, own)
+    if acting != DEFAULT_ACTING or own:
+        raise UsageError(
+            f"{name} learnt by trial: it has no chunks to ask for ahead or to join, and no settings. "
+            f"Leave out {' '.join(filter(None, (str(acting), *own)))}."
+        )
+    if not is_model:
+        return TrainedAgent.at(path, checkpoint)
+    if task is None or checkpoint != "last":
+        raise UsageError(
+            f"{name} does not say for which task it is, and has no checkpoints: give --task alone."
+        )
+    return SB3Model(path, task)

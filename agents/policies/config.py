@@ -25,8 +25,10 @@ from simreal_agents.policies.overrides import (
     Limit,
     Positive,
     assign_all,
+    complete,
     flatten,
     plain,
+    split_override,
 )  # fmt: skip
 from simreal_agents.policies.presets import Layer, read_preset
 from simreal_envs.errors import UsageError
@@ -215,11 +217,7 @@ class TrainConfig:
         Raises:
             UsageError: a key that does not exist or is missing, or a value of another type or out of range.
         """
-        config, given = cls(), dict(flatten(values))
-        assign_all(config, {key: value for key, value in given.items() if key.endswith(".kind")})
-        if missing := [key for key in config_values(config) if key not in given]:
-            raise UsageError(f"The configuration lacks {', '.join(missing)}.")
-        assign_all(config, given)
+        config = complete(cls(), values)
         _check(config)
         return config
 
@@ -237,7 +235,7 @@ def load_config(preset: str = "", method: str = "uot", overrides: Iterable[str] 
         UsageError: an unknown preset, method or key, or a value that does not fit.
     """
     overrides = list(overrides)
-    own: dict[str, Any] = dict(map(_split, overrides))
+    own: dict[str, Any] = dict(map(split_override, overrides))
     method = check_choice("method", own.setdefault("method", method), METHODS)
     general, of_method = read_preset(preset or default_preset(overrides), method)
     kind = {"alignment.kind": METHODS[method].alignment}
@@ -255,7 +253,7 @@ def load_config(preset: str = "", method: str = "uot", overrides: Iterable[str] 
 
 def default_preset(overrides: Iterable[str]) -> str:
     """The preset that is taken where none is named: it depends on what the policy shall see."""
-    shown = dict(map(_split, overrides)).get("observation.obs", "").split("+")
+    shown = dict(map(split_override, overrides)).get("observation.obs", "").split("+")
     return "cpu-pointcloud" if "pointcloud" in shown and "image" not in shown else "cpu-image"
 
 
@@ -265,7 +263,7 @@ def act_with(config: TrainConfig, overrides: Iterable[str]) -> None:
     Raises:
         UsageError: a key that does not exist or has to do with the weights, or a value that does not fit.
     """
-    values = dict(map(_split, overrides))
+    values = dict(map(split_override, overrides))
     free = [f"head.{name}" for name in HEADS[config.head.kind].WHEN_ACTING]
     for key in values:
         check_choice(f"setting of a trained policy with head.kind={config.head.kind}", key, free)
@@ -273,21 +271,14 @@ def act_with(config: TrainConfig, overrides: Iterable[str]) -> None:
     _check(config)
 
 
-def _split(override: str) -> tuple[str, str]:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise UsageError(f"Override {override!r} must be key=value, for example optim.updates=3000.")
-    return key.strip(), text
-
-
 def config_values(config: TrainConfig) -> dict[str, Any]:
     """Every value by its dotted key: ``{"optim.updates": 6000, ...}``."""
     return dict(flatten(config.to_dict()))
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """Keys in which two configurations differ, as ``key: old -> new``."""
-    pair = config_values(old), config_values(new)
+def differences(old: Any, new: Any) -> list[str]:
+    """Keys in which two trees of dataclasses differ, as ``key: old -> new``."""
+    pair = dict(flatten(plain(old))), dict(flatten(plain(new)))
     said = {key: [str(values.get(key, "absent")) for values in pair] for key in pair[0] | pair[1]}
     return [f"{key}: {before} -> {after}" for key, (before, after) in said.items() if before != after]
 

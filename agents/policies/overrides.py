@@ -44,6 +44,7 @@ class Tagged:
 
 
 T = TypeVar("T", bound=Tagged)
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,28 @@ def assign_all(config: Any, values: Mapping[str, Any]) -> None:
     """Set values by their dotted keys; kinds first, as they decide which other keys there are."""
     for key in sorted(values, key=lambda key: not key.endswith(".kind")):
         assign(config, key, values[key])
+
+
+def complete(config: C, values: Mapping[str, Any]) -> C:
+    """Set every value of a tree of dataclasses; a key that is missing does not keep its default.
+
+    Raises:
+        UsageError: a key that does not exist or is missing, or a value that does not fit.
+    """
+    given = dict(flatten(values))
+    assign_all(config, {key: value for key, value in given.items() if key.endswith(".kind")})
+    if missing := [key for key, _ in flatten(plain(config)) if key not in given]:
+        raise UsageError(f"The configuration lacks {', '.join(missing)}.")
+    assign_all(config, given)
+    return config
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """Key and text of ``key=value``; a UsageError if it is none."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"Override {override!r} must be key=value, for example seed=3.")
+    return key.strip(), text
 
 
 def assign(config: Any, key: str, value: Any) -> None:

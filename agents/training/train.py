@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -24,6 +24,7 @@ from torch import Tensor
 from simreal_agents.policies.checkpoint import ASSESSMENT, find_checkpoint, list_checkpoints, write_json
 from simreal_agents.policies.config import TrainConfig, differences
 from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE, read_config
+from simreal_agents.policies.rl_config import is_rl
 from simreal_agents.progress import bar_columns
 from simreal_agents.training.assess import assess
 from simreal_agents.training.demonstrations import VALIDATION, load_domains, load_held_out
@@ -39,6 +40,8 @@ domain."""
 LOCK = ".lock"
 MAX_PLAN_ERROR = 0.01
 """A larger error of the transport plan is warned of, once for each start or resume."""
+
+C = TypeVar("C")
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ def train(
     """
     run = Path(run)
     config.complete()
-    done = _check_run(config, run, resume)
+    done = check_run(config, run, resume, stored_config, config.optim.updates)
     if done == config.optim.updates:
         return find_checkpoint(run)
     stored = demonstrations(run) if done else {}
@@ -80,7 +83,7 @@ def train(
     with only_process(
         run / LOCK, f"Another training is writing {run}; wait for it, or choose another folder."
     ):
-        if done != _check_run(config, run, resume):
+        if done != check_run(config, run, resume, stored_config, config.optim.updates):
             raise UsageError(f"Run {run} was trained by another process meanwhile; start again.")
         if done:
             learner.restore(find_checkpoint(run))
@@ -96,7 +99,11 @@ def _update_until_done(
     learner: Learner, run: Path, console: Console | None, should_stop: Callable[[], bool]
 ) -> None:
     config = learner.config
-    with Log(run, learner.update) as log, _progress(console, config, learner.update) as show, _stop() as stop:
+    with (
+        Log(run, learner.update) as log,
+        _progress(console, config, learner.update) as show,
+        stop_signals() as stop,
+    ):
         warned = False
         if learner.update and not stop.is_set():  # what was stopped before its checkpoint was assessed
             _assess(learner, run, log)
@@ -185,7 +192,11 @@ def stored_config(run: Path | str) -> TrainConfig:
         DataError: no run there, or one that is damaged or of another version.
     """
     file = Path(run) / CONFIG
-    values = _read_json(file)
+    values = read_json(file)
+    if is_rl(values):
+        raise DataError(
+            f"{run} holds an agent trained by --algo, not from demonstrations; use another folder."
+        )
     version = values.pop("format_version", min(READABLE))  # which was not written into this file
     return read_config(values, version, str(file))
 
@@ -196,13 +207,13 @@ def demonstrations(run: Path) -> dict[str, list[str]]:
     Raises:
         DataError: no run there, or a damaged one.
     """
-    files: dict[str, list[str]] = _read_json(run / DEMONSTRATIONS)
+    files: dict[str, list[str]] = read_json(run / DEMONSTRATIONS)
     if not all(isinstance(names, list) for names in files.values()):
         raise DataError(f"{run / DEMONSTRATIONS} is damaged: lists of file names are expected.")
     return files
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(file.read_text())
     except OSError as error:
@@ -214,8 +225,12 @@ def _read_json(file: Path) -> dict[str, Any]:
     return values
 
 
-def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
+def check_run(config: C, run: Path, resume: bool, stored: Callable[[Path], C], total: int) -> int:
     """The update that the folder's run has reached; 0 if there is none.
+
+    Args:
+        stored: reads the configuration of a run.
+        total: updates of the finished run.
 
     Raises:
         UsageError: the folder belongs to something else.
@@ -228,7 +243,7 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
                 f"{run} exists and is not a run; choose a folder that is empty or does not exist."
             )
         return 0
-    changed = differences(stored_config(run), config)
+    changed = differences(stored(run), config)
     updates = list_checkpoints(run)
     if not updates:  # it failed, or was killed, before anything worth keeping
         return 0
@@ -237,10 +252,9 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> int:
             f"{run} holds a run of another configuration ({'; '.join(changed)}); use another folder."
         )
     done = updates[-1]
-    if done < config.optim.updates and not resume:
+    if done < total and not resume:
         raise UsageError(
-            f"{run} holds this run up to update {done} of {config.optim.updates}; "
-            "add --resume to go on with it."
+            f"{run} holds this run up to update {done} of {total}; add --resume to go on with it."
         )
     return done
 
@@ -257,7 +271,7 @@ def _progress(
 
 
 @contextmanager
-def _stop() -> Iterator[threading.Event]:
+def stop_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, so that an update is never cut in two."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main one may handle signals
