@@ -94,7 +94,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     write_dataset(folder / "source", 3)
     given = [f"data.source={folder / 'source'}", "optim.updates=1", "threads=1"]
-    train(load_config("cpu", "source", given), folder / "run")
+    train(load_config("cpu-image", "source", given), folder / "run")
     return folder / "run"
 
 
