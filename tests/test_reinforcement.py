@@ -450,6 +450,12 @@ def test_a_model_is_read_without_running_what_is_in_it(tmp_path: Path) -> None:
             value[":serialized:"] = base64.b64encode(pickle.dumps(trap)).decode()
     actor = read_model(rewritten(file, data=json.dumps(data).encode()), "Lift")
     assert actor.spec.action_kind == "delta"
+    for key, value in (("policy_class", {}), ("policy_kwargs", {"net_arch": {"pi": 3}}), ("action_space", 3)):
+        with pytest.raises((DataError, UsageError), match=r"other\.zip"):
+            read_model(rewritten(file, data=json.dumps(data | {key: value}).encode()), "Lift")
+    data["policy_class"] |= {"__init__": "<function partial.__init__ at 0x0>"}
+    with pytest.raises(DataError, match="partial"):
+        read_model(rewritten(file, data=json.dumps(data).encode()), "Lift")
     weights = io.BytesIO()
     torch.save({"trap": trap}, weights)
     with pytest.raises(DataError, match=r"other\.zip"):

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
 
 from simreal_agents.actors.rl_agent import load_network
 from simreal_agents.policies.facing import check_world
@@ -98,6 +99,16 @@ def read_model(file: Path, task: str) -> SB3Actor:
     """
     get_task(task)
     data, weights = _read(file)
+    try:
+        network, world = _untrained(data, task, file)
+    except (AttributeError, IndexError, KeyError, TypeError, AssertionError) as error:
+        raise DataError(f"The description in {file} is none of Stable-Baselines3's: {error}") from error
+    load_network(network, weights, file)
+    return SB3Actor(network.eval(), world)
+
+
+def _untrained(data: Mapping[str, Any], task: str, file: Path) -> tuple[Any, WorldSpec]:
+    """A policy with the described spaces and layers, and the worlds that it is for."""
     actions = _box(data, "action_space", file)
     kind = next((k for k in spec.ACTION_KINDS if _alike(spec.action_space(k), actions)), None)
     if kind is None:
@@ -105,11 +116,8 @@ def read_model(file: Path, task: str) -> SB3Actor:
             f"{file} acts by {actions}, which is no action of ours: {', '.join(spec.ACTION_KINDS)}."
         )
     seen, world = _observations(data, task, kind, file)
-    network = _policy_class(data, file)(
-        seen, spec.action_space(kind), lambda remaining: 0.0, **_arguments(data, file)
-    )
-    load_network(network, weights, file)
-    return SB3Actor(network.eval(), world)
+    policy = _policy_class(data, file)
+    return policy(seen, spec.action_space(kind), lambda remaining: 0.0, **_arguments(data, file)), world
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,23 +138,31 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _policy_class(data: Mapping[str, Any], file: Path) -> Any:
-    told = data.get("policy_class", {})
+    told = data["policy_class"]
     name = re.match(r"<function (\w+)\.__init__ ", str(told.get("__init__")))
     module = str(told.get("__module__"))
     if module not in POLICY_MODULES or name is None:
         raise _pickled(file, f"its policy is of {module}", POLICY_MODULES)
-    return getattr(import_module(module), name.group(1))
+    return _class(module, name.group(1), BasePolicy)
+
+
+def _class(module: str, name: str, base: type) -> type:
+    """A class of a module; an AttributeError or TypeError if there is none that inherits ``base``."""
+    found = getattr(import_module(module), name)
+    if not issubclass(found, base):
+        raise TypeError(f"{name} of {module} is no {base.__name__}")
+    return found
 
 
 def _arguments(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """``policy_kwargs``, without those of the optimiser, which acting does not need."""
     arguments = {}
-    for key, value in data.get("policy_kwargs", {}).items():
+    for key, value in data["policy_kwargs"].items():
         if key.startswith((":", "optimizer_")):
             continue
         named = re.fullmatch(r"<class '([\w.]+)\.(\w+)'>", value) if isinstance(value, str) else None
         if named and named.group(1) in PART_MODULES:
-            value = getattr(import_module(named.group(1)), named.group(2))
+            value = _class(*named.groups(), torch.nn.Module)
         elif isinstance(value, str) and value.startswith(("<", "{", "[")):
             raise _pickled(file, f"its {key} is {value}", PART_MODULES)
         arguments[key] = value
@@ -163,7 +179,7 @@ def _pickled(file: Path, why: str, valid: tuple[str, ...]) -> UsageError:
 
 def _box(data: Mapping[str, Any], key: str, file: Path) -> spaces.Box:
     """A stored Box whose bounds are few enough to be told in full."""
-    told = data.get(key, {})
+    told = data[key]
     try:
         bounds = [np.array(str(told[side]).strip("[]").split(), np.float64) for side in ("low", "high")]
         shape, dtype = tuple(told["_shape"]), np.dtype(told["dtype"])
@@ -187,7 +203,7 @@ def _observations(
 
     SB3 turns images (H, W, 3) to (3, H, W), and its policies turn what they are given, too.
     """
-    told = data.get("observation_space", {})
+    told = data["observation_space"]
     objects = len(get_task(task).objects)
     if "spaces" not in told:
         world = WorldSpec(task, kind, ObservationSpec(("state",)).features(objects))

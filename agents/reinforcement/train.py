@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def train_agent(
             the folder.
         KeyboardInterrupt: after Ctrl-C, SIGTERM or ``should_stop``, once a checkpoint is written.
     """
-    done = check_run(config, run, resume, stored_rl_config, config.env_steps)
+    reached = partial(check_run, config, run, resume, stored_rl_config, config.env_steps)
+    done = reached()
     if done >= config.env_steps:
         return find_checkpoint(run)
     base = _base_policy(config, run, copied=done > 0)
@@ -62,6 +64,8 @@ def train_agent(
     with only_process(
         run / LOCK, f"Another training is writing {run}; wait for it, or choose another folder."
     ):
+        if done != reached():
+            raise UsageError(f"Run {run} was trained by another process meanwhile; start again.")
         learner = RLLearner(config, base)
         try:
             if done:
