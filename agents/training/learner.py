@@ -316,7 +316,9 @@ class Learner:
         else:
             rising = self.update / (self.update + 10)
         kept = min(options.ema_decay, rising)
-        torch._foreach_lerp_([*self.average.parameters()], [*self.network.parameters()], 1 - kept)
+        averaged, trained = [*self.average.parameters()], [*self.network.parameters()]
+        with torch.no_grad():  # or the averages would keep a graph of all updates
+            torch._foreach_lerp_(averaged, trained, 1 - kept)
         for average, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
             average.copy_(buffer)
 
