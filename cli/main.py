@@ -23,6 +23,7 @@ from simreal_cli.eval import evaluate_runs
 from simreal_cli.generate import generate
 from simreal_cli.replay import replay
 from simreal_cli.rig import rig
+from simreal_cli.serve import serve
 from simreal_cli.train import train
 from simreal_cli.view import view
 from simreal_envs import __version__
@@ -106,6 +107,7 @@ app.command()(generate)
 app.command()(train)
 app.command("eval")(evaluate_runs)
 app.command()(replay)
+app.command()(serve)
 app.command()(view)
 app.command()(demo)
 app.command()(rig)

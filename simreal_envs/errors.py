@@ -32,6 +32,10 @@ class RobotError(SimrealError):
     """The robot, its gripper or its camera cannot do what was asked; the message names the cause."""
 
 
+class ActorError(SimrealError):
+    """Who acts cannot go on, for example because its policy server is lost; ends the episode by name."""
+
+
 def unknown(what: str, value: object, valid: Iterable[str]) -> UsageError:
     """Build the error for a name that is not one of the valid ones.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,9 +11,12 @@ import gymnasium as gym
 import numpy as np
 
 from simreal_envs.cleanup import finally_do
+from simreal_envs.errors import ActorError
 from simreal_envs.spec import Observation as Observation
 from simreal_envs.stack import Witness
 from simreal_envs.table_world import table_world
+
+log = logging.getLogger("simreal")
 
 
 class Actor(Protocol):
@@ -59,7 +63,8 @@ class Outcome:
         steps: number of actions taken.
         stage: name of the furthest stage reached, see :class:`simreal_envs.tasks.progress.Progress`.
         stages_reached: how many of the task's stages were reached.
-        interrupted: what broke the episode off (a reflex, a lost link, ...); empty if nothing did.
+        interrupted: what broke the episode off (a reflex, a lost link, a lost policy server, ...); empty if
+            nothing did.
     """
 
     seed: int | None
@@ -86,7 +91,11 @@ def run_episode(
 ) -> Outcome:
     """Reset the world, let the actor act until the episode ends, and say how it went.
 
-    However it ends, by an error or Ctrl-C too, the world is stopped before this returns.
+    However it ends, by an error or Ctrl-C too, the world is stopped before this returns. An actor that cannot
+    go on interrupts the episode like a fault of a robot.
+
+    Raises:
+        ActorError: the actor could not even begin.
     """
     world = table_world(env)
     with finally_do(world.stop):
@@ -96,7 +105,14 @@ def run_episode(
         start = np.array([True])
         total_reward, steps, done = 0.0, 0, False
         while not done:
-            action, state = actor.predict(observation, state, start, deterministic)
+            try:
+                action, state = actor.predict(observation, state, start, deterministic)
+            except ActorError as error:
+                if steps == 0:
+                    raise
+                log.error("Episode interrupted: %s", error)
+                info = {**info, "success": False, "interrupted": str(error)}
+                break
             next_observation, reward, terminated, truncated, next_info = env.step(action)
             if recorder is not None and witness is not None:
                 altered = witness.step(action, next_observation)

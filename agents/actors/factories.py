@@ -123,23 +123,33 @@ def named_actor(
     overrides: Iterable[str] = (),
     task: str | None = None,
 ) -> ActorFactory:
-    """The factory that ``expert``, the path of a run folder or of a model of Stable-Baselines3 (.zip) names.
+    """The factory that a name is of: ``expert``, the path of a run folder or of a model of Stable-Baselines3
+    (.zip), or the address of a policy server (``ws://...``).
 
-    ``acting`` and ``overrides`` are of a policy trained from demonstrations, ``checkpoint`` of a run, and
-    ``task`` of a model, whose file does not say it.
+    ``acting`` is of a policy trained from demonstrations, here or on a server, ``overrides`` of one here,
+    ``checkpoint`` of a run folder, and ``task`` of a model, whose file does not say it.
 
     Raises:
         UsageError: none of them; names them and ``others``. Or see :meth:`TrainedPolicy.at`.
         DataError: a run without checkpoints.
+        ActorError: there is no policy server, or it refuses us.
     """
     from simreal_agents.actors.rl_factories import SB3Model, TrainedAgent, learnt_by_trial
 
     path, own = Path(name), tuple(overrides)
     if name == "expert":
         return Expert()
+    if name.startswith(("ws://", "wss://")):
+        from simreal_agents.actors.served import ServedPolicy
+
+        if checkpoint != "last" or own:
+            chosen = f"Checkpoint {checkpoint}" if checkpoint != "last" else ", ".join(own)
+            raise UsageError(f"{chosen} is for a run folder; who serves {name} has chosen.")
+        return ServedPolicy.at(name, acting)
     is_model = path.suffix == ".zip" and path.is_file()
     if not is_model and not path.is_dir():
-        raise unknown("actor", name, ("expert", *others, "a run folder", "a model.zip"))
+        known = ("expert", *others, "a run folder", "a model.zip", "ws://HOST:PORT of a policy server")
+        raise unknown("actor", name, known)
     if not is_model and not learnt_by_trial(path, checkpoint):
         return TrainedPolicy.at(path, checkpoint, acting, own)
     if acting != DEFAULT_ACTING or own:
