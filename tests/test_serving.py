@@ -253,9 +253,9 @@ def test_another_world_is_refused_in_the_same_words(run: Path, url: str) -> None
         with pytest.raises(DataError, match=r"agentview_image uint8 \(24, 40, 3\) instead of") as refusal:
             factory.make(other)
         refusals.append(str(refusal.value))
+    sights = {"type": "face", "sights": [sight.to_json() for sight in sights_of(other)]}
     with pytest.raises(DataError) as refusal:  # a client that does not look by itself
-        sights = [sight.to_json() for sight in sights_of(other)]
-        Connection(Address.parse(url)).ask({"type": "face", "sights": sights}, "ready")
+        Connection(Address.parse(url)).ask(sights, "ready")
     assert refusals == [str(refusal.value)] * 2
     other.close()
 
