@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from simreal_cli.options import Ahead, Env, Host, Join, LimitsFile, Serial, Shift, Workers, worker_count
+from simreal_cli.options import (
+    ActingSettings,
+    Ahead,
+    Env,
+    Host,
+    Join,
+    LimitsFile,
+    Serial,
+    Shift,
+    Workers,
+    worker_count,
+)
 from simreal_envs.errors import UsageError
 from simreal_envs.spec import REGIONS, check_choice
 
@@ -51,13 +62,7 @@ def evaluate_runs(
         ),
     ] = "test",
     checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="How a trained policy acts, as key=value; repeatable. head.steps=4 samples in fewer steps.",
-        ),
-    ] = None,
+    settings: ActingSettings = None,
     ahead: Ahead = 0,
     join: Join = "switch",
     workers: Workers = "auto",

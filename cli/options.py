@@ -43,6 +43,13 @@ History = Annotated[
     ),
 ]
 Workers = Annotated[str, typer.Option(help="Processes: a number, or `auto` for one a core.")]
+ActingSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="How a trained policy acts, as key=value; repeatable. head.steps=4 samples in fewer steps.",
+    ),
+]
 Ahead = Annotated[
     int,
     typer.Option(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from simreal_cli.options import ActingSettings
+
 
 def serve(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
@@ -21,6 +23,7 @@ def serve(
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="`last`, or the number of an update.")] = "last",
+    settings: ActingSettings = None,
     device: Annotated[
         str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     ] = "auto",
@@ -40,9 +43,9 @@ def serve(
     from simreal_agents.serving.server import PolicyServer, check_exposure
 
     check_exposure(host, token)
-    factory = TrainedPolicy.at(run, checkpoint)
+    factory = TrainedPolicy.at(run, checkpoint, overrides=settings or ())
     identity = factory.identity()
-    policy = load_policy(run, factory.checkpoint, device)
+    policy = load_policy(run, factory.checkpoint, device, overrides=factory.overrides)
     try:
         with PolicyServer(policy, identity, token).listening(host, port) as server:
             address = server.socket.getsockname()
