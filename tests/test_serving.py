@@ -72,7 +72,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, seed in (("source", 0), ("target", 1))
     ]
     small = ["optim.updates=2", "batch.size=16", "batch.alignment_size=8", "head.kind=flow", "threads=1"]
-    train(load_config("cpu", "cotrain", [*data, *small]), folder / "run")
+    train(load_config("cpu-image", "cotrain", [*data, *small]), folder / "run")
     return folder / "run"
 
 
