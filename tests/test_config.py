@@ -249,11 +249,9 @@ def test_a_key_that_came_later_is_filled_in_for_the_kinds_that_have_it() -> None
 
 def test_flat_settings_become_those_of_the_kinds_that_were_chosen() -> None:
     paper = read_config(STORED["paper-uot"], 5, "config.json")
-    no_projection = "encoder.points.project=0"
-    assert paper == load_config(str(FORMAT_5 / "paper.yaml"), "uot", [*AS_BEFORE, no_projection])
+    assert paper == load_config(str(FORMAT_5 / "paper.yaml"), "uot", AS_BEFORE)
     mmd = [
         *AS_BEFORE,
-        no_projection,
         "encoder.points.width=32",
         "alignment.kernel=rbf",
         "encoder.image.keypoints=24",
