@@ -97,13 +97,6 @@ class Domain:
         arrays |= {key: rectifier(arrays[key][:]) for key, rectifier in rectifiers.items()}
         return cls(frames, arrays, inputs, goals, labels, chunks)
 
-    def shown(self, frames: Indices, spec: WorldSpec, device: torch.device) -> dict[str, Tensor]:
-        """What encoders take of some frames (B,), with their history and as recorded: ((B h), ...) each."""
-        moments = self.frames.moments(frames, spec.history) if spec.history > 1 else frames
-        return prepared(
-            {key: torch.from_numpy(array[moments]).to(device) for key, array in self.arrays.items()}, spec
-        )
-
 
 class Learner:
     """The state of a run, and what one update does to it.
@@ -217,6 +210,16 @@ class Learner:
             self.update,
             Randomness(self.generators["head"], sum(len(part) for part in clone)),
         )
+
+    def features(self, name: str, domain: Domain, frames: Indices) -> Tensor:
+        """Features (B, F) by the averaged weights of some frames as recorded; ``name`` is the domain's."""
+        history = self.spec.history
+        moments = domain.frames.moments(frames, history) if history > 1 else frames
+        arrays = {
+            key: torch.from_numpy(array[moments]).to(self.device) for key, array in domain.arrays.items()
+        }
+        from_target = torch.full((len(frames),), name == "target", device=self.device)
+        return self.average.encoder(prepared(arrays, self.spec, self.config.encoder.cloud), from_target)
 
     def labels(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """What the alignment matches besides features, of source (n, d) and target (m, d)."""

@@ -48,12 +48,9 @@ def domain_probe(learner: Learner) -> dict[str, float]:
 
 def features(learner: Learner, domain: str, frames: Indices) -> NDArray[np.float32]:
     """Features (N, F) of frames of the ``source`` or the ``target``, as the policy that acts has them."""
-    found = []
+    parts = np.split(frames, range(AT_ONCE, len(frames), AT_ONCE))
     with torch.inference_mode():
-        for some in np.split(frames, range(AT_ONCE, len(frames), AT_ONCE)):
-            shown = learner.domains[domain].shown(some, learner.spec, learner.device)
-            from_target = torch.full((len(some),), domain == "target", device=learner.device)
-            found.append(learner.average.encoder(shown, from_target))
+        found = [learner.features(domain, learner.domains[domain], some) for some in parts]
     return torch.cat(found).cpu().numpy()
 
 

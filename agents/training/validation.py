@@ -34,8 +34,7 @@ def _loss(learner: Learner, name: str, held: Domain) -> float:
         inputs = torch.from_numpy(held.inputs[moments]).to(device)
         chunks = torch.from_numpy(held.chunks[chosen]).to(device)
         with torch.inference_mode():
-            features = network.encoder(held.shown(chosen, spec, device), from_target)
-            condition = network.condition(features, inputs, from_target)
+            condition = network.condition(learner.features(name, held, chosen), inputs, from_target)
             loss = network.head.loss(condition, network.actions(chunks), Randomness(generator, len(chosen)))
         total += float(loss) * len(chosen)
     return total / count
