@@ -109,7 +109,7 @@ def test_it_is_logged_at_checkpoints_of_methods_with_two_domains_and_features(
         every = ("checkpoint_every=4", "log_every=3", *more)
         train(load_config("cpu-image", method, settings_of(folder, *every)), tmp_path / method)
         lines = [json.loads(line) for line in (tmp_path / method / "log.jsonl").read_text().splitlines()]
-        assert [line["update"] for line in lines] == [3, 4, 6, 6]  # a checkpoint is assessed after its update
+        assert [line["update"] for line in lines if "loss" in line] == [3, 6]
         assert all(0 <= line.get("domain_probe", 0.5) <= 1 for line in lines)
         return [line["update"] for line in lines if "domain_probe" in line]
 
