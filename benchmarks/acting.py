@@ -91,24 +91,27 @@ def machine() -> dict[str, Any]:
     }
 
 
-def ways(run: Path) -> list[Acting]:
-    """How the policy of a run can carry out its chunks, of what is measured here."""
+def ways(run: Path) -> list[tuple[int, Acting]]:
+    """How the policy of a run can carry out its chunks: the actions that it executes of each, and the rest.
+
+    An ensemble that executes one is that of ACT, which asks for a chunk at every step.
+    """
+    head = json.loads((run / "config.json").read_text())["head"]
+    possible = [(head["execute"], Acting(ahead, join)) for join in JOINS for ahead in AHEAD]
     found = []
-    for join in JOINS:
-        for ahead in AHEAD:
-            acting = Acting(ahead, join)
-            try:
-                acting.check(*horizons(run))
-            except UsageError:
-                continue
-            found.append(acting)
+    for execute, acting in (*possible, (1, Acting(0, ENSEMBLE))):
+        try:
+            acting.check(head["predict"], execute)
+        except UsageError:
+            continue
+        found.append((execute, acting))
     return found
 
 
-def horizons(run: Path) -> tuple[int, int]:
-    """Actions that a policy predicts, and those that it executes."""
-    head = json.loads((run / "config.json").read_text())["head"]
-    return head["predict"], head["execute"]
+def policy_of(run: Path, execute: int, acting: Acting) -> PolicyFactory:
+    factory = named_actor(str(run), acting=acting, overrides=[f"head.execute={execute}"])
+    assert isinstance(factory, PolicyFactory)
+    return factory
 
 
 # --- loading and latency --------------------------------------------------------------------------
@@ -195,11 +198,11 @@ class Played:
 def joins(run: Path, episodes: int, workers: int) -> list[dict[str, Any]]:
     """Success, and what happens where chunks meet, for each way to carry them out."""
     rows = []
-    for acting in ways(run):
-        make = partial(_make_player, run, acting)
+    for execute, acting in ways(run):
+        make = partial(_make_player, run, execute, acting)
         with closing(run_in_processes(make, list(seeds_for(SELECTION, episodes)), workers)) as playing:
             played: list[Played] = list(playing)
-        rows.append(asdict(acting) | summary(played))
+        rows.append({"execute": execute} | asdict(acting) | summary(played))
     return rows
 
 
@@ -223,9 +226,8 @@ def summary(played: Sequence[Played]) -> dict[str, Any]:
     }
 
 
-def _make_player(run: Path, acting: Acting, stack: ExitStack) -> Work[int, Played]:
-    factory = named_actor(str(run), acting=acting)
-    assert isinstance(factory, PolicyFactory)
+def _make_player(run: Path, execute: int, acting: Acting, stack: ExitStack) -> Work[int, Played]:
+    factory = policy_of(run, execute, acting)
     env = stack.enter_context(
         closing(WorldConfig.showing(factory.world(), max_steps=EPISODE_STEPS).make("all"))
     )
@@ -250,13 +252,12 @@ def _play(env: Any, policy: Any, seed: int, heartbeat: Heartbeat) -> Played:
 
 
 def on_the_rig(run: Path, seconds: float) -> list[dict[str, Any]]:
-    """Late steps and late chunks in so many seconds of control, for each ``ahead``; and waiting longest."""
+    """Late steps and late chunks in so many seconds of control, for each ``ahead``."""
     rows = []
-    for acting in ways(run):
+    for execute, acting in ways(run):
         if acting.join == ENSEMBLE:
             continue
-        factory = named_actor(str(run), acting=acting)
-        assert isinstance(factory, PolicyFactory)
+        factory = policy_of(run, execute, acting)
         world = WorldConfig.showing(factory.world(), env="rig", max_steps=EPISODE_STEPS)
         late_s: list[float] = []
         interrupted = []

@@ -38,7 +38,7 @@ def collect(
         str,
         typer.Option(
             help="Who acts: expert (scripted); keyboard, spacemouse, gamepad, guiding, guiding:spacemouse, "
-            "guiding:gamepad (you); or a run folder."
+            "guiding:gamepad (you); a run folder; or ws://HOST:PORT of `simreal serve`."
         ),
     ] = "expert",
     env: Env = "sim",

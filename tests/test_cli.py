@@ -88,7 +88,7 @@ BAD = [
     ((*EXPERT, "--checkpoint", "55"), 2, "--checkpoint 55 is of a trained policy"),
     ((*EXPERT, "--output", "/dev/null"), 1, "File exists: /dev/null"),
     ((*EXPERT, "--output", "/proc/nope"), 1, "No such file or directory: /proc/nope"),
-    (("eval", "no/such/run"), 1, "There is no run folder no/such/run."),
+    (("eval", "no/such/run"), 2, "Unknown actor 'no/such/run'. Valid: expert,"),
     (("doctor", "--env", "moon"), 2, "Unknown env 'moon'. Valid: sim, rig, real."),
     (("collect", "data", "--task", "Lyft"), 2, f"Unknown task 'Lyft'. Valid: {TASK_LIST}."),
     (("collect", "data", "--task", "Lift", "--obs", "smell"), 2, "Unknown observation 'smell'. Valid: state"),

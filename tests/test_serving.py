@@ -290,7 +290,8 @@ def test_what_cannot_be_is_one_line_and_an_exit_code(run: Path, url: str, tmp_pa
     for command, code, message in (
         (["eval", nobody, *output], 1, "Connection refused"),
         (["eval", "ws://127.0.0.1", *output], 2, "no address of a policy server"),
-        (["eval", url, "--checkpoint", "2", *output], 2, "Checkpoint 2 is of a run folder"),
+        (["eval", url, "--checkpoint", "2", *output], 2, "Checkpoint 2 is for a run folder"),
+        (["eval", url, "--set", "head.steps=2", *output], 2, "head.steps=2 is for a run folder"),
         (["eval", url, "--ahead", "5", *output], 2, "0 to 4"),
         (["collect", str(tmp_path / "d"), "--task", "Lift", "--by", nobody], 1, "Connection refused"),
         (["serve", str(tmp_path)], 1, "no checkpoints"),
@@ -485,3 +486,24 @@ def test_a_client_connects_again_but_not_to_another_policy(
     changed = replace(actor._hello, identity="0000001-other")
     with served_here(run) as url, pytest.raises(DataError, match="0000001-other before"):
         RemotePolicy(Address.parse(url), changed)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_on_the_rig_a_lost_server_leaves_the_arm_at_rest(
+    run: Path, rig_camera: None, patient_limits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_process(run) as (server, url):
+        world = replace(WORLD, env="rig", limits=str(patient_limits), max_steps=100)
+        rig = world.make("in")
+        try:
+            actor = named_actor(url, acting=Acting(ahead=2)).make(rig)
+            assert isinstance(actor, RemotePolicy)
+            assert actor.real_time
+            outcome = run_episode(LoseServer(rig, server, after=10), actor, seed=0)
+            assert "Policy server" in outcome.interrupted
+            assert 10 <= outcome.steps < 20
+            arm: Any = rig.unwrapped
+            assert arm.arm.state().mode in ("idle", "stopped")
+        finally:
+            rig.close()
