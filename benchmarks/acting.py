@@ -40,7 +40,6 @@ OUTPUT = Path(__file__).parents[1] / "docs/figures/acting.json"
 PARTS = ("load", "latency", "joins", "rig")
 AHEAD = (0, 2, 4)
 LATE_S = 0.001
-EPISODE_STEPS = 240
 LOADING = """
 import time; began = time.perf_counter()
 import torch; imported = time.perf_counter()
@@ -55,6 +54,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--max-steps", type=int, default=240, help="of an episode")
     parser.add_argument("--chunks", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=2)
@@ -72,9 +72,9 @@ def main() -> None:
             elif part == "latency":
                 measured = latencies(run, arguments.chunks)
             elif part == "joins":
-                measured = joins(run, arguments.episodes, arguments.workers)
+                measured = joins(run, arguments.episodes, arguments.max_steps, arguments.workers)
             else:
-                measured = on_the_rig(run, arguments.seconds)
+                measured = on_the_rig(run, arguments.seconds, arguments.max_steps)
             rows[part] = {"machine": machine(), "rows": measured}
             arguments.output.write_text(json.dumps(table, indent=1) + "\n")
             force_to_disk(arguments.output)
@@ -195,11 +195,11 @@ class Played:
     is_change: list[bool]
 
 
-def joins(run: Path, episodes: int, workers: int) -> list[dict[str, Any]]:
+def joins(run: Path, episodes: int, max_steps: int, workers: int) -> list[dict[str, Any]]:
     """Success, and what happens where chunks meet, for each way to carry them out."""
     rows = []
     for execute, acting in ways(run):
-        make = partial(_make_player, run, execute, acting)
+        make = partial(_make_player, run, execute, acting, max_steps)
         with closing(run_in_processes(make, list(seeds_for(SELECTION, episodes)), workers)) as playing:
             played: list[Played] = list(playing)
         rows.append({"execute": execute} | asdict(acting) | summary(played))
@@ -226,11 +226,11 @@ def summary(played: Sequence[Played]) -> dict[str, Any]:
     }
 
 
-def _make_player(run: Path, execute: int, acting: Acting, stack: ExitStack) -> Work[int, Played]:
+def _make_player(
+    run: Path, execute: int, acting: Acting, max_steps: int, stack: ExitStack
+) -> Work[int, Played]:
     factory = policy_of(run, execute, acting)
-    env = stack.enter_context(
-        closing(WorldConfig.showing(factory.world(), max_steps=EPISODE_STEPS).make("all"))
-    )
+    env = stack.enter_context(closing(WorldConfig.showing(factory.world(), max_steps=max_steps).make("all")))
     return partial(_play, env, factory.make(env))
 
 
@@ -251,14 +251,14 @@ def _play(env: Any, policy: Any, seed: int, heartbeat: Heartbeat) -> Played:
 # --- the rig --------------------------------------------------------------------------------------
 
 
-def on_the_rig(run: Path, seconds: float) -> list[dict[str, Any]]:
+def on_the_rig(run: Path, seconds: float, max_steps: int) -> list[dict[str, Any]]:
     """Late steps and late chunks in so many seconds of control, for each ``ahead``."""
     rows = []
     for execute, acting in ways(run):
         if acting.join == ENSEMBLE:
             continue
         factory = policy_of(run, execute, acting)
-        world = WorldConfig.showing(factory.world(), env="rig", max_steps=EPISODE_STEPS)
+        world = WorldConfig.showing(factory.world(), env="rig", max_steps=max_steps)
         late_s: list[float] = []
         interrupted = []
         seed = seeds_for(SELECTION, 1)[0]

@@ -37,8 +37,8 @@ def evaluate_runs(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Run folders, ws://HOST:PORT of `simreal serve`, models that Stable-Baselines3 saved (.zip), "
-            "or `expert`. The first is compared with each other."
+            help="Run folders, ws://HOST:PORT of `simreal serve`, models that Stable-Baselines3 saved "
+            "(.zip), or `expert`. The first is compared with each other."
         ),
     ],
     task: Annotated[

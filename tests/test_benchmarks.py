@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from demonstrations import write_dataset
 from typer.testing import CliRunner
 
 from simreal_agents.evaluation.episode_log import EpisodeLog, EpisodeResult
+from simreal_agents.policies.config import load_config
+from simreal_agents.training.train import train
 from simreal_cli.main import app
 from simreal_envs.seeds import SEEDS, TEST
 from simreal_envs.tasks import TASKS
@@ -216,3 +219,21 @@ def test_a_wrong_argument_is_one_line(run_script, monkeypatch, tmp_path, capsys,
     assert ended.value.code != 0
     assert message in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_acting_is_measured_here_and_served_and_where_chunks_meet(run_script, tmp_path):
+    data = write_dataset(tmp_path / "demos", 2)
+    small = [f"data.source={data}", "head.predict=8", "head.execute=4", "optim.updates=1", "threads=1"]
+    train(load_config("cpu-image", "source", small), tmp_path / "run")
+    told = ["--episodes", 1, "--max-steps", 12, "--chunks", 3, "--workers", 1]
+    run_script(
+        "acting.py", tmp_path / "run", "--parts", "latency,joins", *told, "--output", tmp_path / "acting.json"
+    )
+    table = json.loads((tmp_path / "acting.json").read_text())["run"]
+    assert [row["where"] for row in table["latency"]["rows"]] == ["here", "served"]
+    assert all(0 < row["median_ms"] <= row["p99_ms"] for row in table["latency"]["rows"])
+    ways = [(row["execute"], row["ahead"], row["join"]) for row in table["joins"]["rows"]]
+    switched, joined = [(4, ahead, "switch") for ahead in (0, 2, 4)], [(4, 0, "ensemble"), (4, 2, "ensemble")]
+    assert ways == [*switched, *joined, (1, 0, "ensemble")]
+    assert all(row["episodes"] == 1 and row["bent_rms_mm"] > 0 for row in table["joins"]["rows"])
