@@ -16,18 +16,25 @@ from simreal_agents.training.alignments import transport
 from simreal_agents.training.alignments.solver import Solution
 from simreal_agents.training.learner import Learner
 from simreal_datasets.loading.frames import Frames
+from simreal_envs.features import WorldSpec
 from simreal_envs.world_config import WorldConfig
 
 
-def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Generator) -> Frames:
-    """Random images along smooth random paths, 100 frames an episode."""
+def synthetic_frames(episodes: int, spec: WorldSpec, rng: np.random.Generator) -> Frames:
+    """Random images and clouds along smooth random paths, 100 frames an episode."""
     length = 100
     count = episodes * length
     position_m = np.array([0.5, 0.0, 0.2]) + np.cumsum(rng.normal(0, 0.004, (count, 3)), axis=0)
     rotation_rad = np.tile([3.1, 0.0, 0.0], (count, 1))
     return Frames(
         arrays={
-            "agentview_image": rng.integers(0, 256, (count, *size, 3), dtype=np.uint8),
+            **{
+                f.key: rng.integers(0, 256, (count, *f.shape), dtype=np.uint8)
+                if f.dtype == "uint8"
+                else rng.normal(0, 0.1, (count, *f.shape)).astype(np.float32)
+                for f in spec.features
+                if f.modality != "proprioception"
+            },
             "robot0_eef_pos": position_m.astype(np.float32),
             "robot0_eef_quat": np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
             "robot0_joint_pos": np.zeros((count, 7), np.float32),
@@ -36,7 +43,7 @@ def synthetic_frames(episodes: int, size: tuple[int, int], rng: np.random.Genera
         actions=np.c_[position_m, rotation_rad, np.ones(count)].astype(np.float32),
         starts=np.arange(0, count + 1, length),
         files=tuple(f"{i}" for i in range(episodes)),
-        spec=WorldConfig("Lift", image_size=size).spec,
+        spec=spec,
         looks=("sim none",),
         cameras={},
     )
@@ -69,7 +76,8 @@ def main() -> None:
     for name in arguments.sizes:
         height, width = map(int, name.split("x"))
         rng = np.random.default_rng(0)
-        source, target = (synthetic_frames(n, (height, width), rng) for n in (50, 10))
+        spec = WorldConfig("Lift", image_size=(height, width)).spec
+        source, target = (synthetic_frames(n, spec, rng) for n in (50, 10))
         for amp in arguments.amp:
             for method in arguments.methods:
                 overrides = [

@@ -32,6 +32,7 @@ from simreal_agents.policies.encoders.pretrained import (
 from simreal_agents.policies.encoders.resnet18 import Trunk, group_norm
 from simreal_agents.policies.heads import HEADS
 from simreal_agents.policies.policy import Policy, load_policy
+from simreal_agents.policies.randomness import Randomness
 from simreal_agents.training.augment import random_shift
 from simreal_agents.training.batches import Draw
 from simreal_agents.training.learner import Learner
@@ -231,7 +232,8 @@ def test_a_crop_is_random_in_training_alike_for_all_moments_and_the_centre_when_
     margin_px = images_of((120, 160), load_config("paper-image").encoder).margins_px["agentview_image"]
     assert margin_px == (6, 8)
     rows, columns = margin_px
-    moved = random_shift(images, 0, torch.Generator().manual_seed(0), 2, margin_px)
+    random = Randomness(torch.Generator().manual_seed(0), 300)
+    moved = random_shift(images, 0, random, 2, margin_px)
     cropped = moved[:, 0, rows:-rows, columns:-columns]
     assert cropped.shape[1:] == (108, 144)
     assert torch.equal(cropped[::2], cropped[1::2])
