@@ -92,6 +92,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run; needs no other option.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that share each batch; one a GPU.")
+    ] = 1,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Show the preset and every value; no training.")
     ] = False,
@@ -109,6 +112,8 @@ def train(
     `simreal train runs/full --source data/sim --target data/real --preset paper-image --device cuda`
 
     `simreal train runs/both -m source --source data/sim --obs image+depth --cameras agentview+wrist`
+
+    `simreal train runs/uot --source data/sim --target data/real --processes 2`
 
     `simreal train runs/uot --resume`
 
@@ -150,4 +155,13 @@ def train(
         for key, value in config_values(config).items():
             typer.echo(f"{key}={value}")
         return
-    train_rl.going_on(run, lambda: run_training(config, run, resume, Console(stderr=True)))
+
+    def training() -> Path:
+        console = Console(stderr=True)
+        if processes > 1:
+            from simreal_agents.training.launch import launch
+
+            return launch(config, run, resume, processes, console)
+        return run_training(config, run, resume, console)
+
+    train_rl.going_on(run, training)

@@ -74,13 +74,16 @@ def refuse(given: Iterable[str], names: Iterable[str], why: str) -> None:
 
 def going_on(run: Path, training: Callable[[], Path]) -> None:
     """Train, and say after Ctrl-C how to go on."""
+    from simreal_agents.training.processes import is_first
+
     try:
         checkpoint = training()
     except KeyboardInterrupt as stopped:
         if not str(stopped):  # before there was anything to save
             raise
         raise KeyboardInterrupt(f"{stopped}. Go on with: simreal train {run} --resume") from stopped
-    typer.echo(f"Trained: {checkpoint}")
+    if is_first():  # of the processes that a launcher such as accelerate's has started
+        typer.echo(f"Trained: {checkpoint}")
 
 
 def _task_of(base: Path) -> str:

@@ -177,11 +177,12 @@ class TrainConfig:
     """Seed of everything random: budget, weights, batches, augmentation, noise."""
     device: str = "auto"
     """auto takes cuda if there is one, else cpu."""
-    amp: Literal["auto", "none", "bf16"] = "auto"
-    """Precision of the encoder. auto: bf16 where the processor computes in it."""
+    amp: Literal["auto", "none", "bf16", "fp16"] = "auto"
+    """Precision of the encoder. auto: bf16 where the processor computes in it. fp16, for a GPU without bf16,
+    scales the loss."""
     threads: Count = 2
-    """Threads of a CPU run. 1 is best for several runs side by side. A resumed run gives the same weights
-    with the same number."""
+    """Threads of a CPU run, in each of its processes. 1 is best for several runs side by side. A resumed run
+    gives the same weights with the same number."""
     log_every: Count = 50
     """Updates between lines of the log."""
     checkpoint_every: Count = 1000

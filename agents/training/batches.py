@@ -30,6 +30,18 @@ class Draw:
         """Source, target, source, target: those that are cloned, then those that are aligned."""
         return self.clone_source, self.clone_target, self.align_source, self.align_target
 
+    def share(self, index: int, count: int) -> tuple[Draw, Indices]:
+        """What one of ``count`` processes takes of it, and which samples of the whole draw these are.
+
+        Each takes equally many of those that are cloned, of the aligned source and of the aligned target.
+        """
+        starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        blocks = np.split(np.arange(starts[-1]), starts[2:4])
+        own = np.concatenate([np.split(block, count)[index] for block in blocks])
+        among = np.searchsorted(own, starts)
+        parts = [part[own[among[i] : among[i + 1]] - starts[i]] for i, part in enumerate(self.parts)]
+        return Draw(*parts), own
+
 
 class Sampler:
     """Draws frames of both domains with one generator, whose state a checkpoint can keep.

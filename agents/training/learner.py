@@ -29,7 +29,6 @@ from simreal_agents.policies.policy import (
     build_network,
     load_weights,
     number_names,
-    pick_device,
     reads,
     rectified,
 )
@@ -41,6 +40,7 @@ from simreal_agents.training.batches import Draw, Indices, Sampler
 from simreal_agents.training.objective import Batch, Objective
 from simreal_agents.training.pairs import pairing_for
 from simreal_agents.training.phases import learning_rate
+from simreal_agents.training.processes import Processes
 from simreal_datasets.loading.decoded import Array
 from simreal_datasets.loading.frames import Frames
 from simreal_envs.cameras import Camera
@@ -105,6 +105,7 @@ class Learner:
         source, target: the demonstrations that are trained on; None for a domain that the method has not.
         held_out: demonstrations by domain that no update sees.
         fresh: whether training begins; otherwise :meth:`restore` has to follow.
+        processes: those that train together; None finds out.
     """
 
     def __init__(
@@ -114,9 +115,11 @@ class Learner:
         target: Frames | None,
         held_out: Mapping[str, Frames] = MappingProxyType({}),
         fresh: bool = True,
+        processes: Processes | None = None,
     ) -> None:
         self.config, self.update = config, 0
-        self.device = pick_device(config.device)
+        self.processes = processes or Processes(config)
+        self.device = self.processes.device
         if self.device.type == "cpu":
             torch.set_num_threads(config.threads)
         given = {"source": source, "target": target}
@@ -145,12 +148,12 @@ class Learner:
         self.network.head.fit(self.network.actions(torch.from_numpy(chunks).to(self.device)))
         self.average = build_network(config, spec).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
-        bf16 = config.amp == "bf16" or (config.amp == "auto" and computes_in_bf16(self.device))
-        self.objective = Objective(self.network, config, bf16).to(self.device)
+        self.objective = Objective(self.network, config, self.processes).to(self.device)
         self.parameters = list(self.objective.parameters())  # the network's come first
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.parameters, config.optim.learning_rate, weight_decay=config.optim.weight_decay, fused=True
         )
+        self.losses, self.optimizer = self.processes.wrap(self.objective, optimizer)
         seeds = np.random.SeedSequence(config.seed).generate_state(3)
         self.rng = np.random.default_rng(seeds[0])
         self.generators = {
@@ -171,28 +174,36 @@ class Learner:
 
     def step(self) -> dict[str, Tensor | float]:
         """One update of all weights; returns what there is to log."""
-        config = self.config
-        logged = self.objective(self.batch(self.sampler.draw(self.update)))
+        config, processes, watch = self.config, self.processes, self.objective.stopwatch
+        watch.start()
+        batch = self.batch(self.sampler.draw(self.update))
+        watch.lap("load")
+        logged = self.losses(batch)
         loss = logged.pop("loss")
         for group in self.optimizer.param_groups:
             group["lr"] = logged["learning_rate"] = learning_rate(config, self.update)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optim.gradient_clip)
+        watch.lap("rest")
+        processes.backward(loss)
+        watch.lap("backward")
+        norm = processes.clip(self.parameters, config.optim.gradient_clip)
         self.optimizer.step()
         self.update += 1
         self._average()
+        watch.lap("rest")
         return {**logged, "loss": loss.detach(), "gradient_norm": norm}
 
     def batch(self, draw: Draw) -> Batch:
-        """The drawn frames as the network takes them, with augmented images."""
+        """This process's share of the drawn frames as the network takes them, with augmented images."""
         config, history = self.config, self.spec.history
-        clone, every = draw.parts[:2], draw.parts
+        share, samples = draw.share(self.processes.index, self.processes.count)
+        clone, every = share.parts[:2], share.parts
         domains = self.domains.items()
         keys = needed_arrays(self.spec, config.encoder.cloud)
         arrays = {key: self._rows({n: d.arrays[key] for n, d in domains}, every, history) for key in keys}
         ready = prepared(arrays, self.spec, config.encoder.cloud)
-        random = Randomness(self.generators["augment"], sum(len(part) for part in every))
+        drawn = [len(part) for part in draw.parts]
+        random = Randomness(self.generators["augment"], sum(drawn), samples)
         for key in ready:
             margin_px, modality = self.network.encoder.margins_px[key], self.spec.feature(key).modality
             if modality == "image":
@@ -208,7 +219,7 @@ class Learner:
             self._gather("goals_m", clone),
             *self.labels(draw),
             self.update,
-            Randomness(self.generators["head"], sum(len(part) for part in clone)),
+            Randomness(self.generators["head"], sum(drawn[:2]), samples[samples < sum(drawn[:2])]),
         )
 
     def features(self, name: str, domain: Domain, frames: Indices) -> Tensor:
@@ -248,6 +259,7 @@ class Learner:
             },
             "sampler": self.rng.bit_generator.state,
             "device": self.device.type,
+            "scaler": self.processes.state,
         }
         save_checkpoint(run, self.update, self.average.state_dict(), training, state)
 
@@ -287,6 +299,7 @@ class Learner:
         for name, tensor in parts["generator"].items():
             self.generators[name].set_state(tensor)
         self.rng.bit_generator.state = state["sampler"]
+        self.processes.state = state.get("scaler")  # before format 7 there was none
         self.update = int(state["update"])
 
     def _gather(self, quantity: str, frames: tuple[Indices, ...]) -> Tensor:
@@ -339,11 +352,3 @@ def only_camera(frames: Frames, name: str, domain: str) -> Camera:
             f"which have {len(cameras)}. Use encoder.view=domain, or demonstrations of one camera."
         )
     return Camera(cameras[0].size, cameras[0].intrinsics, cameras[0].pose_in_mount)
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies in bf16; elsewhere it is emulated, and slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and any(flag in cpuinfo.read_text() for flag in ("avx512_bf16", "amx_bf16"))

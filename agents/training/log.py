@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,7 @@ class Log:
             with suppress(OSError) if error else nullcontext():  # a full disk has been told of
                 part.close()
 
-    def write(self, update: int, values: dict[str, float]) -> None:
+    def write(self, update: int, values: Mapping[str, float]) -> None:
         """Add a line; ``time_s`` is the training time up to here over all sittings."""
         time_s = self._before_s + time.perf_counter() - self._started
         self._file.write(json.dumps({"update": update, "time_s": round(time_s, 3), **values}) + "\n")

@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,8 @@ from simreal_agents.training.assess import assess
 from simreal_agents.training.demonstrations import VALIDATION, load_domains, load_held_out
 from simreal_agents.training.learner import Learner
 from simreal_agents.training.log import Log
+from simreal_agents.training.processes import Processes
+from simreal_datasets.loading.frames import Frames
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 
@@ -55,6 +57,9 @@ def train(
 ) -> Path:
     """Train, or go on with, the run in folder ``run``; returns the folder of its last checkpoint.
 
+    Of several processes that a launcher started, each calls this with the same arguments; ``run`` and the
+    datasets are folders that all of them see.
+
     A finished run of the same configuration is left as it is. One that goes on reads the demonstrations that
     it began with, whatever was added to the datasets since.
 
@@ -70,58 +75,76 @@ def train(
     """
     run = Path(run)
     config.complete()
-    done = check_run(config, run, resume, stored_config, config.optim.updates)
-    if done == config.optim.updates:
-        return find_checkpoint(run)
-    stored = demonstrations(run) if done else {}
-    source, target = load_domains(config, stored)
-    domains = {name: frames for name, frames in (("source", source), ("target", target)) if frames}
-    kept = {name: stored.get(VALIDATION + name, []) for name in domains} if done else None
-    held_out = load_held_out(config, domains, kept)
-    learner = Learner(config, source, target, held_out, fresh=not done)
-    run.mkdir(parents=True, exist_ok=True)
-    with only_process(
-        run / LOCK, f"Another training is writing {run}; wait for it, or choose another folder."
-    ):
-        if done != check_run(config, run, resume, stored_config, config.optim.updates):
-            raise UsageError(f"Run {run} was trained by another process meanwhile; start again.")
-        if done:
-            learner.restore(find_checkpoint(run))
-        else:
-            write_json(run / CONFIG, {"format_version": FORMAT_VERSION} | config.to_dict())
-            used = domains | {VALIDATION + name: frames for name, frames in held_out.items()}
-            write_json(run / DEMONSTRATIONS, {name: frames.files for name, frames in used.items()})
-        _update_until_done(learner, run, console, should_stop)
+    processes = Processes(config)
+    with processes.together():
+        done = check_run(config, run, resume, stored_config, config.optim.updates)
+        if done == config.optim.updates:
+            return find_checkpoint(run)
+        processes.wait()  # until all have looked, before the first one writes
+        learner, used = _prepare(config, demonstrations(run) if done else None, processes)
+        run.mkdir(parents=True, exist_ok=True)
+        taken = f"Another training is writing {run}; wait for it, or choose another folder."
+        with only_process(run / LOCK, taken) if processes.first else nullcontext():
+            if processes.first and done != check_run(
+                config, run, resume, stored_config, config.optim.updates
+            ):
+                raise UsageError(f"Run {run} was trained by another process meanwhile; start again.")
+            if done:
+                learner.restore(find_checkpoint(run))
+            elif processes.first:
+                write_json(run / CONFIG, {"format_version": FORMAT_VERSION} | config.to_dict())
+                write_json(run / DEMONSTRATIONS, {name: frames.files for name, frames in used.items()})
+            _update_until_done(learner, run, console, should_stop)
     return find_checkpoint(run)
+
+
+def _prepare(
+    config: TrainConfig, stored: Mapping[str, list[str]] | None, processes: Processes
+) -> tuple[Learner, dict[str, Frames]]:
+    """The learner, and the demonstrations that it uses by what ``demonstrations.json`` calls them.
+
+    Args:
+        stored: names of the episodes' files of a run that goes on.
+    """
+    source, target = load_domains(config, stored or {})
+    used = {name: frames for name, frames in (("source", source), ("target", target)) if frames}
+    files = None if stored is None else {name: stored.get(VALIDATION + name, []) for name in used}
+    held_out = load_held_out(config, used, files)
+    learner = Learner(config, source, target, held_out, fresh=stored is None, processes=processes)
+    return learner, used | {VALIDATION + name: frames for name, frames in held_out.items()}
 
 
 def _update_until_done(
     learner: Learner, run: Path, console: Console | None, should_stop: Callable[[], bool]
 ) -> None:
-    config = learner.config
-    with (
-        Log(run, learner.update) as log,
-        _progress(console, config, learner.update) as show,
-        stop_signals() as stop,
-    ):
+    """Do all updates that are left, in every process of the training; the first one writes and judges."""
+    config, processes = learner.config, learner.processes
+    with ExitStack() as stack:
+        log = stack.enter_context(Log(run, learner.update)) if processes.first else None
+        show = stack.enter_context(_progress(console if log else None, config, learner.update))
+        stop = stack.enter_context(stop_signals())
         warned = False
-        if learner.update and not stop.is_set():  # what was stopped before its checkpoint was assessed
+        if learner.update and log and not stop.is_set():  # stopped before its checkpoint was assessed
             _assess(learner, run, log)
         while learner.update < config.optim.updates:
             values = _step(learner, run)
             finished = learner.update == config.optim.updates
-            stopped = stop.is_set() or should_stop()
+            stopped = processes.any(stop.is_set() or should_stop())
             saves = learner.update % config.checkpoint_every == 0 or finished or stopped
-            if saves or learner.update % config.log_every == 0:
-                _require_finite(values, learner.update, run)
-            if learner.update % config.log_every == 0 or finished:
-                _write(log, learner.update, values, run)
+            logs = learner.update % config.log_every == 0 or finished
+            if saves or logs:
+                values = processes.mean(values)
+                _require_finite(values, learner.update, run, config)
+            if logs and log:
+                _write(log, learner.update, values | learner.objective.stopwatch.take(), run)
                 warned = warned or _warn_of_plan(values, learner.update)
             show(learner.update, float(values["clone"]))
-            if saves:
+            if saves and log:
                 learner.save(run)
-            if saves and not stopped:
-                _assess(learner, run, log)
+                if not stopped:
+                    _assess(learner, run, log)
+            if saves:
+                processes.wait()
             if stopped and not finished:
                 raise KeyboardInterrupt(f"stopped at update {learner.update}, which is saved in {run}")
 
@@ -143,25 +166,26 @@ def _step(learner: Learner, run: Path) -> dict[str, Tensor | float]:
         raise _diverged(learner.update + 1, run) from error
 
 
-def _write(log: Log, update: int, values: Mapping[str, Tensor | float], run: Path) -> None:
+def _write(log: Log, update: int, values: Mapping[str, float], run: Path) -> None:
     try:
-        log.write(update, {name: float(value) for name, value in values.items()})
+        log.write(update, values)
     except OSError as error:
         again = "go on with --resume" if list_checkpoints(run) else "run the same command again"
         raise DataError(
-            f"Cannot write the log of {run} at update {update}: {error.strerror or error}; {_kept(run)}. "
+            f"Cannot write the log of {run} at update {update}: {error.strerror or error}; {kept(run)}. "
             f"Free some space and {again}."
         ) from error
 
 
-def _kept(run: Path) -> str:
+def kept(run: Path) -> str:
+    """What is left of a run that broke off, for errors."""
     saved = list_checkpoints(run)
     return f"the checkpoint at update {saved[-1]} is intact" if saved else "nothing was saved"
 
 
-def _warn_of_plan(values: Mapping[str, Tensor | float], update: int) -> bool:
+def _warn_of_plan(values: Mapping[str, float], update: int) -> bool:
     """Warn if the solver missed the transport plan that was asked for; returns whether it warned."""
-    error = float(values.get("plan_error", 0.0))
+    error = values.get("plan_error", 0.0)
     if error <= MAX_PLAN_ERROR:
         return False
     logger.warning(
@@ -172,15 +196,19 @@ def _warn_of_plan(values: Mapping[str, Tensor | float], update: int) -> bool:
     return True
 
 
-def _require_finite(values: Mapping[str, Tensor | float], update: int, run: Path) -> None:
-    """Raise a DataError if loss or gradient are not finite, before such weights are saved."""
-    if not all(math.isfinite(float(values[name])) for name in ("loss", "gradient_norm")):
+def _require_finite(values: Mapping[str, float], update: int, run: Path, config: TrainConfig) -> None:
+    """Raise a DataError if loss or gradient are not finite, before such weights are saved.
+
+    With fp16 a gradient that overflows is left out, and the loss scaled less from then on.
+    """
+    names = ("loss",) if config.amp == "fp16" else ("loss", "gradient_norm")
+    if not all(math.isfinite(values[name]) for name in names):
         raise _diverged(update, run)
 
 
 def _diverged(update: int, run: Path) -> DataError:
     return DataError(
-        f"The training in {run} diverged: at update {update} its loss is no finite number; {_kept(run)}. "
+        f"The training in {run} diverged: at update {update} its loss is no finite number; {kept(run)}. "
         "Train in another folder with a lower optim.learning_rate."
     )
 
