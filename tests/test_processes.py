@@ -68,7 +68,7 @@ def test_two_processes_give_the_losses_of_one_and_go_on_exactly(data: Path, tmp_
     """One process, two, and two that Ctrl-C stops and accelerate starts again. Head and images are random."""
     settings = ("optim.updates=60", "head.kind=flow", "augment.shift_px=3")
     one, two, parts = (tmp_path / name for name in ("one", "two", "parts"))
-    train(load_config("cpu", "uot", settings_of(data, *FEW, *settings)), one)
+    train(load_config("cpu-image", "uot", settings_of(data, *FEW, *settings)), one)
     whole = program(SIMREAL, "train", two, *options(data, *settings), "--processes", 2)
     _, said = whole.communicate(timeout=200)
     assert whole.returncode == 0, said
@@ -102,7 +102,7 @@ def test_a_killed_process_ends_a_training_and_so_does_divergence(data: Path, tmp
     settings = ("optim.updates=4000",)
     with pytest.raises(KeyboardInterrupt, match="update 3"):
         train(
-            load_config("cpu", "uot", settings_of(data, *FEW, *settings)),
+            load_config("cpu-image", "uot", settings_of(data, *FEW, *settings)),
             run,
             should_stop=lambda: next(asked) == 2,
         )
@@ -135,9 +135,9 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(data: Path, tmp_path: 
     assert "batch.size = 16 is no multiple of 3" in line
     assert "2, 4, 8 processes" in line
     assert not (tmp_path / "run").exists()
-    check_shares(load_config("cpu", "cotrain", ["batch.size=6", "batch.alignment_size=7"]), 3)
+    check_shares(load_config("cpu-image", "cotrain", ["batch.size=6", "batch.alignment_size=7"]), 3)
     with pytest.raises(UsageError, match="alignment_size = 7"):
-        check_shares(load_config("cpu", "uot", ["batch.size=6", "batch.alignment_size=7"]), 3)
+        check_shares(load_config("cpu-image", "uot", ["batch.size=6", "batch.alignment_size=7"]), 3)
 
 
 @given(st.tuples(*[st.integers(0, 5)] * 2), st.integers(0, 3), st.integers(1, 4))
