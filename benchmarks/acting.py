@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from simreal_agents.actors.factories import ActorFactory, PolicyFactory, named_actor
+from simreal_agents.actors.factories import ActorFactory, named_actor
 from simreal_agents.evaluation.play import one_torch_thread
 from simreal_agents.evaluation.statistics import wilson_interval
 from simreal_agents.policies.acting import ENSEMBLE, JOINS, Acting
@@ -108,10 +108,15 @@ def ways(run: Path) -> list[tuple[int, Acting]]:
     return found
 
 
-def policy_of(run: Path, execute: int, acting: Acting) -> PolicyFactory:
-    factory = named_actor(str(run), acting=acting, overrides=[f"head.execute={execute}"])
-    assert isinstance(factory, PolicyFactory)
-    return factory
+def policy_of(run: Path, execute: int, acting: Acting) -> ActorFactory:
+    return named_actor(str(run), acting=acting, overrides=[f"head.execute={execute}"])
+
+
+def world_of(factory: ActorFactory, **kwargs: Any) -> WorldConfig:
+    """A world for a policy."""
+    needed = factory.world()
+    assert needed is not None
+    return WorldConfig.showing(needed, **kwargs)
 
 
 # --- loading and latency --------------------------------------------------------------------------
@@ -153,8 +158,7 @@ def served(run: Path) -> Any:
 
 
 def latency(where: str, factory: ActorFactory, chunks: int) -> dict[str, Any]:
-    assert isinstance(factory, PolicyFactory)
-    env = WorldConfig.showing(factory.world(), max_steps=chunks).make("all")
+    env = world_of(factory, max_steps=chunks).make("all")
     with closing(env), one_torch_thread():
         actor: Any = factory.make(env)
         observation, _ = env.reset(seed=seeds_for(SELECTION, 1)[0])
@@ -230,7 +234,7 @@ def _make_player(
     run: Path, execute: int, acting: Acting, max_steps: int, stack: ExitStack
 ) -> Work[int, Played]:
     factory = policy_of(run, execute, acting)
-    env = stack.enter_context(closing(WorldConfig.showing(factory.world(), max_steps=max_steps).make("all")))
+    env = stack.enter_context(closing(world_of(factory, max_steps=max_steps).make("all")))
     return partial(_play, env, factory.make(env))
 
 
@@ -258,7 +262,7 @@ def on_the_rig(run: Path, seconds: float, max_steps: int) -> list[dict[str, Any]
         if acting.join == ENSEMBLE:
             continue
         factory = policy_of(run, execute, acting)
-        world = WorldConfig.showing(factory.world(), env="rig", max_steps=max_steps)
+        world = world_of(factory, env="rig", max_steps=max_steps)
         late_s: list[float] = []
         interrupted = []
         seed = seeds_for(SELECTION, 1)[0]
