@@ -43,7 +43,7 @@ from simreal_envs.loop import Observation
 from simreal_envs.spec import check_choice
 from simreal_envs.tasks import get_task
 
-POLICY_MODULES = tuple(f"stable_baselines3.{name}.policies" for name in ("sac", "td3", "dqn", "common"))
+POLICY_MODULES = tuple(f"stable_baselines3.{name}.policies" for name in ("sac", "td3", "common"))
 PART_MODULES = ("torch.nn.modules.activation", "stable_baselines3.common.torch_layers")
 """Modules whose classes a model may name: the policies, and the parts of policies."""
 

@@ -162,8 +162,11 @@ class RLConfig:
         return _checked(complete(cls(), values))
 
 
-RESIDUAL = {"action.position_m": 0.03, "action.gripper": 1.5, "world.region": "in"}
-"""Defaults that differ where there is a base policy. A gripper's correction below 1 would change nothing."""
+RESIDUAL = {
+    "action.position_m": 0.03, "action.gripper": 1.5, "world.region": "in", "world.max_steps": 120,
+}  # fmt: skip
+"""Defaults that differ where there is a base policy. A gripper's correction below 1 would change nothing, and
+policies that were shown how are slower than agents that found out."""
 
 
 def load_rl_config(overrides: Iterable[str] = ()) -> RLConfig:
