@@ -330,11 +330,14 @@ def test_an_agents_run_keeps_its_base(base: Path, tmp_path: Path) -> None:
 def test_a_base_that_does_not_fit_is_refused(base: Path, agent: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Stack"):
         train_agent(residual(base, "world.task=Stack"), tmp_path / "run")
-    with pytest.raises(UsageError, match="by trial"):
+    with pytest.raises(DataError, match="by trial"):
         train_agent(residual(agent), tmp_path / "run")
     result = simreal("train", tmp_path / "run", "--algo", "sac", "--residual", agent)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert not (tmp_path / "run").exists()
+    served = simreal("serve", agent)
+    assert served.exit_code == 1
+    assert "by trial" in served.stderr
 
 
 class FromSeeds(gym.Wrapper[Any, Any, Any, Any]):

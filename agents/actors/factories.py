@@ -54,16 +54,15 @@ class TrainedPolicy:
         """The factory for a checkpoint as it is now: further training does not change what ``last`` is.
 
         Raises:
-            DataError: no such run, or one without checkpoints.
+            DataError: no such run, one without checkpoints, or an agent's.
             UsageError: no such checkpoint, or it cannot act as the overrides say.
         """
         from simreal_agents.policies.checkpoint import find_checkpoint
+        from simreal_agents.policies.policy import checkpoint_config
 
-        if overrides := tuple(overrides):
-            from simreal_agents.policies.policy import checkpoint_config
-
-            checkpoint_config(find_checkpoint(run, checkpoint), overrides)
-        return cls(run, find_checkpoint(run, checkpoint).name, acting, overrides)
+        folder, overrides = find_checkpoint(run, checkpoint), tuple(overrides)
+        checkpoint_config(folder, overrides)
+        return cls(run, folder.name, acting, overrides)
 
     def world(self) -> WorldSpec:
         """The worlds that the policy was trained for, and the arrays that it reads."""

@@ -27,8 +27,6 @@ from simreal_envs.features import WorldSpec
 from simreal_envs.loop import Observation
 from simreal_envs.vector import states_of
 
-STATE_KEYS = ("update", "config", "world")
-"""What the state of an agent's checkpoint holds; the update is the number of steps in the world."""
 BASE = "base"
 """Folder in the agent's run folder: a run folder with the base policy's checkpoint."""
 POINTING_DOWN = np.array([np.pi, 0.0, 0.0])
@@ -207,7 +205,7 @@ def load_agent(run: Path, checkpoint: str | int = "last") -> RLAgent:
         UsageError: the run has no such checkpoint.
     """
     folder = find_checkpoint(run, checkpoint)
-    state = read_state(folder, STATE_KEYS)
+    state = read_state(folder)
     config, world = (
         read_agent_config(state["config"], f"Checkpoint {folder}"),
         WorldSpec.from_json(state["world"]),

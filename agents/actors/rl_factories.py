@@ -54,10 +54,9 @@ class TrainedAgent:
         return self.run / "checkpoints" / self.checkpoint
 
     def _state(self) -> dict[str, Any]:
-        from simreal_agents.actors.rl_agent import STATE_KEYS
         from simreal_agents.policies.checkpoint import read_state
 
-        return read_state(self._folder, STATE_KEYS)
+        return read_state(self._folder)
 
 
 @dataclass(frozen=True)

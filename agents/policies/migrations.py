@@ -16,6 +16,7 @@ from torch import Tensor
 from simreal_agents.policies.config import TrainConfig
 from simreal_agents.policies.methods import METHODS, method_that_aligns_by
 from simreal_agents.policies.overrides import flatten
+from simreal_agents.policies.rl_config import is_rl
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.features import ObservationSpec, WorldSpec
 from simreal_envs.spec import check_choice
@@ -79,7 +80,13 @@ def read_config(values: Mapping[str, Any], version: object, where: str) -> Train
     Raises:
         DataError: a format version that cannot be read, a key that is missing and that nothing above speaks
             of, one that does not exist, or a value that does not fit; names them and the file.
+            Or it is an agent's.
     """
+    if is_rl(values):
+        raise DataError(
+            f"{where} is of an agent that learnt by trial (--algo), not of a policy trained from "
+            "demonstrations."
+        )
     if version not in READABLE or not isinstance(version, int):
         raise DataError(
             f"{where} has format version {version!r}; this simreal reads {' and '.join(map(str, READABLE))}."

@@ -20,8 +20,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
-from simreal_agents.actors.rl_agent import STATE_KEYS, load_network, network_arguments
-from simreal_agents.policies.checkpoint import TRAINING, WEIGHTS, read_state, save_checkpoint
+from simreal_agents.actors.rl_agent import load_network, network_arguments
+from simreal_agents.policies.checkpoint import POLICY_KEYS, TRAINING, WEIGHTS, read_state, save_checkpoint
 from simreal_agents.policies.policy import Policy, pick_device
 from simreal_agents.policies.rl_config import PpoSettings, RLConfig, SacSettings
 from simreal_agents.policies.tensors import read_tensors
@@ -124,6 +124,8 @@ class RLLearner:
         state = {
             "config": self.config.to_dict(),
             "world": self._settings.spec.to_json(),
+            "looks": {},
+            "cameras": {},
             "device": self.device.type,
             "episodes": [world.episode for world in self._worlds],
             "counters": {"_n_updates": model._n_updates, "_episode_num": getattr(model, "_episode_num", 0)},
@@ -144,7 +146,7 @@ class RLLearner:
         Raises:
             DataError: it is damaged, or of another kind of device.
         """
-        keys = (*STATE_KEYS, "device", "episodes", "counters", "buffer", "numpy", "action_space", "recent")
+        keys = (*POLICY_KEYS, "device", "episodes", "counters", "buffer", "numpy", "action_space", "recent")
         state = read_state(checkpoint, keys)
         if state["device"] != self.device.type:
             raise DataError(

@@ -20,7 +20,6 @@ from simreal_agents.policies.checkpoint import (
     WEIGHTS,
     find_checkpoint,
     list_checkpoints,
-    read_state,
     write_json,
 )
 from simreal_agents.policies.migrations import FORMAT_VERSION
@@ -100,16 +99,12 @@ def _base_policy(config: RLConfig, run: Path, copied: bool) -> Policy | None:
 
     Raises:
         UsageError: it was trained for another task, or acts by other actions than ``pose``.
-        DataError: no such run, or a damaged one.
+        DataError: no such run, a damaged one, or an agent's.
     """
     if not config.base.run:
         return None
     origin = Path(config.base.run)
     found = find_checkpoint(run / BASE if copied else origin, "last" if copied else config.base.checkpoint)
-    if is_rl(read_state(found, ("config",))["config"]):
-        raise UsageError(
-            f"{origin} holds an agent that learnt by trial; correct a policy trained from demonstrations."
-        )
     policy = load_policy(found.parents[1], found.name, "cpu")
     if (policy.spec.task, policy.spec.action_kind) != (config.world.task, "pose"):
         raise UsageError(

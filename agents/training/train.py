@@ -24,7 +24,6 @@ from torch import Tensor
 from simreal_agents.policies.checkpoint import ASSESSMENT, find_checkpoint, list_checkpoints, write_json
 from simreal_agents.policies.config import TrainConfig, differences
 from simreal_agents.policies.migrations import FORMAT_VERSION, READABLE, read_config
-from simreal_agents.policies.rl_config import is_rl
 from simreal_agents.progress import bar_columns
 from simreal_agents.training.assess import assess
 from simreal_agents.training.demonstrations import VALIDATION, load_domains, load_held_out
@@ -221,10 +220,6 @@ def stored_config(run: Path | str) -> TrainConfig:
     """
     file = Path(run) / CONFIG
     values = read_json(file)
-    if is_rl(values):
-        raise DataError(
-            f"{run} holds an agent trained by --algo, not from demonstrations; use another folder."
-        )
     version = values.pop("format_version", min(READABLE))  # which was not written into this file
     return read_config(values, version, str(file))
 
