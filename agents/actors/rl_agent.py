@@ -166,7 +166,7 @@ class RLAgent:
     def _held(self, each: list[Observation], states: list[Any], deterministic: bool) -> list[Any]:
         """Of each world the action, and the state after it: numbers, how long they are held, the base's."""
         moments = [present(one, self.spec.history) for one in each]
-        held = [(None, 0, None) if state is None else state for state in states]
+        held: list[Any] = [(None, 0, None) if state is None else state for state in states]
         based: list[tuple[Any, Any]] = [(None, None)] * len(each)
         if self.base is not None:
             based = [

@@ -162,7 +162,7 @@ def _arguments(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
             continue
         named = re.fullmatch(r"<class '([\w.]+)\.(\w+)'>", value) if isinstance(value, str) else None
         if named and named.group(1) in PART_MODULES:
-            value = _class(*named.groups(), torch.nn.Module)
+            value = _class(named.group(1), named.group(2), torch.nn.Module)
         elif isinstance(value, str) and value.startswith(("<", "{", "[")):
             raise _pickled(file, f"its {key} is {value}", PART_MODULES)
         arguments[key] = value

@@ -76,7 +76,7 @@ def _train_together(config: TrainConfig, run: Path, resume: bool, shown: bool) -
         raise
 
 
-def _interrupts_to_another_thread() -> set[signal.Signals]:
+def _interrupts_to_another_thread() -> set[int | signal.Signals]:
     """Block Ctrl-C in this thread, and thus in the processes that it starts, until they can save.
 
     The system gives the signal to the other thread; Python handles it in the main thread all the same.

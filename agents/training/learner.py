@@ -332,7 +332,8 @@ class Learner:
         else:
             rising = self.update / (self.update + 10)
         kept = min(options.ema_decay, rising)
-        averaged, trained = [*self.average.parameters()], [*self.network.parameters()]
+        averaged: list[Tensor] = [*self.average.parameters()]
+        trained: list[Tensor] = [*self.network.parameters()]
         with torch.no_grad():  # or the averages would keep a graph of all updates
             torch._foreach_lerp_(averaged, trained, 1 - kept)
         for average, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):

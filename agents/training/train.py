@@ -132,11 +132,11 @@ def _update_until_done(
             saves = learner.update % config.checkpoint_every == 0 or finished or stopped
             logs = learner.update % config.log_every == 0 or finished
             if saves or logs:
-                values = processes.mean(values)
-                _require_finite(values, learner.update, run, config)
+                means = processes.mean(values)
+                _require_finite(means, learner.update, run, config)
             if logs and log:
-                _write(log, learner.update, values | learner.objective.stopwatch.take(), run)
-                warned = warned or _warn_of_plan(values, learner.update)
+                _write(log, learner.update, means | learner.objective.stopwatch.take(), run)
+                warned = warned or _warn_of_plan(means, learner.update)
             show(learner.update, float(values["clone"]))
             if saves and log:
                 learner.save(run)

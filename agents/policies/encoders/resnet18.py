@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class ResNet18(KeypointEncoder):
         keypoints: Count = 32
         """Maps of the spatial soft-argmax."""
 
-    modalities = ("image", "depth")
+    modalities: ClassVar[tuple[str, ...]] = ("image", "depth")
 
     def __init__(self, feature: Feature, settings: Settings, norm: Norm = group_norm) -> None:
         super().__init__(feature, settings)
