@@ -49,7 +49,7 @@ class CORAL(FeatureAlignment):
 class DANN(FeatureAlignment):
     """Settings of a discriminator of the domain, whose gradient reaches the encoder reversed."""
 
-    weight: float = 0.1
+    weight: float = 0.01
     """lambda."""
     hidden: Count = 64
     """Units of each of the discriminator's two hidden layers."""
@@ -61,8 +61,8 @@ class DANN(FeatureAlignment):
 class Contrastive(FeatureAlignment):
     """Settings of InfoNCE: of a batch's source samples, a target's partner has to be the most similar."""
 
-    weight: float = 0.1
-    """lambda, as published for X-Sim."""
+    weight: float = 0.01
+    """lambda; 0.1 in X-Sim's published code."""
     temperature: Positive = 1.0
     """Cosines are divided by this; 1 in X-Sim's published code."""
 
