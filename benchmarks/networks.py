@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,16 @@ from simreal_envs.world_config import WorldConfig
 
 TABLE = Path(__file__).parents[1] / "docs" / "figures" / "networks.json"
 FRESH = """
-import time; started = time.perf_counter()
-import sys
+import sys, time
 from simreal_agents.policies.policy import load_policy
-load_policy(sys.argv[1], device="cpu"); print(time.perf_counter() - started)
+load_policy(sys.argv[1], device="cpu"); print(time.process_time())
 """
 
 
 def measure(preset: str, share: float, updates: int, loads: int, predictions: int) -> dict[str, Any]:
-    """One row. Times are the shortest of several, as other programs of the machine only lengthen them."""
+    """One row. Times are the shortest of several; those of the processor (``cpu``) do not depend on what else
+    the machine computes.
+    """
     threads = torch.get_num_threads()
     full = load_config(preset, "uot")
     batch = [
@@ -62,11 +63,7 @@ def measure(preset: str, share: float, updates: int, loads: int, predictions: in
     learner = Learner(config, *frames)
     with FlopCounterMode(display=False) as counted:
         learner.step()
-    times_s = []
-    for _ in range(updates):
-        started = time.perf_counter()
-        learner.step()
-        times_s.append(time.perf_counter() - started)
+    wall_s, cpu_s = shortest(updates, learner.step)
     real = config.batch.size / full.batch.size
     parameters = {
         name: sum(p.numel() for p in part.parameters())
@@ -78,29 +75,39 @@ def measure(preset: str, share: float, updates: int, loads: int, predictions: in
         loads_s = [float(subprocess.check_output(command, env=os.environ)) for _ in range(loads)]
         policy = load_policy(run, device="cpu")
     seen = frames[0].observations(np.arange(50, 50 + predictions), full.observation.history)
-    predicts_s = []
-    for i in range(predictions):
-        one = {key: array[i : i + 1] for key, array in seen.items()}
-        started = time.perf_counter()
-        policy.chunks(one)
-        predicts_s.append(time.perf_counter() - started)
+    rows = iter({key: array[i : i + 1] for key, array in seen.items()} for i in range(predictions))
+    predict_wall_s, predict_cpu_s = shortest(predictions, lambda: policy.chunks(next(rows)))
     return {
         "preset": preset,
         "observation": f"{full.observation.history} x {'+'.join(shown.groups)}",
         **parameters,
         "update_flop": counted.get_total_flops() / real,
         "batch_share": real,
-        f"update_ms_on_{threads}": 1e3 * min(times_s) / real,
-        f"update_median_ms_on_{threads}": 1e3 * statistics.median(times_s) / real,
-        f"load_s_on_{threads}": min(loads_s),
-        f"predict_ms_on_{threads}": 1e3 * min(predicts_s),
-        f"load_average_on_{threads}": os.getloadavg()[0],
+        f"on_{threads}": {
+            "update_ms": 1e3 * wall_s / real,
+            "update_cpu_ms": 1e3 * cpu_s / real,
+            "load_cpu_s": min(loads_s),
+            "predict_ms": 1e3 * predict_wall_s,
+            "predict_cpu_ms": 1e3 * predict_cpu_s,
+            "load_average": os.getloadavg()[0],
+        },
     }
+
+
+def shortest(times: int, call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of the shortest of several calls, by the clock and of the processor."""
+    took = []
+    for _ in range(times):
+        started = time.perf_counter(), time.process_time()
+        call()
+        took.append((time.perf_counter() - started[0], time.process_time() - started[1]))
+    wall_s, cpu_s = zip(*took, strict=True)
+    return min(wall_s), min(cpu_s)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=presets())
+    parser.add_argument("--presets", nargs="*", default=presets())
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="of the batch")
     parser.add_argument("--updates", type=int, default=10)
@@ -118,11 +125,16 @@ def main() -> None:
     print("| preset | encoder | head | one update | on 1 thread | on 2 | loading | one prediction |")
     print("|---|---|---|---|---|---|---|---|")
     for row in rows.values():
-        update = " | ".join(f"{row.get(f'update_ms_on_{n}', float('nan')):,.0f} ms" for n in (1, 2))
+        update = " | ".join(
+            f"{row[f'on_{n}']['update_cpu_ms' if n == 1 else 'update_ms']:,.0f} ms"
+            for n in (1, 2)
+            if f"on_{n}" in row
+        )
+        one = row["on_1"]
         print(
             f"| `{row['preset']}` | {row['encoder'] / 1e6:.2f} M | {row['head'] / 1e6:.2f} M "
-            f"| {row['update_flop'] / 1e9:,.1f} GFLOP | {update} | {row['load_s_on_1']:.1f} s "
-            f"| {row['predict_ms_on_1']:.1f} ms |"
+            f"| {row['update_flop'] / 1e9:,.1f} GFLOP | {update} | {one['load_cpu_s']:.1f} s "
+            f"| {one['predict_cpu_ms']:.1f} ms |"
         )
 
 

@@ -57,6 +57,34 @@ def test_train_step_times_each_method_and_its_solver(run_script, monkeypatch):
     assert float(uot[6].split()[0]) > 0
 
 
+def test_networks_counts_and_times_a_preset(run_script, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    small = [
+        "--share",
+        0.2,
+        "--updates",
+        1,
+        "--loads",
+        1,
+        "--predictions",
+        2,
+        "--output",
+        tmp_path / "n.json",
+    ]
+    printed = run_script("networks.py", "--presets", "cpu-diffusion", "--threads", 1, *small)
+    row = json.loads((tmp_path / "n.json").read_text())["cpu-diffusion"]
+    assert row["head"] > 1e6 > row["encoder"]
+    assert row["batch_share"] == 13 / 64
+    assert row["on_1"]["update_cpu_ms"] > row["on_1"]["predict_cpu_ms"] > 0
+    assert "| `cpu-diffusion` | 0.03 M | 1.08 M |" in printed
+
+
+def test_the_table_of_networks_is_that_of_its_figures(run_script, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    printed = run_script("networks.py", "--presets")
+    assert printed in (DOCS / "training.md").read_text()
+
+
 def test_dtw_times_every_pair_of_sizes(run_script):
     printed = run_script("dtw.py", "--sources", 2, 3, "--targets", 1, 2)
     assert "2 x 1 demonstrations" in printed

@@ -19,7 +19,7 @@ from simreal_agents.policies.actions import ActionCodec, policy_inputs, rotation
 from simreal_agents.policies.checkpoint import STATE, WEIGHTS, find_checkpoint
 from simreal_agents.policies.config import AugmentConfig, load_config
 from simreal_agents.policies.encoders import to_network
-from simreal_agents.policies.heads.flow import FlowHead
+from simreal_agents.policies.heads import HEADS
 from simreal_agents.policies.normalize import Normalizer
 from simreal_agents.policies.policy import Policy, load_policy
 from simreal_agents.policies.randomness import Randomness
@@ -120,7 +120,7 @@ def test_shift_moves_each_image_by_itself_and_repeats_edges() -> None:
 def test_a_sample_gets_the_same_random_numbers_in_any_share_of_its_batch(history: int) -> None:
     images = torch.rand(6 * history, 3, 12, 12, generator=torch.Generator().manual_seed(1))
     config = AugmentConfig(shift_px=3, hue_rad=0.5)
-    head = FlowHead(4, (3, 2), FlowHead.Settings(hidden=8))
+    head = HEADS["flow"](4, (3, 2), HEADS["flow"].Settings(hidden=8))
     condition, chunks = images.flatten(1)[:6, :4], images.flatten(1)[:6, :6].view(6, 3, 2)
 
     def augmented(rows: np.ndarray) -> torch.Tensor:
@@ -156,24 +156,35 @@ def test_colours_keep_grey_grey_and_full_strength_is_seeded() -> None:
     assert torch.equal(augment(to_network(image), off, Randomness(torch.Generator(), 4)), to_network(image))
 
 
-def test_flow_head_learns_both_of_two_answers() -> None:
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("flow", {"hidden": 64, "steps": 10}),
+        ("diffusion", {"predicts": "sample", "steps": 10}),
+        ("diffusion", {"predicts": "epsilon", "steps": 20, "eta": 1.0, "levels": 20}),
+    ],
+)
+def test_a_head_that_samples_learns_both_of_two_answers(kind: str, settings: dict[str, Any]) -> None:
+    small = {"predict": 2, "channels": (16,), "kernel": 3, "embedding": 16} if kind == "diffusion" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        head = FlowHead(1, (1, 1), FlowHead.Settings(hidden=64, steps=10))
+        head = HEADS[kind](1, (2, 1), HEADS[kind].Settings(kind=kind, **small, **settings))
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(head.parameters(), 3e-3)
-    condition = torch.zeros(256, 1)
-    for _ in range(300):
-        answers = torch.randint(2, (256, 1, 1), generator=generator) * 2.0 - 1.0
+    condition = torch.zeros(128, 1)
+    answers = torch.randint(2, (128, 1, 1), generator=generator).expand(-1, 2, -1) * 2.0 - 1.0
+    head.fit(answers)
+    for _ in range(250):
         optimizer.zero_grad()
-        head.loss(condition, answers, Randomness(generator, 256)).backward()
+        head.loss(condition, answers, Randomness(generator, 128)).backward()
         optimizer.step()
-    samples = head.sample(condition, torch.randn(256, 1, 1, generator=generator))
+    samples = head.sample(condition, torch.randn(128, *head.noise_shape, generator=generator))
     assert (samples.abs() - 1).abs().median() < 0.2
+    assert (samples[:, 0] * samples[:, 1] > 0).float().mean() > 0.9  # one answer in the whole chunk
     assert 0.3 < (samples > 0).float().mean() < 0.7
 
 
-@pytest.fixture(scope="module", params=["mse", "flow"])
+@pytest.fixture(scope="module", params=["mse", "flow", "diffusion"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy")
     data = write_dataset(folder / "demos", 3)
@@ -226,7 +237,7 @@ def test_batches_give_the_same_chunks_as_single_observations(run: Path) -> None:
     assert policy.encode({"agentview_image": images}, "target").shape == (5, load_config().encoder.features)
 
 
-def test_a_flow_policy_is_sampled_and_the_same_observation_gives_the_same_action(run: Path) -> None:
+def test_a_policy_is_sampled_and_the_same_observation_gives_the_same_action(run: Path) -> None:
     policy, other = load_policy(run), load_policy(run)
     seen = observation_of(0)
     before = policy.predict_batch([seen])
@@ -238,7 +249,7 @@ def test_a_flow_policy_is_sampled_and_the_same_observation_gives_the_same_action
 
     images = torch.zeros((200, 4, 4, 3), dtype=torch.uint8)
     noise = policy._noise({"agentview_image": images}, torch.arange(200.0)[:, None], True)
-    assert noise.shape[1:] == policy.network.head.shape
+    assert noise.shape[1:] == policy.network.head.noise_shape
     assert abs(noise.mean()) < 0.05
     assert abs(noise.std() - 1) < 0.05
 
