@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class Pretrained(ResNet18):
             file = Path(self.weights).expanduser().resolve()
             self.weights, self.sha256 = str(file), self.sha256 or digest(file)
 
-    modalities = ("image",)
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
     mean: Tensor
     std: Tensor
 
