@@ -60,9 +60,9 @@ class TrainedPolicy:
         from simreal_agents.policies.checkpoint import find_checkpoint
         from simreal_agents.policies.policy import checkpoint_config
 
-        folder, overrides = find_checkpoint(run, checkpoint), tuple(overrides)
-        checkpoint_config(folder, overrides)
-        return cls(run, folder.name, acting, overrides)
+        folder, changed = find_checkpoint(run, checkpoint), tuple(overrides)
+        checkpoint_config(folder, changed)
+        return cls(run, folder.name, acting, changed)
 
     def world(self) -> WorldSpec:
         """The worlds that the policy was trained for, and the arrays that it reads."""
