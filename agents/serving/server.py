@@ -94,7 +94,9 @@ class PolicyServer:
     def _warm_up(self) -> None:
         """Compute one chunk, so that no client waits for what torch does first."""
         spaces = self._policy.spec.space.spaces
-        self._policy.chunks({name: np.ones((1, *(box.shape or ())), box.dtype) for name, box in spaces.items()})
+        self._policy.chunks(
+            {name: np.ones((1, *(box.shape or ())), box.dtype) for name, box in spaces.items()}
+        )
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a client that does not show the token."""
