@@ -127,7 +127,7 @@ def test_a_policy_sees_clouds_as_in_training(history: int, seen: Path, tmp_path:
     train(config, tmp_path)
     policy, frames = load_policy(tmp_path), Frames.load(seen / "source", shown=SHOWN)
     learner = Learner(config, *load_domains(config))
-    draw = learner.sampler.draw()
+    draw = learner.sampler.draw(0)
     observations = frames.observations(draw.clone_source, history)
     features = policy.encode(observations, "source")
     batch = learner.batch(draw)

@@ -306,7 +306,7 @@ def test_a_policy_refuses_observations_of_another_kind_at_every_step(
 ) -> None:
     seen, _ = world.reset(seed=0)
     _, state = policy.predict(seen)
-    assert len(state)  # nothing is predicted at the next step, which is checked all the same
+    assert state.chunks  # nothing is predicted at the next step, which is checked all the same
     for queue in (None, state):
         with pytest.raises(UsageError, match=complaint):
             policy.predict(change(seen), queue)

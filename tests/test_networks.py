@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_a_batch_is_learnt_by_heart_and_a_saved_policy_acts_as_before(
     config = config_of(seen, encoder, head, resnet, *told, rate)
     learner = Learner(config, *load_domains(config))
     rows = np.array([3, 9, 17, 22])
-    monkeypatch.setattr(learner.sampler, "draw", lambda: Draw(rows, NONE, NONE, NONE))
+    monkeypatch.setattr(learner.sampler, "draw", lambda update: Draw(rows, NONE, NONE, NONE))
     losses = []
     for _ in range(60 if small else 30):
         learner.generators["head"].manual_seed(0)
@@ -209,8 +210,10 @@ def test_weights_that_are_no_safetensors_are_refused_with_the_command_that_conve
         train(config_of(seen, "pretrained", "mse", pickle), tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
     command = str(error.value).partition("without running any: ")[2]
+    program, *arguments = shlex.split(command)
+    assert program == "python"
     converted = subprocess.run(
-        shlex.split(command), cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ
+        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ
     )
     assert converted.returncode == 0, converted.stderr
     config = config_of(seen, "pretrained", "mse", tmp_path / "resnet18-f37072fd.safetensors")

@@ -175,7 +175,7 @@ def test_data_without_what_is_asked_for_name_the_command_that_records_it(
         (["observation.history=0"], "history 0"),
         (["observation.obs=pointcolour"], "add pointcloud"),
         (["observation.obs=state"], "no feature to align"),
-        (["encoder.image.kind=resnet"], r"encoder\.image\.kind 'resnet'\. Valid: cnn, pointnet"),
+        (["encoder.image.kind=resnet"], r"encoder\.image\.kind 'resnet'\. Valid: cnn, resnet18"),
         (["head.kind=rnn"], r"head\.kind 'rnn'\. Valid: mse, flow"),
     ],
 )

@@ -135,11 +135,11 @@ def batch_of(env: Env, count: int) -> dict[str, np.ndarray]:
 def test_episode_start_begins_single_environments_anew(singles: list[Env], policy: Policy) -> None:
     seen = batch_of(singles[0], 3)
     _, states = policy.predict(seen)
-    assert [len(state) for state in states] == [2, 2, 2]
+    assert [state.step for state in states] == [1, 1, 1]
     actions, again = policy.predict(seen, states, np.array([False, True, False]))
-    assert [len(state) for state in again] == [1, 2, 1]
-    assert [len(state) for state in states] == [2, 2, 2]  # nothing was changed in place
-    np.testing.assert_array_equal(actions[0], states[0][0])
+    assert [state.step for state in again] == [2, 1, 2]
+    assert [state.step for state in states] == [1, 1, 1]  # nothing was changed in place
+    np.testing.assert_array_equal(actions[0], states[0].chunks[-1].at(1))
     assert actions.shape == (3, 7)
 
 
