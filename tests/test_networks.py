@@ -54,6 +54,9 @@ SMALL = {
     "diffusion": ["head.channels=[16, 32]", "head.levels=20", "head.steps=20"],
 }
 """Settings of small networks."""
+PACE = {"resnet18": (3e-3, 30), "pretrained": (3e-4, 150)}
+"""Learning rate and updates in which a deep network learns a batch by heart. Frozen BatchNorm does not follow
+the weights, so its network bears a lower rate only."""
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +72,14 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a ResNet-18 as torchvision names them, with the classifier, of random numbers."""
     torch.manual_seed(0)
-    tensors = Trunk(3, nn.BatchNorm2d).state_dict()
-    for name, tensor in tensors.items():
-        if name.endswith(("running_mean", "bias")):
-            tensor.normal_(0, 0.1)
-        elif name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
-            tensor.uniform_(0.5, 1.5)
+    trunk = Trunk(3, nn.BatchNorm2d).train()
+    with torch.no_grad():
+        for name, parameter in trunk.named_parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(0, 0.1) if name.endswith("bias") else parameter.uniform_(0.5, 1.5)
+        for _ in range(30):  # BatchNorm has the statistics of what it saw, as in a file of a trained network
+            trunk(torch.randn(8, 3, 36, 48))
+    tensors = trunk.state_dict()
     tensors |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     file = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
     save_file(tensors, file)
@@ -90,20 +95,25 @@ def config_of(data: Path, encoder: str, head: str, weights: Path, *more: str) ->
     return load_config("cpu-image", "source", settings_of(data, *own, *more))
 
 
-@pytest.mark.parametrize(("encoder", "head"), product(ENCODERS.built_in, HEADS.built_in))
+@pytest.mark.parametrize(
+    ("encoder", "head"),
+    [
+        pytest.param(*pair, marks=[pytest.mark.slow] if pair[0] == "pretrained" else [])
+        for pair in product(ENCODERS.built_in, HEADS.built_in)
+    ],
+)
 def test_a_batch_is_learnt_by_heart_and_a_saved_policy_acts_as_before(
     encoder: str, head: str, seen: Path, resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batch has its noise too. Of the robot the policy is told what is always the same."""
     told = ["head.proprioception=[robot0_eef_quat]", "head.action_frame=base", "optim.updates=1000"]
-    small = encoder in ("cnn", "pointnet")
-    rate = "optim.learning_rate=5e-3" if small else "optim.learning_rate=3e-3"
-    config = config_of(seen, encoder, head, resnet, *told, rate)
+    rate, updates = PACE.get(encoder, (5e-3, 60))
+    config = config_of(seen, encoder, head, resnet, *told, f"optim.learning_rate={rate}")
     learner = Learner(config, *load_domains(config))
     rows = np.array([3, 9, 17, 22])
     monkeypatch.setattr(learner.sampler, "draw", lambda update: Draw(rows, NONE, NONE, NONE))
     losses = []
-    for _ in range(60 if small else 30):
+    for _ in range(updates):
         learner.generators["head"].manual_seed(0)
         losses.append(float(learner.step()["clone"]))
     assert losses[-1] < 0.4 * losses[0]
@@ -213,7 +223,12 @@ def test_weights_that_are_no_safetensors_are_refused_with_the_command_that_conve
     program, *arguments = shlex.split(command)
     assert program == "python"
     converted = subprocess.run(
-        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
     assert converted.returncode == 0, converted.stderr
     config = config_of(seen, "pretrained", "mse", tmp_path / "resnet18-f37072fd.safetensors")
