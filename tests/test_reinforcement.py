@@ -43,6 +43,7 @@ from simreal_agents.reinforcement.practice import PracticeWorld, learning_world
 from simreal_agents.reinforcement.train import train_agent
 from simreal_agents.training.train import train
 from simreal_cli.main import app
+from simreal_datasets.store.recorder import EpisodeRecorder
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.loop import run_episode
 from simreal_envs.seeds import seeds_for
@@ -277,7 +278,11 @@ def test_an_agent_acts_in_the_world_as_it_did_in_practice(kind: str, request: py
     practice.close()
     env = world.make("in", reward="staged")
     actor.face(env)
-    outcome = run_episode(env, actor, seed=5)
+    recorder = EpisodeRecorder()
+    outcome = run_episode(env, actor, seed=5, recorder=recorder)
+    episode = recorder.finish(env, outcome, "agent")  # what it does can be demonstrated to others
+    assert {feature.key for feature in actor.spec.features} <= set(episode.observations)
+    assert len(episode.actions) == outcome.steps
     assert outcome.total_reward * 10 == pytest.approx(earned, abs=1e-9)
     np.testing.assert_array_equal(outcome.info["sim_state"], info["sim_state"])
     env.close()

@@ -52,7 +52,7 @@ class SacSettings(Algorithm):
     """Steps of which a critic's target adds up the rewards, before it trusts the target critics."""
     entropy_weight: Positive = 0.05
     """Weight of the actions' entropy at the start; it is learnt. With Stable-Baselines3's 1, the entropy of
-    the steps to come outweighs all rewards for the first ten thousand updates."""
+    the steps to come is worth several times as much as solving the task."""
 
 
 @dataclass
