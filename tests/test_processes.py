@@ -55,7 +55,8 @@ def wait_for_checkpoint(run: Path, beyond: int, process: subprocess.Popen[str]) 
 
 def losses(run: Path) -> dict[int, list[float]]:
     names = ("loss", "clone", "alignment", "plan_mass", "gradient_norm")
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = [line for line in logged if "loss" in line]  # others are what was found out about a checkpoint
     return {line["update"]: [line[name] for name in names] for line in lines}
 
 
