@@ -125,16 +125,13 @@ def main() -> None:
     print("| preset | encoder | head | one update | on 1 thread | on 2 | loading | one prediction |")
     print("|---|---|---|---|---|---|---|---|")
     for row in rows.values():
-        update = " | ".join(
-            f"{row[f'on_{n}']['update_cpu_ms' if n == 1 else 'update_ms']:,.0f} ms"
-            for n in (1, 2)
-            if f"on_{n}" in row
-        )
-        one = row["on_1"]
+        one, two = row["on_1"], row.get("on_2")
+        on_2 = f"{two['update_ms']:,.0f} ms" if two else ""
         print(
             f"| `{row['preset']}` | {row['encoder'] / 1e6:.2f} M | {row['head'] / 1e6:.2f} M "
-            f"| {row['update_flop'] / 1e9:,.1f} GFLOP | {update} | {one['load_cpu_s']:.1f} s "
-            f"| {one['predict_cpu_ms']:.1f} ms |"
+            f"| {row['update_flop'] / 1e9:,.0f} GFLOP | {one['update_cpu_ms']:,.0f} ms "
+            f"| {on_2} "
+            f"| {one['load_cpu_s']:.1f} s | {one['predict_cpu_ms']:,.1f} ms |"
         )
 
 
