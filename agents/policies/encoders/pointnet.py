@@ -54,7 +54,7 @@ class PointNet(Encoder):
             return self.projection(maxima)
 
     def _maxima(self, x: Tensor) -> Tensor:
-        """The same maxima with their gradient, at a quarter of the time that one pass with gradients takes.
+        """The same maxima with their gradient, in a quarter of the time that gradients of all points take.
 
         Only points that are the maximum of some number have a gradient, and they are few: they are found
         without gradients, and go through the network once more.
