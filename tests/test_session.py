@@ -98,7 +98,7 @@ def test_ctrl_c_ends_a_recording_and_gives_the_terminal_back(tmp_path: Path) -> 
         (
             ("--by", "magic"),
             "Valid: expert, keyboard, spacemouse, gamepad, guiding, guiding:spacemouse, guiding:gamepad, "
-            "a run folder.",
+            "a run folder, a model.zip, ws://HOST:PORT of a policy server.",
         ),
         (("--env", "real", "--host", "127.0.0.9"), "reads object poses, which nobody knows on hardware"),
     ],
