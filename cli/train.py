@@ -122,7 +122,7 @@ def train(
     `simreal train runs/corrected --algo sac --residual runs/cotrain --shift viewpoint+texture`
     """
     from simreal_agents.policies.config import config_values, default_preset, load_config
-    from simreal_agents.training.train import stored_config
+    from simreal_agents.training.run_folder import stored_config
     from simreal_agents.training.train import train as run_training
     from simreal_envs.errors import UsageError
 

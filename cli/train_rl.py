@@ -96,6 +96,6 @@ def _task_of(base: Path) -> str:
 def is_agent(run: Path) -> bool:
     """Whether a folder holds an agent's run."""
     from simreal_agents.policies.rl_config import is_rl
-    from simreal_agents.training.train import CONFIG, read_json
+    from simreal_agents.training.run_folder import CONFIG, read_json
 
     return (run / CONFIG).exists() and is_rl(read_json(run / CONFIG))

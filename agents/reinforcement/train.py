@@ -28,7 +28,9 @@ from simreal_agents.policies.rl_config import PpoSettings, RLConfig, is_rl
 from simreal_agents.progress import bar_columns
 from simreal_agents.reinforcement.learner import RLLearner
 from simreal_agents.reinforcement.practice import learning_world
-from simreal_agents.training.train import CONFIG, LOCK, Log, check_run, read_json, stop_signals
+from simreal_agents.training.log import Log
+from simreal_agents.training.run_folder import CONFIG, LOCK, check_run, read_json
+from simreal_agents.training.train import stop_signals
 from simreal_envs.errors import DataError, UsageError
 from simreal_envs.folders import only_process
 

@@ -10,8 +10,9 @@ import torch
 from simreal_agents.policies.policy import load_policy
 from simreal_agents.study.experiment import Experiment
 from simreal_agents.study.pictures import features_tsne, sample_frames, transport_plan
+from simreal_agents.training.demonstrations import load_domains
 from simreal_agents.training.learner import Learner
-from simreal_agents.training.train import demonstrations, load_domains, stored_config
+from simreal_agents.training.run_folder import demonstrations, stored_config
 from simreal_datasets.loading.frames import Frames
 
 TSNE_FRAMES = 400

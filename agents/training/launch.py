@@ -20,7 +20,8 @@ from simreal_agents.policies.checkpoint import find_checkpoint, list_checkpoints
 from simreal_agents.policies.config import TrainConfig
 from simreal_agents.policies.policy import pick_device
 from simreal_agents.training.processes import LostProcess, check_shares, launched
-from simreal_agents.training.train import check_run, kept, stored_config, train
+from simreal_agents.training.run_folder import check_run, kept, stored_config
+from simreal_agents.training.train import train
 from simreal_envs.errors import DataError, SimrealError, UsageError
 
 HOST = "127.0.0.1"
