@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from simreal_agents.evaluation.play import evaluate
 from simreal_agents.policies.checkpoint import write_json
 from simreal_agents.policies.config import TrainConfig, load_config
 from simreal_agents.study.experiment import Experiment, claim_folder, prepare_data
-from simreal_agents.training.train import train
+from simreal_agents.training.train_all import train_one
 from simreal_envs.errors import SimrealError
 from simreal_envs.parallel import Heartbeat, Work, available_cores, run_in_processes
 from simreal_envs.world_config import WorldConfig
@@ -76,30 +76,22 @@ def experiment(task: str) -> Experiment:
     """Whose demonstrations the task's policies learn from."""
     return Experiment(
         task, shift=SHIFT, source_demos=SOURCE_DEMOS, target_demos=TARGET_DEMOS,
-        obs="image+pointcloud+pointcolour",
+        obs="image+pointcloud+pointcolour", test_episodes=EPISODES,
     )  # fmt: skip
 
 
 def measure(item: tuple[Cell, Path], heartbeat: Heartbeat) -> dict[str, Any]:
     """Train one cell and play its episodes; goes on with what an earlier call left."""
-
-    def stops() -> bool:
-        try:
-            heartbeat()
-        except KeyboardInterrupt:
-            return True
-        return False
-
     cell, folder = item
     run, config = folder / cell.task / "runs" / cell.name, cell.config((folder / cell.task).resolve())
-    train(config, run, resume=(run / "config.json").exists(), should_stop=stops)
+    train_one((run, config), heartbeat)
     factory = TrainedPolicy.at(run)
-    world = replace(
-        WorldConfig.showing(factory.world(), shift=SHIFT), max_steps=experiment(cell.task).max_steps
-    )
-    seeds = replace(experiment(cell.task), test_episodes=EPISODES).test_seeds
+    tested = experiment(cell.task)
+    world = WorldConfig.showing(factory.world(), shift=SHIFT, max_steps=tested.max_steps)
     started = time.process_time()
-    results = evaluate({cell.name: factory}, world, REGIONS, seeds, run / "test", 1, lambda _: heartbeat())
+    results = evaluate(
+        {cell.name: factory}, world, REGIONS, tested.test_seeds, run / "test", 1, lambda _: heartbeat()
+    )
     solved = {region: [r.success for r in results if r.region == region] for region in REGIONS}
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     return {

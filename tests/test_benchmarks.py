@@ -85,6 +85,11 @@ def test_the_table_of_networks_is_that_of_its_figures(run_script, monkeypatch):
     assert printed in (DOCS / "training.md").read_text()
 
 
+def test_the_table_of_policies_is_that_of_its_figures(run_script, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    assert run_script("policies_table.py") in (DOCS / "benchmarks.md").read_text()
+
+
 def test_dtw_times_every_pair_of_sizes(run_script):
     printed = run_script("dtw.py", "--sources", 2, 3, "--targets", 1, 2)
     assert "2 x 1 demonstrations" in printed

@@ -42,10 +42,11 @@ def train_all(configs: Mapping[Path, TrainConfig], console: Console) -> None:
 
 
 def _make_trainer(stack: ExitStack) -> Work[Training, None]:
-    return _train_one
+    return train_one
 
 
-def _train_one(training: Training, heartbeat: Heartbeat) -> None:
+def train_one(training: Training, heartbeat: Heartbeat) -> None:
+    """Train, or go on with, one run in a worker process; it stops as soon as the parent wants to."""
     run, config = training
 
     def parent_stops() -> bool:
