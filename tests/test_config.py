@@ -152,7 +152,7 @@ def test_a_method_chosen_by_a_setting_is_the_method() -> None:
 
 def test_configurations_of_different_kinds_differ_in_keys() -> None:
     found = differences(load_config(), load_config(overrides=["head.kind=flow"]))
-    assert found == ["head.kind: mse -> flow", "head.steps: absent -> 5"]
+    assert found == ["head.kind: mse -> flow", "head.hidden: 256 -> 1024", "head.steps: absent -> 5"]
 
 
 def test_every_value_has_a_help_text() -> None:

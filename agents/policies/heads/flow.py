@@ -24,6 +24,9 @@ class FlowHead(Head):
     class Settings(MSEHead.Settings):
         """Sizes of the network, and how many integration steps a sample takes."""
 
+        hidden: Count = 1024
+        """Units of each of the two hidden layers. They carry a whole noisy chunk beside the condition, so
+        they have to be many: with 256 the policy hardly finds an object."""
         steps: Count = 5
         """Euler steps of the flow."""
 
